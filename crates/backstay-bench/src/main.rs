@@ -1,0 +1,328 @@
+//! Measures Backstay's hot paths beside its peers in one run, and fails past a budget: `scripts/bench`.
+#![allow(clippy::disallowed_methods)] // a benchmark is about the real time
+
+mod drawing;
+mod harness;
+mod memory;
+mod os;
+mod races;
+mod report;
+mod scenes;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use harness::{Contestant, Plan};
+use races::{breaker, clock, keyed, limiter, watchdog};
+use report::{Budget, Report, Standing, Unit};
+use scenes::{allocations, herd, waiting};
+
+/// How often a budget is measured before it counts as failed: the machines of a CI are noisy.
+const TRIES: usize = 3;
+
+const USAGE: &str = "\
+scripts/bench [--short] [--draw] [--json] [--only WORD]
+  --short      fewer windows, for CI: under a minute
+  --json       prints JSON instead of the table
+  --only WORD  only the operations and scenes whose title contains WORD
+  --draw       with one of these too writes docs/benchmarks.svg and docs/benchmarks.md";
+
+#[derive(Default)]
+struct Options {
+    short: bool,
+    draw: bool,
+    json: bool,
+    only: Option<String>,
+}
+
+impl Options {
+    fn parse(mut words: impl Iterator<Item = String>) -> Option<Self> {
+        let mut options = Self::default();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--short" => options.short = true,
+                "--draw" => options.draw = true,
+                "--json" => options.json = true,
+                "--only" => options.only = Some(words.next()?),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+
+    fn wants(&self, title: &str) -> bool {
+        self.only.as_deref().is_none_or(|word| title.contains(word))
+    }
+
+    /// A whole run is drawn; a part or a hasty one only where that is asked for.
+    fn draws(&self) -> bool {
+        self.draw || !(self.short || self.json || self.only.is_some())
+    }
+
+    fn plan(&self) -> Plan {
+        let window = Duration::from_millis(2);
+        match self.short {
+            true => Plan { windows: 31, window, scene: Duration::from_secs(2) },
+            false => Plan { windows: 151, window, scene: Duration::from_secs(3) },
+        }
+    }
+}
+
+/// An operation, and what ours may cost.
+struct Race {
+    title: &'static str,
+    note: &'static str,
+    limits: &'static [Limit],
+}
+
+/// On so many threads at most so many times the cost of a peer: of the one named, else of the fastest.
+struct Limit {
+    threads: usize,
+    times: f64,
+    peer: Option<&'static str>,
+}
+
+const fn limit(threads: usize, times: f64, peer: Option<&'static str>) -> Limit {
+    Limit { threads, times, peer }
+}
+
+const GOVERNOR: Option<&str> = Some("governor");
+
+type Enter = fn() -> Vec<Contestant>;
+
+const RACES: &[(Race, Enter)] = &[
+    (Race { title: "clocks", note: "what the time costs, and what one shared word costs", limits: &[] }, clock::clocks),
+    (
+        Race {
+            title: "limiter, granted",
+            note: "the bucket is partly full, and every call gets a token",
+            limits: &[limit(1, 0.7, GOVERNOR), limit(2, 0.7, GOVERNOR)],
+        },
+        limiter::granted,
+    ),
+    (
+        Race {
+            title: "limiter, granted when full",
+            note: "every call finds the bucket full, as in a limiter that is hardly used: ours needs an exact clock then",
+            limits: &[],
+        },
+        limiter::granted_when_full,
+    ),
+    (
+        Race {
+            title: "limiter, refused",
+            note: "the bucket is empty, and every call is refused",
+            limits: &[limit(1, 0.7, GOVERNOR), limit(2, 0.7, GOVERNOR)],
+        },
+        limiter::refused,
+    ),
+    (
+        Race {
+            title: "breaker, closed",
+            note: "calls that succeed; tower-resilience is polled until it is ready, without a runtime",
+            limits: &[limit(1, 0.4, None), limit(2, 0.15, None)],
+        },
+        breaker::closed,
+    ),
+    (
+        Race {
+            title: "breaker, open",
+            note: "calls that are turned away; with a name, the error holds a counted reference to it",
+            limits: &[limit(1, 0.4, None), limit(2, 0.4, None)],
+        },
+        breaker::open,
+    ),
+    (
+        Race {
+            title: "watchdog ping",
+            note: "beside reading the time, and beside reading and storing it",
+            limits: &[limit(1, 0.5, Some("Instant::now"))],
+        },
+        watchdog::ping,
+    ),
+];
+
+const KEYED: Race = Race {
+    title: "keyed limiter, 1 M keys",
+    note: "the keys are 64 random bits, asked for in random order; every call gets a token",
+    limits: &[limit(1, 0.8, None), limit(2, 0.8, None)],
+};
+
+fn main() -> ExitCode {
+    let Some(options) = Options::parse(std::env::args().skip(1)) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match measure(&options) {
+        Ok(report) => finish(&options, &report),
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn finish(options: &Options, report: &Report) -> ExitCode {
+    if options.json {
+        println!("{:#}", report.json());
+    } else {
+        print!("{}", report.text());
+    }
+    if options.draws() {
+        let written = std::fs::create_dir_all("docs")
+            .and_then(|()| std::fs::write("docs/benchmarks.svg", drawing::svg(&report.standings)))
+            .and_then(|()| std::fs::write("docs/benchmarks.md", report.markdown()));
+        if let Err(error) = written {
+            eprintln!("bench: docs/: {error}");
+            return ExitCode::from(2);
+        }
+    }
+    let broken = report.budgets.iter().filter(|budget| !budget.holds()).count();
+    if broken > 0 {
+        eprintln!("bench: {} broken", report::plural(broken, "budget"));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn measure(options: &Options) -> Result<Report, String> {
+    let plan = options.plan();
+    let mut report = Report { machine: machine(), method: method(plan), ..Report::default() };
+    for (race, enter) in RACES.iter().filter(|(race, _)| options.wants(race.title)) {
+        run(race, enter(), plan, &mut report)?;
+    }
+    if options.wants(KEYED.title) {
+        keyed_limiters(plan, &mut report)?;
+    }
+    if options.wants("waiting tasks") {
+        waiting_tasks(plan, &mut report);
+    }
+    if options.wants("watchdogs") {
+        idle_watchdogs(plan, &mut report);
+    }
+    if options.wants("allocations") {
+        progress("allocations");
+        for (what, allocations) in allocations::count() {
+            let what = format!("allocations of 1000 calls: {what}");
+            report.budgets.push(Budget {
+                what,
+                measured: allocations as f64,
+                limit: 0.0,
+                unit: Unit::Allocations,
+                tries: 1,
+            });
+        }
+    }
+    Ok(report)
+}
+
+/// Lets a race run, and holds it to its limits; where one fails, the race is run again.
+fn run(race: &Race, contestants: Vec<Contestant>, plan: Plan, report: &mut Report) -> Result<(), String> {
+    let Race { title, note, limits } = *race;
+    let contestants = Arc::<[Contestant]>::from(contestants);
+    let names = contestants.iter().map(|contestant| (contestant.name, contestant.side)).collect();
+    let mut standing = Standing { title, note, names, samples: Vec::new() };
+    for threads in 1..=os::processors().len().min(2) {
+        progress(&format!("{title}, {}", report::plural(threads, "thread")));
+        let mut tries = 0;
+        let budget = loop {
+            tries += 1;
+            let samples = harness::race(&contestants, threads, plan)
+                .map_err(|name| format!("{title}: {name} did not do what is measured here"))?;
+            standing.samples.retain(|(count, _)| *count != threads);
+            standing.samples.push((threads, samples));
+            let budget = limits.iter().find(|limit| limit.threads == threads).and_then(|limit| {
+                let (peer, cost) = standing.peer(threads, limit.peer)?;
+                let what = format!("{title}, {}, beside {peer}", report::plural(threads, "thread"));
+                let measured = standing.ours(threads)? / cost;
+                Some(Budget { what, measured, limit: limit.times, unit: Unit::Times, tries })
+            });
+            match budget {
+                Some(budget) if !budget.holds() && tries < TRIES => progress("past the budget, once more"),
+                budget => break budget,
+            }
+        };
+        report.budgets.extend(budget);
+    }
+    report.standings.push(standing);
+    Ok(())
+}
+
+fn keyed_limiters(plan: Plan, report: &mut Report) -> Result<(), String> {
+    progress("keyed limiters are filled");
+    let keyed::Filled { contestants, bytes: [ours, governor] } = keyed::filled();
+    run(&KEYED, contestants, plan, report)?;
+    report.facts.push(("bytes for a key, of 1 M".into(), format!("{ours:.1}, governor {governor:.1}")));
+    let what = String::from("keyed limiter, bytes for a key");
+    report.budgets.push(Budget { what, measured: ours, limit: 40.0, unit: Unit::Bytes, tries: 1 });
+    Ok(())
+}
+
+fn waiting_tasks(plan: Plan, report: &mut Report) {
+    let (rate, worst) = report::waiting_limits();
+    let budgets = |waited: &waiting::Waited, tries| {
+        let budget = |what: &str, measured, limit, unit| Budget { what: what.into(), measured, limit, unit, tries };
+        [
+            budget("20 waiting tasks, rate", waited.reached * 100.0, rate, Unit::AtLeastPercent),
+            budget("20 waiting tasks, worst wait", waited.worst.as_secs_f64() * 1e3, worst, Unit::Milliseconds),
+        ]
+    };
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        progress("20 waiting tasks: backstay");
+        let waited = waiting::ours(plan.scene);
+        let budgets = budgets(&waited, tries);
+        if tries == TRIES || budgets.iter().all(Budget::holds) {
+            report.waited.push(waited);
+            report.budgets.extend(budgets);
+            break;
+        }
+    }
+    progress("20 waiting tasks: governor");
+    report.waited.push(waiting::governor(plan.scene));
+    progress("20 waiting tasks: leaky-bucket");
+    report.waited.push(waiting::leaky_bucket(plan.scene));
+}
+
+fn idle_watchdogs(plan: Plan, report: &mut Report) {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        progress("100,000 watchdogs, idle");
+        let herd = herd::idle(plan.scene);
+        let what = format!("{} running watchdogs, idle: of a processor", herd::WATCHDOGS);
+        let budget = Budget { what, measured: herd.idle * 100.0, limit: 1.0, unit: Unit::Percent, tries };
+        if tries == TRIES || budget.holds() {
+            report.facts.push(("bytes for a watchdog".into(), format!("{:.0}", herd.bytes)));
+            report.budgets.push(budget);
+            return;
+        }
+    }
+}
+
+fn progress(what: &str) {
+    eprintln!("bench: {what}");
+}
+
+fn machine() -> String {
+    let described = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = described.lines().find_map(|line| line.strip_prefix("model name")?.split(':').nth(1));
+    let processors = report::plural(os::processors().len(), "processor");
+    format!("{}, {processors}, {}.", model.unwrap_or("unknown processor").trim(), std::env::consts::OS)
+}
+
+fn method(plan: Plan) -> String {
+    format!(
+        "All contestants are in one program, built with thin LTO and one codegen unit, and take turns (A B C A B C) in\n\
+         windows of {} ms, after two windows each of warm-up: {} windows each. Threads are pinned, start each window\n\
+         together and work on one object. A window in which a thread was preempted (`getrusage`), or in which the threads\n\
+         did not start together, is thrown out; ~ marks a figure for which hardly a window was left, so that the\n\
+         disturbed ones stand in. The figure is the median, the quartiles show the noise; results pass through\n\
+         `black_box`, and every single call is checked to have done what the row says. A budget that fails is measured\n\
+         again, twice at most, before it counts. Peers run as their users get them, with default features.",
+        plan.window.as_millis(),
+        plan.windows,
+    )
+}

@@ -1,0 +1,245 @@
+//! What was measured and what it should have been, as text, as markdown and as JSON.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use crate::harness::{Sample, Side};
+use crate::scenes::waiting::{IDEAL, Waited};
+
+/// One operation's results.
+pub(crate) struct Standing {
+    pub(crate) title: &'static str,
+    pub(crate) note: &'static str,
+    pub(crate) names: Vec<(&'static str, Side)>,
+    /// For each number of threads the samples of all, in the order of their names.
+    pub(crate) samples: Vec<(usize, Vec<Sample>)>,
+}
+
+impl Standing {
+    /// What the cheapest of the peers costs on so many threads, or the one of this name.
+    pub(crate) fn peer(&self, threads: usize, name: Option<&str>) -> Option<(&'static str, f64)> {
+        let (_, samples) = self.samples.iter().find(|(count, _)| *count == threads)?;
+        let peers = self.names.iter().zip(samples).filter(|((other, side), _)| match name {
+            Some(name) => *other == name,
+            None => *side == Side::Peer,
+        });
+        peers.map(|((name, _), sample)| (*name, sample.median)).min_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
+    /// What our own costs on so many threads.
+    pub(crate) fn ours(&self, threads: usize) -> Option<f64> {
+        let (_, samples) = self.samples.iter().find(|(count, _)| *count == threads)?;
+        self.names.iter().zip(samples).find(|((_, side), _)| *side == Side::Ours).map(|(_, sample)| sample.median)
+    }
+}
+
+/// One line of the budgets.
+pub(crate) struct Budget {
+    pub(crate) what: String,
+    pub(crate) measured: f64,
+    pub(crate) limit: f64,
+    pub(crate) unit: Unit,
+    /// How often it was measured until it held.
+    pub(crate) tries: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Times what a peer costs.
+    Times,
+    /// Of a whole; the only one that should be large.
+    AtLeastPercent,
+    Percent,
+    Milliseconds,
+    Bytes,
+    Allocations,
+}
+
+impl Budget {
+    pub(crate) fn holds(&self) -> bool {
+        match self.unit {
+            Unit::AtLeastPercent => self.measured >= self.limit,
+            _ => self.measured <= self.limit,
+        }
+    }
+
+    fn figures(&self) -> (String, String) {
+        let figure = |number: f64| match self.unit {
+            Unit::Times => format!("{number:.2} x"),
+            Unit::AtLeastPercent | Unit::Percent => format!("{number:.2} %"),
+            Unit::Milliseconds => format!("{number:.1} ms"),
+            Unit::Bytes => format!("{number:.1} B"),
+            Unit::Allocations => format!("{number:.0}"),
+        };
+        let sign = if self.unit == Unit::AtLeastPercent { ">=" } else { "<=" };
+        (figure(self.measured), format!("{sign} {}", figure(self.limit)))
+    }
+}
+
+/// All that a run found out.
+#[derive(Default)]
+pub(crate) struct Report {
+    pub(crate) machine: String,
+    pub(crate) method: String,
+    pub(crate) standings: Vec<Standing>,
+    pub(crate) waited: Vec<Waited>,
+    /// Sizes and shares that are not times.
+    pub(crate) facts: Vec<(String, String)>,
+    pub(crate) budgets: Vec<Budget>,
+}
+
+impl Report {
+    /// For a terminal.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("{}\n{}\n", self.machine, self.method);
+        for standing in &self.standings {
+            let _ = write!(text, "\n{:<26}", standing.title);
+            for (threads, _) in &standing.samples {
+                let _ = write!(text, "{:>11}   quartiles  x best peer", plural(*threads, "thread"));
+            }
+            let _ = writeln!(text, "\n  ({})", standing.note);
+            for (index, (name, _)) in standing.names.iter().enumerate() {
+                let _ = write!(text, "  {name:<24}");
+                for (threads, samples) in &standing.samples {
+                    let sample = samples[index];
+                    let quartiles = format!("{} - {}", nanos(sample.quartiles.0), nanos(sample.quartiles.1));
+                    let ratio = ratio(standing, *threads, sample);
+                    let median = format!("{}{}", if sample.disturbed { "~" } else { "" }, nanos(sample.median));
+                    let _ = write!(text, "{median:>11}{quartiles:>12}{ratio:>13}");
+                }
+                text.push('\n');
+            }
+        }
+        if !self.waited.is_empty() {
+            let _ = writeln!(text, "\n{:<26}{:>11}{:>14}{:>26}", WAITING, "rate", "worst wait", "tokens of a task");
+            for waited in &self.waited {
+                let [name, rate, worst, spread] = cells(waited);
+                let _ = writeln!(text, "  {name:<24}{rate:>11}{worst:>14}{spread:>26}");
+            }
+        }
+        text.push('\n');
+        for (what, figure) in &self.facts {
+            let _ = writeln!(text, "{what}: {figure}");
+        }
+        text.push_str("\nBudgets (one that fails is measured again, twice at most, before it counts)\n");
+        for budget in &self.budgets {
+            let (measured, limit) = budget.figures();
+            let verdict = if budget.holds() { "PASS" } else { "FAIL" };
+            let tries = if budget.tries > 1 { format!("  (measured {} times)", budget.tries) } else { String::new() };
+            let _ = writeln!(text, "  {verdict}  {:<58}{measured:>10}  {limit}{tries}", budget.what);
+        }
+        text
+    }
+
+    /// For `docs/benchmarks.md`.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::from("# What Backstay costs, beside its peers\n\nWritten by `scripts/bench`.\n\n");
+        let _ = write!(text, "![Nanoseconds for one operation](benchmarks.svg)\n\n{}\n\n", self.machine);
+        let _ = write!(text, "## Method\n\n{}\n\n## Operations\n\n", self.method);
+        text.push_str("Nanoseconds for one operation as its caller sees it: median (quartiles), and how many times\n");
+        text.push_str("the fastest peer's cost that is.\n");
+        for standing in &self.standings {
+            let _ = write!(text, "\n### {}\n\n{}.\n\n| |", capital(standing.title), capital(standing.note));
+            for (threads, _) in &standing.samples {
+                let _ = write!(text, " {} | |", plural(*threads, "thread"));
+            }
+            let _ = write!(text, "\n|---|{}\n", "--:|--:|".repeat(standing.samples.len()));
+            for (index, (name, side)) in standing.names.iter().enumerate() {
+                let mark = if *side == Side::Ours { "**" } else { "" };
+                let _ = write!(text, "| {mark}{name}{mark} |");
+                for (threads, samples) in &standing.samples {
+                    let sample = samples[index];
+                    let (low, high) = sample.quartiles;
+                    let ratio = ratio(standing, *threads, sample);
+                    let median = format!("{}{}", if sample.disturbed { "~" } else { "" }, nanos(sample.median));
+                    let _ = write!(text, " {mark}{median}{mark} ({}–{}) |", nanos(low), nanos(high));
+                    let _ = write!(text, " {ratio} |");
+                }
+                text.push('\n');
+            }
+        }
+        let _ = write!(
+            text,
+            "\n### {}\n\n| | rate | worst wait | tokens of a task |\n|---|--:|--:|--:|\n",
+            capital(WAITING)
+        );
+        for waited in &self.waited {
+            let _ = writeln!(text, "| {} |", cells(waited).join(" | "));
+        }
+        text.push_str("\n## Sizes and shares\n\n| | |\n|---|--:|\n");
+        for (what, figure) in &self.facts {
+            let _ = writeln!(text, "| {what} | {figure} |");
+        }
+        text.push_str("\n## Budgets\n\n`scripts/bench` fails past one of these.\n\n| | measured | budget | |\n|---|--:|--:|---|\n");
+        for budget in &self.budgets {
+            let (measured, limit) = budget.figures();
+            let limit = limit.replace("<=", "≤").replace(">=", "≥");
+            let verdict = if budget.holds() { "holds" } else { "**fails**" };
+            let _ = writeln!(text, "| {} | {measured} | {limit} | {verdict} |", budget.what);
+        }
+        text
+    }
+
+    /// For programs.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let operations = self.standings.iter().flat_map(|standing| {
+            standing.samples.iter().flat_map(move |(threads, samples)| {
+                standing.names.iter().zip(samples).map(move |((name, side), sample)| {
+                    json!({
+                        "operation": standing.title, "threads": threads, "who": name, "side": format!("{side:?}"),
+                        "ns": sample.median, "quartiles": [sample.quartiles.0, sample.quartiles.1],
+                        "windows": sample.windows, "thrown_out": sample.thrown_out, "disturbed": sample.disturbed,
+                    })
+                })
+            })
+        });
+        let waiting = self.waited.iter().map(|waited| {
+            json!({
+                "who": waited.name, "rate_reached": waited.reached, "worst_wait_ms": waited.worst.as_secs_f64() * 1e3,
+                "tokens_of_a_task": [waited.spread.0, waited.spread.1],
+            })
+        });
+        let budgets = self.budgets.iter().map(|budget| {
+            json!({ "what": budget.what, "measured": budget.measured, "limit": budget.limit, "holds": budget.holds() })
+        });
+        json!({
+            "machine": self.machine,
+            "operations": operations.collect::<Vec<_>>(),
+            "waiting": waiting.collect::<Vec<_>>(),
+            "facts": self.facts,
+            "budgets": budgets.collect::<Vec<_>>(),
+        })
+    }
+}
+
+const WAITING: &str = "20 waiting tasks";
+
+fn cells(waited: &Waited) -> [String; 4] {
+    let worst = format!("{:.1} ms", waited.worst.as_secs_f64() * 1e3);
+    let (least, most) = waited.spread;
+    [waited.name.into(), format!("{:.2} %", waited.reached * 100.0), worst, format!("{least} to {most}")]
+}
+
+fn ratio(standing: &Standing, threads: usize, sample: Sample) -> String {
+    standing.peer(threads, None).map_or_else(String::new, |(_, best)| format!("{:.2}", sample.median / best))
+}
+
+/// Three digits are what a measurement is worth.
+pub(crate) fn nanos(cost: f64) -> String {
+    if cost < 10.0 { format!("{cost:.1}") } else { format!("{cost:.0}") }
+}
+
+pub(crate) fn plural(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// What waiting is held to: the rate in percent, the worst wait in milliseconds.
+pub(crate) fn waiting_limits() -> (f64, f64) {
+    (99.9, IDEAL.as_secs_f64() * 1e3 * 2.0)
+}

@@ -1,0 +1,50 @@
+//! The hot paths, a thousand times each, under an allocator that counts.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use backstay::{CircuitBreaker, KeyedRateLimiter, RateLimiter, Watchdog};
+
+use crate::memory::allocations;
+
+/// Each hot path, and the allocations of a thousand calls.
+pub(crate) fn count() -> Vec<(&'static str, u64)> {
+    let hour = Duration::from_secs(3600);
+    let bucket = || RateLimiter::builder(1).per(hour).burst(100_000).build().expect("the numbers are sensible");
+    let (granting, refusing) = (bucket(), bucket());
+    assert!(refusing.try_acquire_n(100_000));
+    let breaker = || {
+        let builder = CircuitBreaker::builder().name("payment-api").max_failures(1).half_open_max_calls(1);
+        builder.reset_timeout(hour).build().expect("the numbers are sensible")
+    };
+    let (closed, open) = (breaker(), breaker());
+    let _ = open.call(|| Err::<(), _>(()));
+    let watchdog = Watchdog::builder().timeout(hour).build().expect("an hour is sensible");
+    watchdog.start().expect("a thread for the monitor");
+    let keyed = KeyedRateLimiter::<u64>::builder(1).per(hour).burst(1000).max_keys(16).build();
+    let keyed = keyed.expect("the numbers are sensible");
+    assert!(keyed.try_acquire(&7));
+
+    let thousand = |mut f: Box<dyn FnMut() -> bool>| {
+        f();
+        allocations(|| {
+            for _ in 0..1000 {
+                black_box(f());
+            }
+        })
+    };
+    vec![
+        ("limiter granted", thousand(Box::new(move || granting.try_acquire()))),
+        ("limiter refused", thousand(Box::new(move || refusing.try_acquire()))),
+        ("breaker closed", thousand(Box::new(move || closed.call(|| Ok::<_, ()>(1)).is_ok()))),
+        ("breaker open", thousand(Box::new(move || open.call(|| Ok::<_, ()>(1)).is_ok()))),
+        ("keyed, a known key", thousand(Box::new(move || keyed.try_acquire(&7)))),
+        (
+            "watchdog ping",
+            thousand(Box::new(move || {
+                watchdog.ping();
+                true
+            })),
+        ),
+    ]
+}

@@ -1,0 +1,5 @@
+//! What is not a matter of nanoseconds: many tasks that wait, many watchdogs that idle, no allocation.
+
+pub(crate) mod allocations;
+pub(crate) mod herd;
+pub(crate) mod waiting;

@@ -1,0 +1,109 @@
+//! Rules of the heartbeat: when the next beat is due, and whether what a beat left behind is a sign of life.
+
+mod liveness;
+
+use core::fmt;
+use core::ops::RangeInclusive;
+use core::time::Duration;
+
+pub use liveness::{Beat, Host, Liveness, Process, Stamp};
+
+use crate::time::{Moment, nanos};
+
+/// The interval where none is given.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+/// To what an interval from configuration or from Python is brought.
+pub const INTERVAL_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
+/// What an interval can be at all: shorter is a busy loop, longer no sign of life.
+pub const INTERVAL_LIMITS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
+/// How old a beat may be where nothing else is said.
+pub const DEFAULT_MAX_AGE: Duration = Duration::from_secs(30);
+/// How far a beat may lie in the future: two machines' clocks never quite agree.
+pub const MAX_AHEAD: Duration = Duration::from_secs(5);
+/// The size of a state file in bytes, at most. Readers read no more, writers refuse to write more.
+pub const MAX_FILE_SIZE: usize = 1 << 20;
+
+/// How the service says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// It lives, and does not serve yet.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It lives, and something that it depends on does not.
+    Degraded,
+    /// It lives, and is about to stop.
+    Stopping,
+    /// It stopped as it was meant to.
+    Stopped,
+}
+
+impl Status {
+    const ALL: [Self; 5] = [Self::Starting, Self::Ready, Self::Degraded, Self::Stopping, Self::Stopped];
+
+    /// The word in the state file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// The status that the state file's `word` stands for.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+
+    /// What a service of this status writes while a target of its heartbeat is dead. One that stops says so: that
+    /// its parts die then is no news.
+    #[must_use]
+    pub const fn with_dead_target(self) -> Self {
+        match self {
+            Self::Starting | Self::Ready | Self::Degraded => Self::Degraded,
+            Self::Stopping | Self::Stopped => self,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// When beats are due: at the first one, and whole intervals after it. How long a beat takes, or how late it was,
+/// moves none of the others; those that were slept through are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    first: Moment,
+    interval: Duration,
+}
+
+impl Schedule {
+    /// The first beat is due at `first`.
+    #[must_use]
+    pub const fn new(first: Moment, interval: Duration) -> Self {
+        Self { first, interval }
+    }
+
+    /// The first beat due after `now`.
+    #[must_use]
+    pub fn next(self, now: Moment) -> Moment {
+        if now < self.first {
+            return self.first;
+        }
+        let interval = nanos(self.interval).max(1);
+        let slots = now.since(self.first).as_nanos() / u128::from(interval) + 1;
+        let since_first = slots.saturating_mul(u128::from(interval));
+        self.first + Duration::from_nanos(u64::try_from(since_first).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests;

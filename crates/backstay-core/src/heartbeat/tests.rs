@@ -1,0 +1,179 @@
+use alloc::string::ToString;
+use core::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BOOT: &str = "7bd8a1f2-0c0e-4b8e-9d58-2f1f4d1d0b6a";
+const MAX_AGE: Duration = Duration::from_secs(30);
+const SECOND: i128 = 1_000_000_000;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn host() -> Host {
+    Host {
+        hostname: "web-1".to_string(),
+        boot_id: Some(BOOT.to_string()),
+        pid_namespace: Some("pid:[4026531836]".to_string()),
+        time_namespace: Some("time:[4026531834]".to_string()),
+    }
+}
+
+/// Written 1000 s after boot, when the wall clock showed 5000 s.
+fn beat() -> Beat {
+    Beat { status: Some(Status::Ready), host: host(), at: stamp(5000, 1000) }
+}
+
+fn stamp(wall: i128, boottime: u64) -> Stamp {
+    Stamp { wall_nanos: wall * SECOND, boottime: Some(secs(boottime)) }
+}
+
+/// What a reader on the same machine says, who sees the process started 500 s after boot.
+fn seen(beat: &Beat, now: Stamp) -> Liveness {
+    beat.liveness(&host(), now, Process::StartedAt(secs(500)), MAX_AGE)
+}
+
+// HB-7: on the same boot a step of the wall clock changes nothing, neither way.
+#[test]
+fn on_the_same_boot_age_is_by_boot_time() {
+    for wall in [5010, 0, 5000 - 86_400, 5000 + 86_400, i128::from(u64::MAX)] {
+        assert_eq!(seen(&beat(), stamp(wall, 1010)), Liveness::Alive { age: secs(10) }, "{wall}");
+        assert_eq!(seen(&beat(), stamp(wall, 1031)), Liveness::Stale { age: secs(31) }, "{wall}");
+    }
+    assert_eq!(seen(&beat(), stamp(5010, 1030)), Liveness::Alive { age: secs(30) });
+}
+
+// HB-7: otherwise by time stamp, and a beat of more than 5 s in the future is no sign of life.
+#[test]
+fn without_a_shared_boot_age_is_by_time_stamp() {
+    let other_boot = |beat: &mut Beat| beat.host.boot_id = Some("another".to_string());
+    let no_boot = |beat: &mut Beat| beat.host.boot_id = None;
+    let no_boottime = |beat: &mut Beat| beat.at.boottime = None;
+    let other_clock = |beat: &mut Beat| beat.host.time_namespace = Some("time:[1]".to_string());
+    for change in [other_boot as fn(&mut Beat), no_boot, no_boottime, other_clock] {
+        let mut beat = beat();
+        change(&mut beat);
+        assert_eq!(seen(&beat, stamp(5030, 9999)), Liveness::Alive { age: secs(30) });
+        assert_eq!(seen(&beat, stamp(5031, 1001)), Liveness::Stale { age: secs(31) });
+        assert_eq!(seen(&beat, stamp(4995, 1001)), Liveness::Alive { age: Duration::ZERO });
+        assert_eq!(seen(&beat, stamp(4994, 1001)), Liveness::FromFuture { ahead: secs(6) });
+    }
+    // A reader that has no boot clock, or no boot id, shares none.
+    assert_eq!(seen(&beat(), Stamp { wall_nanos: 5031 * SECOND, boottime: None }), Liveness::Stale { age: secs(31) });
+    let mut unknown = beat();
+    unknown.host.boot_id = None;
+    let reader = Host { boot_id: None, ..host() };
+    assert_eq!(
+        unknown.liveness(&reader, stamp(5031, 1001), Process::Unknown, MAX_AGE),
+        Liveness::Stale { age: secs(31) }
+    );
+}
+
+// HB-7: a boot time from the future of the same boot is not believed.
+#[test]
+fn a_boot_time_from_the_future_is_no_sign_of_life() {
+    assert_eq!(seen(&beat(), stamp(5000, 994)), Liveness::FromFuture { ahead: secs(6) });
+}
+
+// HB-7: a process that is gone is dead at once, and so is one whose id another has now.
+#[test]
+fn a_process_that_is_gone_is_dead_at_once() {
+    let verdict = |process| beat().liveness(&host(), stamp(5000, 1000), process, MAX_AGE);
+    assert_eq!(verdict(Process::Gone), Liveness::ProcessGone);
+    assert_eq!(verdict(Process::StartedAt(Duration::from_millis(1_000_001))), Liveness::ProcessGone);
+    assert_eq!(verdict(Process::StartedAt(secs(1000))), Liveness::Alive { age: Duration::ZERO });
+    assert_eq!(verdict(Process::Unknown), Liveness::Alive { age: Duration::ZERO });
+}
+
+// HB-7: an id says nothing in another id namespace, on another boot, or on another machine.
+#[test]
+fn a_pid_means_the_same_only_where_ids_are_counted_together() {
+    let with = |change: fn(&mut Host)| {
+        let mut reader = host();
+        change(&mut reader);
+        beat().pid_means_the_same(&reader)
+    };
+    assert!(with(|_| {}));
+    assert!(with(|reader| reader.hostname = "renamed".to_string()));
+    assert!(with(|reader| reader.pid_namespace = None));
+    assert!(!with(|reader| {
+        reader.pid_namespace = None;
+        reader.hostname = "container".to_string();
+    }));
+    assert!(!with(|reader| reader.pid_namespace = Some("pid:[2]".to_string())));
+    assert!(!with(|reader| reader.boot_id = Some("another".to_string())));
+    assert!(!with(|reader| reader.boot_id = None));
+}
+
+// HB-7: who stopped cleanly is not alive, however fresh the file and whatever became of the process.
+#[test]
+fn stopped_is_not_alive() {
+    let stopped = Beat { status: Some(Status::Stopped), ..beat() };
+    assert_eq!(seen(&stopped, stamp(5000, 1000)), Liveness::Stopped);
+    assert_eq!(stopped.liveness(&host(), stamp(5000, 1000), Process::Gone, MAX_AGE), Liveness::Stopped);
+    for status in [None, Some(Status::Starting), Some(Status::Degraded), Some(Status::Stopping)] {
+        assert!(seen(&Beat { status, ..beat() }, stamp(5000, 1000)).is_alive());
+    }
+}
+
+#[test]
+fn every_status_is_found_by_its_word() {
+    for status in Status::ALL {
+        assert_eq!(Status::from_word(status.as_str()), Some(status));
+    }
+    assert_eq!(Status::from_word("Ready"), None);
+}
+
+// HB-8: what lives says that it is degraded; what stops goes on saying that it stops.
+#[test]
+fn a_dead_target_degrades_what_lives() {
+    assert_eq!(
+        Status::ALL.map(Status::with_dead_target).map(Status::as_str),
+        ["degraded", "degraded", "degraded", "stopping", "stopped"]
+    );
+}
+
+// HB-1: whole intervals after the first beat, however late each one was.
+#[test]
+fn beats_do_not_drift() {
+    let start = Moment::from_nanos(7);
+    let schedule = Schedule::new(start, secs(10));
+    assert_eq!(schedule.next(start), start + secs(10));
+    assert_eq!(schedule.next(start + Duration::from_millis(10_900)), start + secs(20));
+    assert_eq!(schedule.next(start + Duration::from_millis(29_999)), start + secs(30));
+    // Slept through 30, 40 and 50: one beat, not four.
+    assert_eq!(schedule.next(start + secs(55)), start + secs(60));
+    assert_eq!(schedule.next(Moment::ORIGIN), start);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 512 }))]
+
+    // HB-1: against a list of the due times.
+    #[test]
+    fn the_next_beat_is_the_first_due_after_now(first in 0_u64..1000, interval in 1_u64..100, now in 0_u64..5000) {
+        let due = (0..).map(|k| first + k * interval).find(|due| *due > now || now < first).unwrap();
+        let schedule = Schedule::new(Moment::from_nanos(first), Duration::from_nanos(interval));
+        prop_assert_eq!(schedule.next(Moment::from_nanos(now)), Moment::from_nanos(due));
+    }
+
+    // ALL-1: nonsense neither panics nor counts as life that is older than `max_age`.
+    #[test]
+    fn no_input_panics(first: u64, interval: Duration, now: u64, wall: i128, read_wall: i128, boot: Duration,
+                       read_boot: Duration, started: Duration, max_age: Duration, same_boot: bool) {
+        let _ = Schedule::new(Moment::from_nanos(first), interval).next(Moment::from_nanos(now));
+        let mut beat = Beat { at: Stamp { wall_nanos: wall, boottime: Some(boot) }, ..beat() };
+        if !same_boot {
+            beat.host.boot_id = None;
+        }
+        let now = Stamp { wall_nanos: read_wall, boottime: Some(read_boot) };
+        let verdict = beat.liveness(&host(), now, Process::StartedAt(started), max_age);
+        prop_assert!(!verdict.to_string().is_empty());
+        if let Liveness::Alive { age } = verdict {
+            prop_assert!(age <= max_age);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What one word says about a bucket, and how taking, waiting and giving back change it.
+
+use core::time::Duration;
+
+use crate::time::{Moment, Reading};
+
+/// A nanosecond is `multiplier / 2^TIME_SHIFT` units: between 2 and 4 of them, fewer only for slow, large buckets.
+pub(super) const TIME_SHIFT: u32 = 62;
+
+/// A capacity has at most so many bits.
+pub(super) const CAPACITY_BITS: u32 = 60;
+
+/// The clock's 36th year, after which a bucket gets no more tokens. Times have 62 bits at most.
+const LAST: Moment = Moment::from_nanos((1 << 60) - 1);
+
+/// No `full_at` is greater: 63 bits, so that whoever stores it has a bit to spare, and a value that is none.
+pub const FULL_AT_MAX: u64 = (1 << 63) - 2;
+
+/// What a bucket computes with: how many units a nanosecond, a token and the whole bucket are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// Units per nanosecond, times 2^62.
+    pub multiplier: u64,
+    /// Units per token; a power of two.
+    pub token: u64,
+    /// Units in a full bucket.
+    pub capacity: u64,
+}
+
+/// What becomes of a wish for tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// They are there; the bucket will be full again at this time.
+    Granted(u64),
+    /// They are not there; nothing changes.
+    Refused,
+    /// The reading is too stale to tell: ask again with an exact one.
+    Unclear,
+}
+
+impl Scale {
+    /// The parts of a scale, as [`Quota::scale`](super::Quota::scale) gave them.
+    #[inline]
+    #[must_use]
+    pub const fn new(multiplier: u64, token: u64, capacity: u64) -> Self {
+        Self { multiplier, token, capacity }
+    }
+
+    /// The units that have passed at `now`, rounded down.
+    #[inline]
+    #[must_use]
+    pub fn units(&self, now: Moment) -> u64 {
+        // 62 bits times 64 bits: at most 62 are left. On the way of every take, so the shift is done beforehand.
+        let quarters = now.min(LAST).as_nanos() << (64 - TIME_SHIFT);
+        #[allow(clippy::cast_possible_truncation)]
+        let units = ((u128::from(quarters) * u128::from(self.multiplier)) >> 64) as u64;
+        units
+    }
+
+    /// The first moment at which `units` have passed.
+    #[must_use]
+    pub fn moment(&self, units: u64) -> Moment {
+        let nanos = (u128::from(units) << TIME_SHIFT).div_ceil(u128::from(self.multiplier.max(1)));
+        u64::try_from(nanos).map(Moment::from_nanos).ok().filter(|moment| *moment <= LAST).unwrap_or(Moment::NEVER)
+    }
+
+    /// What `tokens` cost. More than the capacity where they are more than the bucket holds.
+    #[inline]
+    #[must_use]
+    pub fn cost(&self, tokens: u32) -> u64 {
+        u64::from(tokens).saturating_mul(self.token)
+    }
+
+    /// The number of tokens that `units` are.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn tokens(&self, units: u64) -> f64 {
+        units as f64 / self.token as f64
+    }
+
+    /// When a bucket is full that holds `tokens` at `now`.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn holding(&self, tokens: f64, now: Moment) -> u64 {
+        // `as` saturates, and a power of two multiplies exactly.
+        let held = (tokens * self.token as f64) as u64;
+        self.units(now).saturating_add(self.capacity.saturating_sub(held))
+    }
+
+    /// The units in the bucket at `now`.
+    #[must_use]
+    pub fn level(&self, full_at: u64, now: Moment) -> u64 {
+        self.capacity.saturating_sub(full_at.saturating_sub(self.units(now)))
+    }
+
+    /// Takes `cost` at once, or not at all.
+    ///
+    /// A stale reading grants only from a bucket that is certainly not full: from a full one, the tokens that spilled
+    /// between the reading and now would be counted as there.
+    #[inline]
+    #[must_use]
+    pub fn take(&self, full_at: u64, cost: u64, time: Reading) -> Take {
+        // A nanosecond is less than 4 units; that saves a second multiplication.
+        let staleness = time.latest.as_nanos().saturating_sub(time.earliest.as_nanos()).saturating_mul(4);
+        let now = self.units(time.earliest);
+        let Some(most) = self.capacity.checked_sub(cost) else { return Take::Refused };
+        let lacking = full_at.saturating_sub(now);
+        if staleness == 0 {
+            return if lacking <= most { Take::Granted(full_at.max(now).saturating_add(cost)) } else { Take::Refused };
+        }
+        // What is stored here depends on the time by a branch alone, so that the processor need not wait for it.
+        if lacking >= staleness && lacking <= most {
+            return Take::Granted(full_at.saturating_add(cost));
+        }
+        if lacking.saturating_sub(staleness) > most {
+            return Take::Refused;
+        }
+        Take::Unclear
+    }
+
+    /// Takes `cost`, be it there or not. Whoever takes so waits until the place is [`due`](Self::due).
+    #[must_use]
+    pub fn reserve(&self, full_at: u64, cost: u64, now: Moment) -> Place {
+        let before = full_at.max(self.units(now)).min(FULL_AT_MAX);
+        Place { full_at: before.saturating_add(cost).min(FULL_AT_MAX), cost }
+    }
+
+    /// When what was taken with `place` is there.
+    #[must_use]
+    pub fn due(&self, place: Place) -> Moment {
+        self.moment(place.full_at.saturating_sub(self.capacity))
+    }
+
+    /// How long a newcomer would wait for `cost`; `Duration::MAX` for more than the bucket holds.
+    #[must_use]
+    pub fn wait(&self, full_at: u64, cost: u64, now: Moment) -> Duration {
+        if cost > self.capacity {
+            return Duration::MAX;
+        }
+        match self.due(self.reserve(full_at, cost, now)) {
+            Moment::NEVER => Duration::MAX,
+            due => due.since(now),
+        }
+    }
+
+    /// How much of an unused `place` can go back into a bucket that is now full at `full_at`.
+    ///
+    /// All of it, as long as the place is not due or nobody took anything after it. Otherwise only what the bucket would
+    /// still lack if nobody had: the rest might have spilled over while the tokens lay unused, and those who came later
+    /// may have used theirs when they were due, which was later than it would have been without this place.
+    #[must_use]
+    pub fn refund(&self, place: Place, full_at: u64, now: Moment) -> u64 {
+        let lacking = place.full_at.saturating_sub(self.units(now));
+        if full_at == place.full_at { place.cost } else { place.cost.min(lacking) }
+    }
+
+    /// Carries a `full_at` over to `new` at `now`: as many tokens as before, but no more than fit in.
+    #[must_use]
+    pub fn convert(&self, full_at: u64, new: &Self, now: Moment) -> u64 {
+        let level = i128::from(self.units(now)) + i128::from(self.capacity) - i128::from(full_at);
+        // 64 bits times 60 bits: no overflow.
+        let level = (level * i128::from(new.token)) >> self.token.trailing_zeros();
+        let level = level.min(i128::from(new.capacity));
+        let full_at = i128::from(new.units(now)) + i128::from(new.capacity) - level;
+        u64::try_from(full_at).unwrap_or(FULL_AT_MAX).min(FULL_AT_MAX)
+    }
+}
+
+/// What one waiter has taken: its cost, and when the bucket is full again after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// When the bucket is full again if nobody comes after.
+    pub full_at: u64,
+    /// What was taken.
+    pub cost: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A nanosecond is one unit and a token ten; three tokens.
+    const SCALE: Scale = Scale::new(1 << TIME_SHIFT, 10, 30);
+
+    fn stale(earliest: u64, latest: u64) -> Reading {
+        Reading { earliest: Moment::from_nanos(earliest), latest: Moment::from_nanos(latest) }
+    }
+
+    // RL-2: what a stale reading grants or refuses, every exact one in its range does too, with the same result.
+    #[test]
+    fn a_stale_reading_answers_only_where_every_time_in_its_range_agrees() {
+        let (mut granted, mut refused) = (0, 0);
+        for full_at in 80..160 {
+            for (cost, staleness) in [(10, 1), (20, 2), (30, 5), (40, 1)] {
+                let answer = SCALE.take(full_at, cost, stale(100, 100 + staleness));
+                if answer == Take::Unclear {
+                    continue;
+                }
+                for now in 100..=100 + staleness {
+                    assert_eq!(SCALE.take(full_at, cost, stale(now, now)), answer, "{full_at} {cost} {staleness}");
+                }
+                if answer == Take::Refused { refused += 1 } else { granted += 1 }
+            }
+        }
+        // Neither answer is unheard of.
+        assert!(granted > 10 && refused > 50, "{granted} {refused}");
+    }
+
+    // RL-6
+    #[test]
+    fn a_place_gives_back_what_has_not_spilled() {
+        let place = SCALE.reserve(130, 10, Moment::from_nanos(100));
+        assert_eq!((place, SCALE.due(place)), (Place { full_at: 140, cost: 10 }, Moment::from_nanos(110)));
+        let refund = |full_at, now| SCALE.refund(place, full_at, Moment::from_nanos(now));
+        assert_eq!([refund(150, 105), refund(150, 130), refund(150, 134), refund(150, 200)], [10, 10, 6, 0]);
+        assert_eq!(refund(140, 200), 10);
+    }
+
+    // RL-9: as many tokens as before, but no more than fit in; and those who wait go on lacking what they lack.
+    #[test]
+    fn a_new_scale_keeps_the_level() {
+        let (now, fine) = (Moment::from_nanos(100), Scale::new(2 << TIME_SHIFT, 16, 16));
+        let coarse = Scale::new(1 << TIME_SHIFT, 8, 24);
+        let level = |full_at: u64| 216 - i64::try_from(coarse.convert(full_at, &fine, now)).unwrap();
+        assert_eq!([level(100), level(116), level(120), level(124), level(140)], [16, 16, 8, 0, -32]);
+    }
+
+    // ALL-1
+    #[test]
+    fn nothing_overflows() {
+        let ends = [0, 1, u64::MAX / 2, u64::MAX];
+        for (multiplier, token, capacity) in [(0, 1, 0), (u64::MAX, 1 << 63, u64::MAX), (1, 1, 1)] {
+            let scale = Scale::new(multiplier, token, capacity);
+            for (full_at, nanos) in ends.iter().flat_map(|full_at| ends.map(|nanos| (*full_at, nanos))) {
+                let now = Moment::from_nanos(nanos);
+                let place = scale.reserve(full_at, scale.cost(u32::MAX), now);
+                let _ = (scale.take(full_at, place.cost, stale(0, nanos)), scale.level(full_at, now), scale.due(place));
+                let _ = (scale.refund(place, full_at, now), scale.wait(full_at, 1, now), scale.holding(f64::MAX, now));
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What both attributes read: argument lists, times, and the function they stand on.
+
+use std::time::Duration;
+
+use darling::FromMeta;
+use darling::ast::NestedMeta;
+use jiff::SignedDuration;
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Expr, ItemFn, Lit};
+
+/// The attribute's arguments and the function, or the error at the place where it stands.
+pub(crate) fn parse<A: FromMeta>(arguments: TokenStream, item: TokenStream, name: &str) -> syn::Result<(A, ItemFn)> {
+    let arguments = NestedMeta::parse_meta_list(arguments)?;
+    let arguments = A::from_list(&arguments).map_err(syn::Error::from)?;
+    let function: ItemFn = syn::parse2(item)
+        .map_err(|error| syn::Error::new(error.span(), format!("`#[{name}]` stands on a function: {error}")))?;
+    if let Some(constness) = &function.sig.constness {
+        return Err(syn::Error::new_spanned(constness, format!("`#[{name}]` cannot stand on a `const fn`")));
+    }
+    Ok((arguments, function))
+}
+
+/// A time: `"30s"`, `"1h 30m"`, `"500ms"`, or a number of seconds.
+#[derive(Clone, Copy)]
+pub(crate) struct Time(pub(crate) Duration);
+
+impl Time {
+    pub(crate) fn tokens(self) -> TokenStream {
+        let (seconds, nanos) = (self.0.as_secs(), self.0.subsec_nanos());
+        quote!(::core::time::Duration::new(#seconds, #nanos))
+    }
+}
+
+impl FromMeta for Time {
+    fn from_value(value: &Lit) -> darling::Result<Self> {
+        let allowed =
+            || darling::Error::custom("a time is written \"30s\", \"500ms\", \"1h 30m\" or as a number of seconds");
+        let time = match value {
+            Lit::Str(text) => {
+                text.value().parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok())
+            }
+            Lit::Int(seconds) => seconds.base10_parse().ok().map(Duration::from_secs),
+            Lit::Float(seconds) => seconds.base10_parse().ok().and_then(|time| Duration::try_from_secs_f64(time).ok()),
+            _ => None,
+        };
+        time.map(Self).ok_or_else(|| allowed().with_span(value))
+    }
+}
+
+/// A number that may be written `10` or `0.5`.
+#[derive(Clone, Copy)]
+pub(crate) struct Number(pub(crate) f64);
+
+impl FromMeta for Number {
+    fn from_value(value: &Lit) -> darling::Result<Self> {
+        let number = match value {
+            Lit::Int(number) => number.base10_parse().ok(),
+            Lit::Float(number) => number.base10_parse().ok(),
+            _ => None,
+        };
+        number.map(Self).ok_or_else(|| darling::Error::unexpected_lit_type(value))
+    }
+}
+
+/// Any expression, strings included as they stand.
+pub(crate) struct Value(pub(crate) Expr);
+
+impl FromMeta for Value {
+    fn from_expr(expression: &Expr) -> darling::Result<Self> {
+        Ok(Self(expression.clone()))
+    }
+}
+
+/// An expression for a reference to what the function goes through: what it is `given`, or a static of its own: a
+/// `kind` that `build` makes of `builder` with these `settings`.
+pub(crate) fn reference(
+    given: Option<&Value>,
+    settings: impl IntoIterator<Item = Option<TokenStream>>,
+    kind: &TokenStream,
+    build: &TokenStream,
+    builder: &TokenStream,
+) -> syn::Result<TokenStream> {
+    let settings: Vec<_> = settings.into_iter().flatten().collect();
+    match given {
+        None => Ok(quote! {{
+            static OWN: ::std::sync::LazyLock<#kind> =
+                ::std::sync::LazyLock::new(|| #build(#builder #(#settings)*));
+            &OWN
+        }}),
+        Some(Value(given)) if settings.is_empty() => Ok(quote!(&#given)),
+        Some(Value(given)) => {
+            let message = "this is built already: give its numbers and its name where it is built";
+            Err(syn::Error::new_spanned(given, message))
+        }
+    }
+}

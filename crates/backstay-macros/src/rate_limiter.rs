@@ -1,0 +1,77 @@
+//! `#[rate_limiter]`: a token is taken before the body runs.
+
+use backstay_core::rate_limiter as rules;
+use darling::FromMeta;
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+
+use crate::arguments::{Number, Time, Value, parse, reference};
+
+#[derive(Default, FromMeta)]
+#[darling(default)]
+struct Arguments {
+    rate: Option<Number>,
+    per: Option<Time>,
+    burst: Option<Number>,
+    blocking: Option<bool>,
+    timeout: Option<Time>,
+    name: Option<String>,
+    limiter: Option<Value>,
+}
+
+impl Arguments {
+    /// The numbers must make sense together with the defaults for those that are missing.
+    fn check(&self) -> syn::Result<()> {
+        let rate = self.rate.map_or(rules::DEFAULT_RATE, |rate| rate.0);
+        let per = self.per.map_or(rules::DEFAULT_PER, |per| per.0);
+        let checked = rules::Quota::new(rate, per, self.burst.map(|burst| burst.0));
+        checked.map(drop).map_err(|error| syn::Error::new(Span::call_site(), error))
+    }
+
+    /// The expression for a reference to the limiter: one that is given, or a static of this function.
+    fn limiter(&self) -> syn::Result<TokenStream> {
+        let rate = self.rate.map(|Number(rate)| quote!(.rate(#rate)));
+        let per = self.per.map(Time::tokens).map(|per| quote!(.per(#per)));
+        let burst = self.burst.map(|Number(burst)| quote!(.burst(#burst)));
+        let name = self.name.as_ref().map(|name| quote!(.name(#name)));
+        reference(
+            self.limiter.as_ref(),
+            [rate, per, burst, name],
+            &quote!(::backstay::RateLimiter),
+            &quote!(::backstay::attributes::limiter),
+            &quote!(::backstay::RateLimiter::configured()),
+        )
+    }
+}
+
+pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
+    let (arguments, mut function) = parse::<Arguments>(arguments, item, "rate_limiter")?;
+    arguments.check()?;
+    let limiter = arguments.limiter()?;
+    let is_async = function.sig.asyncness.is_some();
+    let refusing = |taken: TokenStream| {
+        quote! {
+            if let ::core::result::Result::Err(error) = #taken {
+                return ::core::result::Result::Err(::backstay::attributes::HoldsRateLimit::hold(error));
+            }
+        }
+    };
+    let take = match (arguments.blocking.unwrap_or(true), arguments.timeout.map(Time::tokens), is_async) {
+        (true, None, false) => quote!(::backstay::RateLimiter::acquire(#limiter);),
+        (true, None, true) => quote!(::backstay::RateLimiter::acquire_async(#limiter).await;),
+        (true, Some(timeout), false) => refusing(quote!(::backstay::RateLimiter::acquire_timeout(#limiter, #timeout))),
+        (true, Some(timeout), true) => {
+            refusing(quote!(::backstay::RateLimiter::acquire_timeout_async(#limiter, #timeout).await))
+        }
+        (false, None, _) => refusing(quote!(::backstay::RateLimiter::check(#limiter))),
+        (false, Some(_), _) => {
+            return Err(syn::Error::new(
+                Span::call_site(),
+                "`timeout` waits, and `blocking = false` does not: choose one",
+            ));
+        }
+    };
+    let body = &function.block.stmts;
+    function.block = syn::parse2(quote!({ #take #(#body)* }))?;
+    Ok(quote!(#function))
+}

@@ -1,0 +1,76 @@
+//! What the attributes expand to. Not for use by hand: it may change without notice.
+
+use std::future::Future;
+
+use crate::circuit_breaker::CircuitBreakerBuilder;
+use crate::error::{CircuitOpenError, RateLimitExceededError};
+use crate::rate_limiter::RateLimiterBuilder;
+use crate::{CircuitBreaker, RateLimiter};
+
+/// An error type that can hold a circuit breaker's rejection.
+#[diagnostic::on_unimplemented(
+    message = "`#[circuit_breaker]`: the error type `{Self}` cannot hold the rejection of an open circuit",
+    label = "`From<backstay::CircuitOpenError>` is not implemented for `{Self}`",
+    note = "implement `From<backstay::CircuitOpenError>` for it, or return `backstay::CallError<{Self}>`"
+)]
+pub trait HoldsCircuitOpen {
+    /// The rejection as this error.
+    fn hold(error: CircuitOpenError) -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: From<CircuitOpenError>> HoldsCircuitOpen for E {
+    fn hold(error: CircuitOpenError) -> Self {
+        error.into()
+    }
+}
+
+/// An error type that can hold a rate limiter's refusal.
+#[diagnostic::on_unimplemented(
+    message = "`#[rate_limiter]`: the error type `{Self}` cannot hold the refusal of a limiter that does not wait",
+    label = "`From<backstay::RateLimitExceededError>` is not implemented for `{Self}`",
+    note = "implement `From<backstay::RateLimitExceededError>` for it, or return `backstay::CallError<{Self}>`"
+)]
+pub trait HoldsRateLimit {
+    /// The refusal as this error.
+    fn hold(error: RateLimitExceededError) -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: From<RateLimitExceededError>> HoldsRateLimit for E {
+    fn hold(error: RateLimitExceededError) -> Self {
+        error.into()
+    }
+}
+
+/// Builds the breaker of a function. A function cannot return a broken configuration: it is logged, and the built-in
+/// defaults hold for what the attribute does not say.
+#[must_use]
+pub fn breaker(builder: CircuitBreakerBuilder) -> CircuitBreaker {
+    builder.build_or_default()
+}
+
+/// Builds the limiter of a function, as [`breaker`] does a breaker.
+#[must_use]
+pub fn limiter(builder: RateLimiterBuilder) -> RateLimiter {
+    builder.build_or_default()
+}
+
+/// Calls `f` through the breaker of a function.
+#[inline]
+pub fn call<T, E: HoldsCircuitOpen>(
+    breaker: &CircuitBreaker,
+    excluded: impl Fn(&E) -> bool,
+    f: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    breaker.excluding(excluded).guard(f).unwrap_or_else(|error| Err(E::hold(error)))
+}
+
+/// Awaits what `f` makes through the breaker of a function.
+pub async fn call_async<T, E: HoldsCircuitOpen, F: Future<Output = Result<T, E>>>(
+    breaker: &CircuitBreaker,
+    excluded: impl Fn(&E) -> bool,
+    f: impl FnOnce() -> F,
+) -> Result<T, E> {
+    breaker.excluding(excluded).guard_async(f).await.unwrap_or_else(|error| Err(E::hold(error)))
+}

@@ -1,0 +1,162 @@
+//! Calls through a breaker: ask, call, report.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+
+use super::permit::Fate;
+use super::{CircuitBreaker, Running, Verdict};
+use crate::error::{CallError, CircuitOpenError};
+
+impl CircuitBreaker {
+    /// Calls `f`, unless the circuit is open. `Ok` is a success, `Err` a failure; see [`excluding`](Self::excluding)
+    /// for errors that are not the service's.
+    ///
+    /// # Errors
+    /// [`CallError::Rejected`] if `f` was not called, else [`CallError::Inner`] with what it returned.
+    ///
+    /// # Panics
+    /// Where `f` does: that is a failure, and goes on unwinding.
+    #[inline(always)]
+    pub fn call<T, E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<T, CallError<E>> {
+        self.excluding(nothing).call(f)
+    }
+
+    /// Awaits the future that `f` makes, unless the circuit is open; on any runtime.
+    ///
+    /// # Errors
+    /// [`CallError::Rejected`] if `f` was not called, else [`CallError::Inner`] with what it returned.
+    ///
+    /// # Panics
+    /// Where the future does: that is a failure, and goes on unwinding.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the call. That is neutral, and gives its trial place back; or a failure where
+    /// [`cancellation_is_failure`](super::CircuitBreakerBuilder::cancellation_is_failure) says so.
+    ///
+    /// ```
+    /// # use backstay::CircuitBreaker;
+    /// # async fn ticker(symbol: &str) -> Result<f64, std::io::Error> { Ok(1.0) }
+    /// # async fn sample() -> Result<(), Box<dyn std::error::Error>> {
+    /// let breaker = CircuitBreaker::builder().max_failures(2).build()?;
+    /// let price = breaker.call_async(|| ticker("BTC/USDT")).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn call_async<T, E, F>(&self, f: impl FnOnce() -> F) -> Result<T, CallError<E>>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        self.excluding(nothing).call_async(f).await
+    }
+
+    /// Makes errors for which `predicate` is true neutral: they neither open the circuit nor count as success.
+    ///
+    /// ```
+    /// use backstay::CircuitBreaker;
+    /// use std::io::{Error, ErrorKind};
+    ///
+    /// let breaker = CircuitBreaker::builder().max_failures(1).build()?;
+    /// let own_fault = |error: &Error| error.kind() == ErrorKind::InvalidInput;
+    /// let _ = breaker.excluding(own_fault).call(|| Err::<(), _>(Error::from(ErrorKind::InvalidInput)));
+    /// assert_eq!(breaker.stats().neutral, 1);
+    /// # Ok::<(), backstay::BuildError>(())
+    /// ```
+    #[inline]
+    pub fn excluding<P>(&self, predicate: P) -> Excluding<'_, P> {
+        Excluding { breaker: self, predicate }
+    }
+}
+
+#[inline]
+fn nothing<E>(_: &E) -> bool {
+    false
+}
+
+/// Calls through a breaker for which some errors do not count: what [`CircuitBreaker::excluding`] returns.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "nothing is called yet"]
+pub struct Excluding<'a, P> {
+    breaker: &'a CircuitBreaker,
+    predicate: P,
+}
+
+impl<P> Excluding<'_, P> {
+    /// [`CircuitBreaker::call`], with these errors excluded.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// Where `f` or the predicate does.
+    #[inline(always)]
+    pub fn call<T, E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<T, CallError<E>>
+    where
+        P: Fn(&E) -> bool,
+    {
+        self.guard(f)?.map_err(CallError::Inner)
+    }
+
+    /// [`CircuitBreaker::call_async`], with these errors excluded.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// Where the future or the predicate does.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn call_async<T, E, F>(&self, f: impl FnOnce() -> F) -> Result<T, CallError<E>>
+    where
+        P: Fn(&E) -> bool,
+        F: Future<Output = Result<T, E>>,
+    {
+        self.guard_async(f).await?.map_err(CallError::Inner)
+    }
+
+    /// The rejection outside, the call's own result inside.
+    ///
+    /// Always inlined, like its two callers: the result then stays in registers, and writing it to memory is half of what a
+    /// well call would cost.
+    #[inline(always)]
+    pub(crate) fn guard<T, E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<Result<T, E>, CircuitOpenError>
+    where
+        P: Fn(&E) -> bool,
+    {
+        let running = Running::begin(&self.breaker.0)?;
+        let result = f();
+        running.end(self.verdict(&result));
+        Ok(result)
+    }
+
+    pub(crate) async fn guard_async<T, E, F>(&self, f: impl FnOnce() -> F) -> Result<Result<T, E>, CircuitOpenError>
+    where
+        P: Fn(&E) -> bool,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut permit = self.breaker.permit(Fate::Panicked)?;
+        let mut future = pin!(f());
+        // Dropped inside the poll it panicked, dropped between two it was cancelled, whoever else may be panicking.
+        let result = poll_fn(|context| {
+            permit.expect(Fate::Panicked);
+            let poll = future.as_mut().poll(context);
+            permit.expect(Fate::Cancelled);
+            poll
+        })
+        .await;
+        permit.expect(Fate::Panicked);
+        permit.judge(self.verdict(&result));
+        Ok(result)
+    }
+
+    #[inline]
+    fn verdict<T, E>(&self, result: &Result<T, E>) -> Verdict
+    where
+        P: Fn(&E) -> bool,
+    {
+        match result {
+            Ok(_) => Verdict::Success,
+            Err(error) if (self.predicate)(error) => Verdict::Neutral,
+            Err(_) => Verdict::Failure,
+        }
+    }
+}

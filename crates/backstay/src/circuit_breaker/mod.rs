@@ -1,0 +1,350 @@
+//! Circuit breaker: stop calling a service that fails, and find out by a few trials when it works again.
+//!
+//! ```text
+//!            max_failures in a row              reset_timeout later
+//!  CLOSED ───────────────────────────▶ OPEN ─────────────────────────▶ HALF-OPEN
+//!     ▲                                 ▲                               │     │
+//!     │                                 └───────── a trial fails ───────┘     │
+//!     └────────────────────── half_open_max_calls trials succeed ─────────────┘
+//! ```
+//!
+//! When not to use it: for errors that are the caller's own (bad input). Exclude them, or they open the circuit for all.
+
+mod builder;
+mod call;
+mod listeners;
+#[cfg(all(test, backstay_loom))]
+mod loom_tests;
+mod permit;
+#[cfg(all(test, not(backstay_loom)))]
+mod tests;
+
+use std::fmt;
+use std::time::Duration;
+
+use backstay_core::circuit_breaker::{Admission, Phase, Place, Policy, Ticket};
+pub use backstay_core::circuit_breaker::{CircuitState, Verdict};
+
+pub use builder::CircuitBreakerBuilder;
+pub use call::Excluding;
+pub use listeners::Transition;
+pub use permit::Permit;
+
+use crate::clock::{Clock, Moment, Reading};
+use crate::error::CircuitOpenError;
+use crate::striped::Striped;
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use listeners::Listeners;
+
+/// A handle on a circuit breaker; clones share it, threads and tasks alike.
+///
+/// ```
+/// use backstay::{CallError, CircuitBreaker};
+/// use std::time::Duration;
+///
+/// let breaker = CircuitBreaker::builder().max_failures(3).reset_timeout(Duration::from_secs(30)).build()?;
+/// # fn fetch_data(symbol: &str) -> Result<f64, std::io::Error> { Ok(1.0) }
+/// # fn cached() -> f64 { 0.0 }
+/// let price = match breaker.call(|| fetch_data("BTC/USDT")) {
+///     Ok(price) => price,
+///     Err(CallError::Rejected(_)) => cached(),  // open: `fetch_data` was not called
+///     Err(CallError::Inner(error)) => return Err(error.into()),
+/// };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// No lock is held while a call or a listener runs, so calls may nest. A breaker without listeners takes no lock at
+/// all: it may be called from a destructor, or from a signal handler that interrupts one of its own calls.
+#[derive(Clone)]
+pub struct CircuitBreaker(Arc<Inner>);
+
+struct Inner {
+    /// A packed [`Phase`].
+    word: AtomicU64,
+    policy: Policy,
+    /// Packed [`Place`]s, one for each trial at once.
+    places: Box<[AtomicU64]>,
+    /// The generation of the next closed period.
+    generations: AtomicU64,
+    cancellation_is_failure: bool,
+    clock: Clock,
+    name: Option<std::sync::Arc<str>>,
+    counters: Striped<4>,
+    state_changes: std::sync::atomic::AtomicU64,
+    listeners: Listeners,
+}
+
+/// An admitted call: where its verdict counts, and the place it holds if it is a trial.
+#[derive(Clone, Copy)]
+struct Admitted {
+    ticket: Ticket,
+    place: Option<(usize, Place)>,
+}
+
+/// A call that runs on this thread from its beginning to its end: if this is dropped, it has panicked.
+///
+/// The hot path is a breaker that is closed and well. All it keeps of its admission is the word that it saw: as long as the
+/// breaker still shows that word, there is nothing to decide. So a call that cannot panic keeps nothing in memory.
+struct Running<'a> {
+    inner: &'a Inner,
+    word: u64,
+    /// None if the word alone admitted it.
+    admitted: Option<Admitted>,
+}
+
+impl<'a> Running<'a> {
+    #[inline]
+    fn begin(inner: &'a Inner) -> Result<Self, CircuitOpenError> {
+        let word = inner.word.load(Ordering::Acquire);
+        let admitted = match Phase::unpack(word).pass() {
+            Some(_) => None,
+            None => Some(inner.admit_coarsely(word)?),
+        };
+        Ok(Self { inner, word, admitted })
+    }
+
+    #[inline]
+    fn end(self, verdict: Verdict) {
+        let Self { inner, word, admitted } = self; // copies: a pattern takes nothing out of what is dropped
+        std::mem::forget(self);
+        Self::judge(inner, word, admitted, verdict);
+    }
+
+    #[inline]
+    fn judge(inner: &Inner, word: u64, admitted: Option<Admitted>, verdict: Verdict) {
+        inner.counters.add(verdict as usize, 1);
+        let well = verdict == Verdict::Success && Phase::unpack(word).is_well();
+        if !(well && inner.word.load(Ordering::Acquire) == word) {
+            Self::decide(inner, word, admitted, verdict);
+        }
+    }
+
+    #[inline(never)]
+    fn decide(inner: &Inner, word: u64, admitted: Option<Admitted>, verdict: Verdict) {
+        let by_word = || Phase::unpack(word).pass().map(|ticket| Admitted { ticket, place: None });
+        if let Some(admitted) = admitted.or_else(by_word) {
+            inner.decide(admitted, verdict);
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        Self::judge(self.inner, self.word, self.admitted, Verdict::Failure);
+    }
+}
+
+const REJECTED: usize = 3;
+
+impl CircuitBreaker {
+    /// A builder; what it is not told comes from the configuration, else from the built-in defaults.
+    pub fn builder() -> CircuitBreakerBuilder {
+        CircuitBreakerBuilder::default()
+    }
+
+    /// The state now. An open breaker whose time is over becomes half-open by being looked at.
+    #[must_use]
+    pub fn state(&self) -> CircuitState {
+        loop {
+            let word = self.0.word.load(Ordering::Acquire);
+            let phase = Phase::unpack(word);
+            match self.0.policy.admit(phase, || Reading::exact(self.0.clock.now())) {
+                Admission::Recover(next) => self.0.shift(word, next),
+                _ => return phase.state(),
+            };
+        }
+    }
+
+    /// The name that it was built with.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
+    }
+
+    /// Consecutive failures so far; `max_failures` while it is open or half-open because of them.
+    #[must_use]
+    pub fn failure_count(&self) -> u32 {
+        match Phase::unpack(self.0.word.load(Ordering::Acquire)) {
+            Phase::Closed { failures, .. } => failures,
+            Phase::Open { .. } | Phase::HalfOpen { .. } => self.0.policy.max_failures(),
+            Phase::Isolated => 0,
+        }
+    }
+
+    /// The numbers so far, as a snapshot.
+    #[must_use]
+    pub fn stats(&self) -> CircuitStats {
+        let sum = |counter| self.0.counters.sum(counter);
+        let [successful, failed, neutral] =
+            [Verdict::Success, Verdict::Failure, Verdict::Neutral].map(|v| sum(v as usize));
+        let rejected = sum(REJECTED);
+        let state_changes = self.0.state_changes.load(std::sync::atomic::Ordering::Relaxed);
+        CircuitStats {
+            total: successful + failed + rejected + neutral,
+            successful,
+            failed,
+            rejected,
+            neutral,
+            state_changes,
+        }
+    }
+
+    /// Closes it, whatever it was. Verdicts of calls admitted before decide nothing any more.
+    pub fn reset(&self) {
+        let next = Phase::Closed { generation: self.0.fresh_generation(), failures: 0 };
+        while !self.0.shift(self.0.word.load(Ordering::Acquire), next) {}
+    }
+
+    /// Holds it open until [`reset`](Self::reset): maintenance, or a service known to be down.
+    pub fn isolate(&self) {
+        while !self.0.shift(self.0.word.load(Ordering::Acquire), Phase::Isolated) {}
+    }
+}
+
+impl Inner {
+    fn admit(&self) -> Result<Admitted, CircuitOpenError> {
+        self.admit_coarsely(self.word.load(Ordering::Acquire))
+    }
+
+    #[inline(never)]
+    fn admit_coarsely(&self, word: u64) -> Result<Admitted, CircuitOpenError> {
+        let time = self.clock.coarse();
+        match self.policy.admit(Phase::unpack(word), || time) {
+            Admission::Pass(ticket) => Ok(Admitted { ticket, place: None }),
+            Admission::Reject { until } => Err(self.rejection(self.policy.remaining(until, time.earliest))),
+            Admission::Trial { .. } | Admission::Recover(_) | Admission::Unclear => self.admit_exactly(),
+        }
+    }
+
+    #[cold]
+    fn admit_exactly(&self) -> Result<Admitted, CircuitOpenError> {
+        loop {
+            let word = self.word.load(Ordering::Acquire);
+            let now = self.clock.now();
+            match self.policy.admit(Phase::unpack(word), || Reading::exact(now)) {
+                Admission::Pass(ticket) => return Ok(Admitted { ticket, place: None }),
+                Admission::Reject { until } => return Err(self.rejection(self.policy.remaining(until, now))),
+                Admission::Recover(next) => {
+                    self.shift(word, next);
+                }
+                Admission::Trial { since } => match self.take_place(since, now) {
+                    Err(until) => return Err(self.rejection(until.since(now))),
+                    // The place is ours, but the half-open period may have ended before we took it.
+                    Ok(place) if self.is_half_open(since) => {
+                        return Ok(Admitted { ticket: Ticket::Trial { since }, place: Some(place) });
+                    }
+                    Ok(place) => {
+                        self.give_back(place);
+                    }
+                },
+                Admission::Unclear => {}
+            }
+        }
+    }
+
+    fn is_half_open(&self, period: Moment) -> bool {
+        matches!(Phase::unpack(self.word.load(Ordering::SeqCst)), Phase::HalfOpen { since, .. } if since == period)
+    }
+
+    /// A free place, or the moment at which the first one will be.
+    fn take_place(&self, since: Moment, now: Moment) -> Result<(usize, Place), Moment> {
+        let mut first_free = Moment::NEVER;
+        for (index, place) in self.places.iter().enumerate() {
+            let mut word = place.load(Ordering::Acquire);
+            while let Some(ours) = self.policy.take(Place::unpack(word), since, now) {
+                match place.compare_exchange(word, ours.pack(), Ordering::SeqCst, Ordering::Acquire) {
+                    Ok(_) => return Ok((index, ours)),
+                    Err(other) => word = other,
+                }
+            }
+            first_free = first_free.min(Place::unpack(word).lost_at());
+        }
+        Err(first_free)
+    }
+
+    /// Frees a place, if it is still its holder's.
+    fn give_back(&self, (index, place): (usize, Place)) -> bool {
+        let free = Place::FREE.pack();
+        self.places[index].compare_exchange(place.pack(), free, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    fn judge(&self, admitted: Admitted, verdict: Verdict) {
+        self.counters.add(verdict as usize, 1);
+        self.decide(admitted, verdict);
+    }
+
+    fn decide(&self, admitted: Admitted, verdict: Verdict) {
+        if let Some(place) = admitted.place {
+            let in_time = !place.1.has_lost(self.clock.now());
+            if !(self.give_back(place) && in_time) {
+                return;
+            }
+        }
+        loop {
+            let word = self.word.load(Ordering::Acquire);
+            let phase = Phase::unpack(word);
+            let fresh = || self.fresh_generation();
+            let next = self.policy.judge(phase, admitted.ticket, verdict, || self.clock.now(), fresh);
+            if next == phase || self.shift(word, next) {
+                return;
+            }
+        }
+    }
+
+    fn fresh_generation(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Moves from `word` to `next`, if nobody has moved since. A change of state is counted and announced.
+    fn shift(&self, word: u64, next: Phase) -> bool {
+        let exchange = || {
+            let moved = self.word.compare_exchange(word, next.pack(), Ordering::SeqCst, Ordering::Relaxed);
+            moved.is_ok()
+        };
+        let (from, to) = (Phase::unpack(word).state(), next.state());
+        if from == to {
+            return exchange();
+        }
+        let transition = Transition { name: self.name.clone(), from, to };
+        if !self.listeners.record(&transition, exchange) {
+            return false;
+        }
+        self.state_changes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        transition.log();
+        self.listeners.deliver();
+        true
+    }
+
+    fn rejection(&self, remaining: Duration) -> CircuitOpenError {
+        self.counters.add(REJECTED, 1);
+        tracing::debug!(target: "backstay", breaker = self.name.as_deref(), ?remaining, "circuit breaker refused a call");
+        CircuitOpenError { name: self.name.clone(), remaining }
+    }
+}
+
+impl fmt::Debug for CircuitBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = Phase::unpack(self.0.word.load(Ordering::Acquire));
+        f.debug_struct("CircuitBreaker").field("name", &self.0.name).field("phase", &phase).finish_non_exhaustive()
+    }
+}
+
+/// What a breaker has seen, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CircuitStats {
+    /// Calls that asked: the sum of the next four.
+    pub total: u64,
+    /// Calls that succeeded.
+    pub successful: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Calls that were turned away.
+    pub rejected: u64,
+    /// Calls that say nothing about the service: excluded errors, cancelled calls, dropped permits.
+    pub neutral: u64,
+    /// Changes between closed, open and half-open.
+    pub state_changes: u64,
+}

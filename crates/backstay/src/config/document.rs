@@ -1,0 +1,249 @@
+//! The section `resilience` of a YAML file as a tree that knows its places.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{DuplicateKeyPolicy, Error, NonFiniteFloatPolicy, Spanned};
+
+use super::error::{ConfigError, Origin, Place};
+use super::keys::Written;
+
+/// A value, or a mapping to `T`s.
+///
+/// Its type is as deep as what we look at, so a deep file cannot make the reading deep.
+#[derive(Debug)]
+pub(super) enum Node<T> {
+    Leaf(Written),
+    Mapping(Vec<(Spanned<Leaf>, Spanned<T>)>),
+}
+
+/// What stands below the last thing we look at.
+pub(super) type Leaf = Node<IgnoredAny>;
+/// A named instance: keys to values.
+pub(super) type Instance = Node<Leaf>;
+/// Names to instances; or a plain value where it is not `instances`.
+pub(super) type Entry = Node<Instance>;
+/// `circuit_breaker` and so on: keys to values, and `instances`.
+pub(super) type Component = Node<Entry>;
+/// `resilience`: names of components to components.
+pub(super) type Section = Node<Component>;
+
+impl<T> Node<T> {
+    pub(super) fn written(&self) -> Written {
+        match self {
+            Self::Leaf(written) => written.clone(),
+            Self::Mapping(_) => Written::Mapping,
+        }
+    }
+}
+
+/// A file's text, and its name for messages.
+pub(super) struct Document {
+    pub(super) path: Arc<Path>,
+    pub(super) text: String,
+}
+
+impl Document {
+    /// The section `resilience`, where the file has one that is not empty.
+    pub(super) fn section(&self) -> Result<Option<Spanned<Section>>, ConfigError> {
+        let options = serde_saphyr::options! {
+            // Duplicates are looked for in our own section, by us: that says both places.
+            duplicate_keys: DuplicateKeyPolicy::PassThrough,
+            non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+            with_snippet: false,
+            // An alias in a megabyte of text must not become a gigabyte.
+            alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+        };
+        let top: Top =
+            serde_saphyr::from_str_with_options(&self.text, options).map_err(|error| self.invalid(&error))?;
+        match top {
+            Top::Other(written) => Err(ConfigError::new(self.whole(), format!("the file is {written}"))
+                .with_allowed("a mapping, `resilience:` one of its keys")),
+            Top::Sections(sections) => {
+                let mut sections = sections.into_iter();
+                let first = sections.next();
+                if let (Some((first, _)), Some((again, _))) = (&first, sections.next()) {
+                    return Err(self.duplicate("resilience", &again, first));
+                }
+                Ok(first.map(|(_, section)| section))
+            }
+        }
+    }
+
+    /// `node` as it is written.
+    pub(super) fn raw<T>(&self, node: &Spanned<T>) -> Option<&str> {
+        let span = node.defined.span();
+        let start = usize::try_from(span.byte_offset()?).ok()?;
+        let length = usize::try_from(span.byte_len()?).ok()?;
+        self.text.get(start..start.checked_add(length)?)
+    }
+
+    fn whole(&self) -> Origin {
+        Origin::File { path: Arc::clone(&self.path), place: None }
+    }
+
+    /// Where `node` stands; an alias's value stands where it was written.
+    pub(super) fn origin<T>(&self, node: &Spanned<T>) -> Origin {
+        self.at(node.defined)
+    }
+
+    /// An error at `node`, which shows it.
+    pub(super) fn error<T>(&self, node: &Spanned<T>, key: &str, wrong: impl Into<String>) -> ConfigError {
+        ConfigError::new(self.origin(node), wrong).with_key(key).with_snippet(&self.text, node.defined.span().len())
+    }
+
+    pub(super) fn duplicate<T>(&self, key: &str, again: &Spanned<T>, first: &Spanned<T>) -> ConfigError {
+        self.error(again, key, format!("is given twice, first on line {}", first.defined.line()))
+    }
+
+    fn at(&self, location: serde_saphyr::Location) -> Origin {
+        let place = Place { line: location.line(), column: location.column() };
+        Origin::File { path: Arc::clone(&self.path), place: (location.line() > 0).then_some(place) }
+    }
+
+    fn invalid(&self, error: &Error) -> ConfigError {
+        let text = error.to_string();
+        // The parser's text ends in the place, which stands first in ours.
+        let text = text.split(" at line ").next().unwrap_or_default();
+        let wrong = match error {
+            Error::MultipleDocuments { .. } => "a second document begins here, but there must be only one",
+            _ if text.starts_with("budget breached") || text.contains("limit exceeded") => {
+                "too large or too deep for a configuration"
+            }
+            _ => text,
+        };
+        let origin = error.location().map_or_else(|| self.whole(), |location| self.at(location));
+        ConfigError::new(origin, wrong).with_snippet(&self.text, 1)
+    }
+}
+
+/// The whole file: of the sections only ours.
+enum Top {
+    Sections(Vec<(Spanned<Leaf>, Spanned<Section>)>),
+    Other(Written),
+}
+
+impl<'de> Deserialize<'de> for Top {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader::<Self>(PhantomData))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Node<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader::<Self>(PhantomData))
+    }
+}
+
+/// What is made of a plain value, and of a mapping.
+trait Shape<'de>: Sized {
+    fn leaf(written: Written) -> Self;
+    fn mapping<A: MapAccess<'de>>(entries: A) -> Result<Self, A::Error>;
+}
+
+impl<'de, T: Deserialize<'de>> Shape<'de> for Node<T> {
+    fn leaf(written: Written) -> Self {
+        Self::Leaf(written)
+    }
+
+    fn mapping<A: MapAccess<'de>>(mut entries: A) -> Result<Self, A::Error> {
+        let mut read = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            read.push(entry);
+        }
+        Ok(Self::Mapping(read))
+    }
+}
+
+impl<'de> Shape<'de> for Top {
+    fn leaf(written: Written) -> Self {
+        match written {
+            Written::Nothing => Self::Sections(Vec::new()),
+            other => Self::Other(other),
+        }
+    }
+
+    fn mapping<A: MapAccess<'de>>(mut entries: A) -> Result<Self, A::Error> {
+        let mut ours = Vec::new();
+        while let Some(key) = entries.next_key::<Spanned<Leaf>>()? {
+            if matches!(&key.value, Node::Leaf(Written::Text(name)) if name == "resilience") {
+                ours.push((key, entries.next_value()?));
+            } else {
+                entries.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Self::Sections(ours))
+    }
+}
+
+struct Reader<S>(PhantomData<S>);
+
+/// Takes everything that YAML can say: what does not fit is judged later, by who knows the key.
+#[allow(clippy::cast_precision_loss)] // bounds are far below 2^53
+impl<'de, S: Shape<'de>> Visitor<'de> for Reader<S> {
+    type Value = S;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<S, E> {
+        Ok(S::leaf(Written::Nothing))
+    }
+
+    fn visit_none<E>(self) -> Result<S, E> {
+        Ok(S::leaf(Written::Nothing))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<S, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<S, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<S, E> {
+        Ok(S::leaf(Written::Flag(flag)))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<S, E> {
+        Ok(S::leaf(Written::Number(number as f64)))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<S, E> {
+        Ok(S::leaf(Written::Number(number as f64)))
+    }
+
+    fn visit_i128<E>(self, number: i128) -> Result<S, E> {
+        Ok(S::leaf(Written::Number(number as f64)))
+    }
+
+    fn visit_u128<E>(self, number: u128) -> Result<S, E> {
+        Ok(S::leaf(Written::Number(number as f64)))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<S, E> {
+        Ok(S::leaf(Written::Number(number)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<S, E> {
+        Ok(S::leaf(Written::Text(text.to_owned())))
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<S, E> {
+        Ok(S::leaf(Written::Text(String::from_utf8_lossy(bytes).into_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<S, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(S::leaf(Written::List))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<S, A::Error> {
+        S::mapping(entries)
+    }
+}

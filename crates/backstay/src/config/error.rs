@@ -1,0 +1,178 @@
+//! What is wrong with a configuration, and where: reads like a compiler's message.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// Nobody gave it: the built-in default.
+    Default,
+    /// The environment variable of this name.
+    Environment(Arc<str>),
+    /// A file, and the place in it.
+    File {
+        /// The file, as it was looked for.
+        path: Arc<Path>,
+        /// Where in the file; `None` where the file as a whole is meant.
+        place: Option<Place>,
+    },
+}
+
+/// A place in a file; lines and columns (of characters) count from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The line.
+    pub line: u64,
+    /// The column.
+    pub column: u64,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Environment(variable) => write!(f, "environment variable {variable}"),
+            Self::File { path, place: None } => write!(f, "{}", path.display()),
+            Self::File { path, place: Some(Place { line, column }) } => {
+                write!(f, "{}:{line}:{column}", path.display())
+            }
+        }
+    }
+}
+
+/// A configuration that cannot be used: where, what is wrong there, and what is allowed.
+///
+/// The text reads like a compiler's message and may have several lines; the first says all, the others show the place.
+///
+/// ```
+/// use backstay::config::{Config, Sources};
+///
+/// let sources = Sources::none().variable("BACKSTAY_WATCHDOG__TIMEOUT", "soon");
+/// let error = Config::load(&sources).unwrap_err();
+/// assert_eq!(error.key(), Some("resilience.watchdog.timeout"));
+/// assert_eq!(error.allowed(), Some("seconds from 1 to 3600, or a text such as \"1m 30s\""));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}: {}{}", .0.origin, .0.problem(), .0.snippet)]
+pub struct ConfigError(Box<Report>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Report {
+    origin: Origin,
+    key: Option<String>,
+    wrong: String,
+    allowed: Option<String>,
+    snippet: String,
+}
+
+impl Report {
+    fn problem(&self) -> String {
+        let key = self.key.as_ref().map(|key| format!("`{key}` ")).unwrap_or_default();
+        let allowed = self.allowed.as_ref().map(|allowed| format!(", but must be {allowed}")).unwrap_or_default();
+        format!("{key}{}{allowed}", self.wrong)
+    }
+}
+
+impl ConfigError {
+    /// `origin` is `wrong`: "is ..." where a key is named.
+    pub(super) fn new(origin: Origin, wrong: impl Into<String>) -> Self {
+        let snippet = String::new();
+        Self(Box::new(Report { origin, key: None, wrong: wrong.into(), allowed: None, snippet }))
+    }
+
+    pub(super) fn with_key(mut self, key: impl Into<String>) -> Self {
+        self.0.key = Some(key.into());
+        self
+    }
+
+    /// Says what would have been right, to follow "must be".
+    pub(super) fn with_allowed(mut self, allowed: impl Into<String>) -> Self {
+        self.0.allowed = Some(allowed.into());
+        self
+    }
+
+    /// Shows `length` characters of `text` at the error's place.
+    pub(super) fn with_snippet(mut self, text: &str, length: u64) -> Self {
+        if let Origin::File { place: Some(place), .. } = self.0.origin {
+            self.0.snippet = snippet(text, place, length);
+        }
+        self
+    }
+
+    /// Where it is wrong: a file or an environment variable.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.0.origin
+    }
+
+    /// The file, where it is wrong in one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match &self.0.origin {
+            Origin::File { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Line and column, where it is wrong at one place of a file.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        match self.0.origin {
+            Origin::File { place, .. } => place,
+            _ => None,
+        }
+    }
+
+    /// The key's path from the top of the file, where it is known.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
+    }
+
+    /// What is allowed there, where something else was given; it can follow "must be".
+    #[must_use]
+    pub fn allowed(&self) -> Option<&str> {
+        self.0.allowed.as_deref()
+    }
+}
+
+/// Something in a configuration that is probably not meant; what it concerns was ignored or brought to a bound.
+///
+/// [`Config::current`](super::Config::current) logs each once; [`Config::load`](super::Config::load) only keeps them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Warning {
+    /// Where.
+    pub origin: Origin,
+    /// What, in one line, and what to do or what was done about it.
+    pub text: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.origin, self.text)
+    }
+}
+
+/// Columns shown around the place in a line that is longer.
+const WINDOW: usize = 100;
+
+/// The line of `text` at `place` with a caret under each of `length` characters.
+fn snippet(text: &str, place: Place, length: u64) -> String {
+    let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let Some(line) = text.lines().nth(number(place.line.saturating_sub(1))) else { return String::new() };
+    let column = number(place.column.saturating_sub(1));
+    let start = if column < WINDOW { 0 } else { column - WINDOW / 2 };
+    // One character stays one column; nothing in a file steers the terminal it is shown on.
+    let shown: String = line.chars().skip(start).take(WINDOW).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let shown = shown.trim_end();
+    let indent = column - start;
+    let carets = number(length).min(shown.chars().count().saturating_sub(indent)).max(1);
+    let margin = " ".repeat(place.line.to_string().len());
+    format!("\n {margin} |\n {} | {shown}\n {margin} | {}{}", place.line, " ".repeat(indent), "^".repeat(carets))
+}

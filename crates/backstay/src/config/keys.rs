@@ -1,0 +1,340 @@
+//! The keys of the section `resilience`, as one table: spellings, kinds, bounds, defaults. All else follows from it.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use backstay_core::{circuit_breaker, heartbeat, rate_limiter, shutdown, watchdog};
+
+/// One key: what it is called in its component's section and in a named instance, and what it holds.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) component: &'static str,
+    /// The spellings in the component's section, the page's first; that one is the key's name. None where only
+    /// instances have it.
+    pub(super) section: &'static [&'static str],
+    /// The spelling in a named instance, where it has a place there.
+    pub(super) instance: Option<&'static str>,
+    pub(super) kind: Kind,
+    /// What holds when nobody says anything; `None` where that depends on other values.
+    pub(super) default: Option<Value>,
+}
+
+impl Key {
+    pub(super) fn name(&self) -> &'static str {
+        self.section.first().copied().or(self.instance).unwrap_or_default()
+    }
+}
+
+/// What a key holds.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Count(RangeInclusive<u32>),
+    Seconds(RangeInclusive<Duration>),
+    /// Seconds above zero: nothing near zero is meant by one that is not, so there is no bound to bring it to.
+    SecondsUpTo(Duration),
+    /// A number at least, or above, the given one.
+    AtLeast(f64),
+    Above(f64),
+    Flag,
+}
+
+/// A configured value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Value {
+    /// A whole number.
+    Count(u32),
+    /// A length of time; shown in seconds.
+    Seconds(Duration),
+    /// A number.
+    Number(f64),
+    /// Yes or no.
+    Flag(bool),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Seconds(duration) => write!(f, "{}", duration.as_secs_f64()),
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Flag(flag) => write!(f, "{flag}"),
+        }
+    }
+}
+
+/// A value as it is written, before it is known what it is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Written {
+    Nothing,
+    Flag(bool),
+    Number(f64),
+    Text(String),
+    List,
+    Mapping,
+}
+
+impl Written {
+    /// The value of an environment variable.
+    pub(super) fn in_environment(text: &str) -> Self {
+        let text = text.trim();
+        match text.to_ascii_lowercase().as_str() {
+            "" => Self::Nothing,
+            "true" | "yes" | "on" => Self::Flag(true),
+            "false" | "no" | "off" => Self::Flag(false),
+            _ => text.parse().map_or_else(|_| Self::Text(text.to_owned()), Self::Number),
+        }
+    }
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("empty"),
+            Self::Flag(flag) => write!(f, "{flag}"),
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Text(text) => write!(f, "the text {:?}", shortened(text)),
+            Self::List => f.write_str("a list"),
+            Self::Mapping => f.write_str("a mapping"),
+        }
+    }
+}
+
+/// At most 60 characters of a text of any length.
+pub(super) fn shortened(text: &str) -> String {
+    if text.chars().nth(60).is_none() { text.to_owned() } else { text.chars().take(57).chain("...".chars()).collect() }
+}
+
+/// What came of a written value.
+pub(super) enum Verdict {
+    Fits(Value),
+    /// Outside the bounds, and brought to the nearer one.
+    Clamped(Value),
+    Wrong,
+}
+
+impl Kind {
+    pub(super) fn judge(&self, written: &Written) -> Verdict {
+        use Verdict::{Fits, Wrong};
+        match (self, written) {
+            (Self::Flag, Written::Flag(flag)) => Fits(Value::Flag(*flag)),
+            (Self::Flag, Written::Number(number)) if *number == 0.0 || *number == 1.0 => {
+                Fits(Value::Flag(*number == 1.0))
+            }
+            (Self::Count(bounds), Written::Number(number)) if *number >= 0.0 && number.fract() == 0.0 => {
+                clamped(whole(*number), bounds, Value::Count)
+            }
+            (Self::Seconds(bounds), written) => match duration(written) {
+                Some(duration) => clamped(duration, bounds, Value::Seconds),
+                None => Wrong,
+            },
+            (Self::SecondsUpTo(longest), written) => match duration(written) {
+                Some(duration) if !duration.is_zero() => {
+                    clamped(duration, &(Duration::ZERO..=*longest), Value::Seconds)
+                }
+                _ => Wrong,
+            },
+            (Self::AtLeast(least), Written::Number(number)) if number >= least && number.is_finite() => {
+                Fits(Value::Number(*number))
+            }
+            (Self::Above(bound), Written::Number(number)) if number > bound && number.is_finite() => {
+                Fits(Value::Number(*number))
+            }
+            _ => Wrong,
+        }
+    }
+
+    /// What the key allows, to follow "must be".
+    pub(super) fn allowed(&self) -> String {
+        match self {
+            Self::Count(_) => format!("a whole number from {}", self.bounds()),
+            Self::Seconds(_) => format!("seconds from {}, or a text such as \"1m 30s\"", self.bounds()),
+            Self::SecondsUpTo(_) => "seconds above 0, or a text such as \"1m 30s\"".to_owned(),
+            Self::AtLeast(least) => format!("a number, at least {least}"),
+            Self::Above(bound) => format!("a number above {bound}"),
+            Self::Flag => "true or false".to_owned(),
+        }
+    }
+
+    /// The bounds that values are brought to: "1 to 100".
+    pub(super) fn bounds(&self) -> String {
+        match self {
+            Self::Count(bounds) => format!("{} to {}", bounds.start(), bounds.end()),
+            Self::Seconds(bounds) => format!("{} to {}", bounds.start().as_secs_f64(), bounds.end().as_secs_f64()),
+            Self::SecondsUpTo(longest) => format!("0 to {}", longest.as_secs_f64()),
+            _ => String::new(),
+        }
+    }
+}
+
+fn duration(written: &Written) -> Option<Duration> {
+    match written {
+        Written::Number(number) if *number >= 0.0 && number.is_finite() => {
+            Some(Duration::try_from_secs_f64(*number).unwrap_or(Duration::MAX))
+        }
+        Written::Text(text) => friendly(text),
+        _ => None,
+    }
+}
+
+fn clamped<T: Ord + Copy>(given: T, bounds: &RangeInclusive<T>, value: fn(T) -> Value) -> Verdict {
+    let brought = given.clamp(*bounds.start(), *bounds.end());
+    if brought == given { Verdict::Fits(value(given)) } else { Verdict::Clamped(value(brought)) }
+}
+
+/// A whole number that is not negative, `u32::MAX` for one that is larger.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole(number: f64) -> u32 {
+    number as u32
+}
+
+/// "30s", "1h 30m", "500ms", "PT1M".
+fn friendly(text: &str) -> Option<Duration> {
+    Duration::try_from(text.trim().parse::<jiff::SignedDuration>().ok()?).ok()
+}
+
+/// The word in `known` that was probably meant by `word`.
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word: Vec<char> = word.chars().take(64).flat_map(char::to_lowercase).collect();
+    known.min_by_key(|known| distance(&word, &known.to_lowercase()))
+}
+
+/// How many characters to insert, remove or replace; one that only lacks or repeats its surroundings is near.
+fn distance(word: &[char], known: &str) -> usize {
+    let text: String = word.iter().collect();
+    if !text.is_empty() && (known.contains(&text) || text.contains(known)) {
+        return 1;
+    }
+    let known: Vec<char> = known.chars().collect();
+    let mut row: Vec<usize> = (0..=known.len()).collect();
+    for (i, given) in word.iter().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, meant) in known.iter().enumerate() {
+            let replaced = diagonal + usize::from(given != meant);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[known.len()]
+}
+
+pub(super) const CIRCUIT_BREAKER: &str = "circuit_breaker";
+pub(super) const RATE_LIMITER: &str = "rate_limiter";
+pub(super) const SHUTDOWN: &str = "shutdown";
+pub(super) const HEARTBEAT: &str = "heartbeat";
+pub(super) const WATCHDOG: &str = "watchdog";
+
+pub(super) static MAX_FAILURES: Key = Key {
+    component: CIRCUIT_BREAKER,
+    section: &["max_failures"],
+    instance: Some("max_failures"),
+    kind: Kind::Count(circuit_breaker::MAX_FAILURES_BOUNDS),
+    default: Some(Value::Count(circuit_breaker::DEFAULT_MAX_FAILURES)),
+};
+pub(super) static RESET_TIMEOUT: Key = Key {
+    component: CIRCUIT_BREAKER,
+    section: &["reset_timeout"],
+    instance: Some("reset_timeout"),
+    kind: Kind::Seconds(circuit_breaker::RESET_TIMEOUT_BOUNDS),
+    default: Some(Value::Seconds(circuit_breaker::DEFAULT_RESET_TIMEOUT)),
+};
+pub(super) static HALF_OPEN_MAX_CALLS: Key = Key {
+    component: CIRCUIT_BREAKER,
+    section: &["half_open_max_calls"],
+    instance: Some("half_open_max_calls"),
+    kind: Kind::Count(circuit_breaker::HALF_OPEN_MAX_CALLS_BOUNDS),
+    default: Some(Value::Count(circuit_breaker::DEFAULT_HALF_OPEN_MAX_CALLS)),
+};
+pub(super) static HALF_OPEN_TIMEOUT: Key = Key {
+    component: CIRCUIT_BREAKER,
+    section: &["half_open_timeout"],
+    instance: Some("half_open_timeout"),
+    kind: Kind::Seconds(circuit_breaker::RESET_TIMEOUT_BOUNDS),
+    default: None,
+};
+pub(super) static CANCELLATION_IS_FAILURE: Key = Key {
+    component: CIRCUIT_BREAKER,
+    section: &["cancellation_is_failure"],
+    instance: Some("cancellation_is_failure"),
+    kind: Kind::Flag,
+    default: Some(Value::Flag(false)),
+};
+pub(super) static RATE: Key = Key {
+    component: RATE_LIMITER,
+    section: &["default_rate"],
+    instance: Some("rate"),
+    kind: Kind::Above(0.0),
+    default: Some(Value::Number(rate_limiter::DEFAULT_RATE)),
+};
+pub(super) static PER: Key = Key {
+    component: RATE_LIMITER,
+    section: &["default_per"],
+    instance: Some("per"),
+    kind: Kind::SecondsUpTo(rate_limiter::PER_MAX),
+    default: Some(Value::Seconds(rate_limiter::DEFAULT_PER)),
+};
+pub(super) static BURST: Key =
+    Key { component: RATE_LIMITER, section: &[], instance: Some("burst"), kind: Kind::AtLeast(0.0), default: None };
+pub(super) static SHUTDOWN_TIMEOUT: Key = Key {
+    component: SHUTDOWN,
+    section: &["default_timeout", "timeout"],
+    instance: None,
+    kind: Kind::Seconds(shutdown::TIMEOUT_BOUNDS),
+    default: Some(Value::Seconds(shutdown::DEFAULT_TIMEOUT)),
+};
+pub(super) static DRAIN_DELAY: Key = Key {
+    component: SHUTDOWN,
+    section: &["drain_delay"],
+    instance: None,
+    kind: Kind::Seconds(Duration::ZERO..=shutdown::DRAIN_DELAY_MAX),
+    default: Some(Value::Seconds(shutdown::DEFAULT_DRAIN_DELAY)),
+};
+pub(super) static FORCE_EXIT_CODE: Key = Key {
+    component: SHUTDOWN,
+    section: &["force_exit_code"],
+    instance: None,
+    kind: Kind::Count(
+        shutdown::FORCE_EXIT_CODE_BOUNDS.start().unsigned_abs()..=shutdown::FORCE_EXIT_CODE_BOUNDS.end().unsigned_abs(),
+    ),
+    default: Some(Value::Count(shutdown::DEFAULT_FORCE_EXIT_CODE.unsigned_abs())),
+};
+pub(super) static INTERVAL: Key = Key {
+    component: HEARTBEAT,
+    section: &["interval"],
+    instance: None,
+    kind: Kind::Seconds(heartbeat::INTERVAL_BOUNDS),
+    default: Some(Value::Seconds(heartbeat::DEFAULT_INTERVAL)),
+};
+pub(super) static WATCHDOG_TIMEOUT: Key = Key {
+    component: WATCHDOG,
+    section: &["timeout"],
+    instance: Some("timeout"),
+    kind: Kind::Seconds(watchdog::TIMEOUT_BOUNDS),
+    default: Some(Value::Seconds(watchdog::DEFAULT_TIMEOUT)),
+};
+
+/// Every key, in the order in which they are shown.
+pub(super) static ALL: &[&Key] = &[
+    &MAX_FAILURES,
+    &RESET_TIMEOUT,
+    &HALF_OPEN_MAX_CALLS,
+    &HALF_OPEN_TIMEOUT,
+    &CANCELLATION_IS_FAILURE,
+    &RATE,
+    &PER,
+    &BURST,
+    &SHUTDOWN_TIMEOUT,
+    &DRAIN_DELAY,
+    &FORCE_EXIT_CODE,
+    &INTERVAL,
+    &WATCHDOG_TIMEOUT,
+];
+
+pub(super) static COMPONENTS: [&str; 5] = [CIRCUIT_BREAKER, RATE_LIMITER, SHUTDOWN, HEARTBEAT, WATCHDOG];
+
+/// The keys of one component.
+pub(super) fn of(component: &str) -> impl Iterator<Item = &'static Key> + Clone + use<'_> {
+    ALL.iter().copied().filter(move |key| key.component == component)
+}

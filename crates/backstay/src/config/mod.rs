@@ -1,0 +1,232 @@
+//! Configuration: `kstlib.conf.yml` and `BACKSTAY_*` variables.
+//!
+//! A builder takes what it is not told from here: first from the environment
+//! (`BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES=3`), then from `./kstlib.conf.yml`, `~/kstlib.conf.yml` and
+//! `~/.config/kstlib.conf.yml`, key by key, then from the built-in defaults. `BACKSTAY_CONFIG` names one file that is
+//! read in place of these three, and must be there.
+//!
+//! ```yaml
+//! resilience:
+//!   circuit_breaker:
+//!     max_failures: 5              # 1 to 100
+//!     reset_timeout: 60            # seconds, 1 to 3600; or a text: "1m 30s"
+//!     half_open_max_calls: 3       # 1 to 10
+//!     half_open_timeout: 60        # seconds, 1 to 3600; the reset_timeout where it is not given
+//!     cancellation_is_failure: false
+//!     instances:                   # what `named("payment-api")` has in place of the above
+//!       payment-api: {max_failures: 3}
+//!   rate_limiter:
+//!     default_rate: 10             # above 0
+//!     default_per: 1.0             # seconds, above 0
+//!     instances:
+//!       search: {rate: 100, per: 60, burst: 5}   # the burst is the rate where it is not given
+//!   shutdown:
+//!     default_timeout: 30          # seconds, 5 to 300; `timeout` is the same
+//!     drain_delay: 0               # seconds, up to a day
+//!     force_exit_code: 1           # 0 to 255
+//!   heartbeat:
+//!     interval: 10                 # seconds, 1 to 300
+//!   watchdog:
+//!     timeout: 30                  # seconds, 1 to 3600
+//!     instances:
+//!       worker: {timeout: 5}
+//! ```
+//!
+//! What a named instance is told comes before what its section is told, wherever that stands; there are no variables
+//! for instances.
+//!
+//! A key without a value, and a variable that is empty, say nothing. A number outside its bounds is brought to the
+//! nearer one, and an unknown key is ignored; both with a warning, logged once. Everything else that is wrong in our
+//! section, or that is not YAML, is a [`ConfigError`]. Other sections of the files are not looked at.
+//!
+//! All is read when a value is first needed, and kept for as long as the process lives. An error is not kept: whoever
+//! builds something after the file was corrected gets it built.
+
+mod document;
+mod error;
+mod keys;
+mod reading;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::settings::{
+    CircuitBreakerSettings, HeartbeatSettings, RateLimiterSettings, ShutdownSettings, WatchdogSettings,
+};
+
+pub use error::{ConfigError, Origin, Place, Warning};
+use keys::Key;
+pub use keys::Value;
+pub use sources::{FILE_NAME, MAX_FILE_SIZE, Sources};
+
+/// What all sources together say, and where each value comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// What was said: by component, instance (none for the component's own section) and key.
+    values: BTreeMap<(&'static str, Option<String>, &'static str), Said>,
+    warnings: Vec<Warning>,
+}
+
+#[derive(Clone, Debug)]
+struct Said {
+    value: Value,
+    origin: Origin,
+    /// What was written, and what it was brought to.
+    clamped: Option<String>,
+}
+
+/// One key of the configuration: what holds for it, and who says so.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Setting {
+    /// The key's path within the section `resilience`: `circuit_breaker.instances.payment-api.max_failures`.
+    pub key: String,
+    /// What holds; `None` where nobody says anything and the default depends on other values.
+    pub value: Option<Value>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl Config {
+    /// What configures this process; read at the first call, then kept.
+    ///
+    /// # Errors
+    /// A source is broken. The next call looks again.
+    pub fn current() -> Result<&'static Self, ConfigError> {
+        static CURRENT: OnceLock<Config> = OnceLock::new();
+        if let Some(config) = CURRENT.get() {
+            return Ok(config);
+        }
+        let read = Self::load(&Sources::of_process())?;
+        // Of several that read at once one is kept, and its warnings are logged.
+        if CURRENT.set(read).is_ok() {
+            for warning in CURRENT.get().into_iter().flat_map(Self::warnings) {
+                tracing::warn!(target: "backstay", "{warning}");
+            }
+        }
+        Ok(CURRENT.get_or_init(Self::default))
+    }
+
+    /// Reads `sources` anew. Nothing is logged and nothing kept: this is for tests and tools.
+    ///
+    /// # Errors
+    /// A source is broken.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        config.read_environment(sources)?;
+        for document in sources.documents()? {
+            if let Some(section) = document.section()? {
+                config.read_section(&document, &section)?;
+            }
+        }
+        for said in config.values.values() {
+            if let Some(text) = &said.clamped {
+                config.warnings.push(Warning { origin: said.origin.clone(), text: text.clone() });
+            }
+        }
+        Ok(config)
+    }
+
+    /// Every key, and every key that a named instance says something about.
+    pub fn settings(&self) -> impl Iterator<Item = Setting> {
+        keys::ALL.iter().flat_map(|key| {
+            let id = (key.component, None, key.name());
+            let (value, origin) = match self.values.get(&id) {
+                Some(said) => (Some(said.value), said.origin.clone()),
+                None => (key.default, Origin::Default),
+            };
+            let own = Setting { key: format!("{}.{}", key.component, key.name()), value, origin };
+            let own = (!key.section.is_empty()).then_some(own);
+            let instances = self.values.iter().filter_map(|((component, instance, name), said)| {
+                let (instance, spelling) = (instance.as_ref()?, key.instance?);
+                (*component == key.component && *name == key.name()).then(|| Setting {
+                    key: format!("{component}.instances.{instance}.{spelling}"),
+                    value: Some(said.value),
+                    origin: said.origin.clone(),
+                })
+            });
+            own.into_iter().chain(instances)
+        })
+    }
+
+    /// What is probably not meant: unknown keys, and numbers that were brought to a bound.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// What holds for `key`: the instance's own value, or else the section's.
+    fn value(&self, key: &'static Key, instance: Option<&str>) -> Option<Value> {
+        let said = |instance: Option<&str>| {
+            self.values.get(&(key.component, instance.map(str::to_owned), key.name())).map(|said| said.value)
+        };
+        instance.and_then(|name| said(Some(name))).or_else(|| said(None))
+    }
+
+    fn count(&self, key: &'static Key, instance: Option<&str>) -> Option<u32> {
+        match self.value(key, instance)? {
+            Value::Count(count) => Some(count),
+            _ => None,
+        }
+    }
+
+    fn seconds(&self, key: &'static Key, instance: Option<&str>) -> Option<Duration> {
+        match self.value(key, instance)? {
+            Value::Seconds(duration) => Some(duration),
+            _ => None,
+        }
+    }
+
+    fn number(&self, key: &'static Key, instance: Option<&str>) -> Option<f64> {
+        match self.value(key, instance)? {
+            Value::Number(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    fn flag(&self, key: &'static Key, instance: Option<&str>) -> Option<bool> {
+        match self.value(key, instance)? {
+            Value::Flag(flag) => Some(flag),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn circuit_breaker(name: Option<&str>) -> Result<CircuitBreakerSettings, ConfigError> {
+    let config = Config::current()?;
+    Ok(CircuitBreakerSettings {
+        max_failures: config.count(&keys::MAX_FAILURES, name),
+        reset_timeout: config.seconds(&keys::RESET_TIMEOUT, name),
+        half_open_max_calls: config.count(&keys::HALF_OPEN_MAX_CALLS, name),
+        half_open_timeout: config.seconds(&keys::HALF_OPEN_TIMEOUT, name),
+        cancellation_is_failure: config.flag(&keys::CANCELLATION_IS_FAILURE, name),
+    })
+}
+
+pub(crate) fn rate_limiter(name: Option<&str>) -> Result<RateLimiterSettings, ConfigError> {
+    let config = Config::current()?;
+    Ok(RateLimiterSettings {
+        rate: config.number(&keys::RATE, name),
+        per: config.seconds(&keys::PER, name),
+        burst: config.number(&keys::BURST, name),
+    })
+}
+
+pub(crate) fn shutdown() -> Result<ShutdownSettings, ConfigError> {
+    let config = Config::current()?;
+    Ok(ShutdownSettings {
+        timeout: config.seconds(&keys::SHUTDOWN_TIMEOUT, None),
+        drain_delay: config.seconds(&keys::DRAIN_DELAY, None),
+        force_exit_code: config.count(&keys::FORCE_EXIT_CODE, None).and_then(|code| i32::try_from(code).ok()),
+    })
+}
+
+pub(crate) fn heartbeat() -> Result<HeartbeatSettings, ConfigError> {
+    Ok(HeartbeatSettings { interval: Config::current()?.seconds(&keys::INTERVAL, None) })
+}
+
+pub(crate) fn watchdog(name: Option<&str>) -> Result<WatchdogSettings, ConfigError> {
+    Ok(WatchdogSettings { timeout: Config::current()?.seconds(&keys::WATCHDOG_TIMEOUT, name) })
+}

@@ -1,0 +1,207 @@
+//! Taking in what the sources say, key by key, and saying what is wrong with it.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+
+use serde_saphyr::Spanned;
+
+use super::document::{Component, Document, Entry, Leaf, Node, Section};
+use super::error::{ConfigError, Origin, Warning};
+use super::keys::{self, Key, Verdict, Written};
+use super::{Config, Said, Sources, sources};
+
+/// As many unknown keys are named: who has more has given us another program's file.
+const MOST_WARNINGS: usize = 50;
+
+impl Config {
+    pub(super) fn read_environment(&mut self, sources: &Sources) -> Result<(), ConfigError> {
+        let variable = |component: &str, spelling: &str| {
+            format!("{}{}__{}", sources::PREFIX, component.to_uppercase(), spelling.to_uppercase())
+        };
+        for key in keys::ALL {
+            for spelling in key.section {
+                let name = variable(key.component, spelling);
+                let Some(value) = sources.variables.get(OsStr::new(&name)) else { continue };
+                let path = format!("resilience.{}.{spelling}", key.component);
+                let origin = Origin::Environment(name.into());
+                let Some(text) = value.to_str() else {
+                    let error = ConfigError::new(origin, format!("is not UTF-8: {value:?}"));
+                    return Err(error.with_key(path).with_allowed(key.kind.allowed()));
+                };
+                self.say(key, None, &path, &Written::in_environment(text), origin, |error| error)?;
+            }
+        }
+        let known: Vec<String> =
+            keys::ALL.iter().flat_map(|key| key.section.iter().map(|name| variable(key.component, name))).collect();
+        for name in sources.variables.keys().filter_map(|name| name.to_str()) {
+            if name.contains("__") && !known.iter().any(|known| known == name) {
+                let text = unknown(name, known.iter().map(String::as_str));
+                self.warnings.push(Warning { origin: Origin::Environment(name.into()), text });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_section(&mut self, document: &Document, section: &Spanned<Section>) -> Result<(), ConfigError> {
+        for (name, component) in entries(document, "resilience", section)? {
+            match keys::COMPONENTS.into_iter().find(|known| name.is(known)) {
+                Some(known) => self.read_component(document, known, component)?,
+                None => self.unknown(document, &name, keys::COMPONENTS.into_iter()),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_component(
+        &mut self,
+        document: &Document,
+        component: &'static str,
+        node: &Spanned<Component>,
+    ) -> Result<(), ConfigError> {
+        let keys = keys::of(component);
+        let has_instances = keys.clone().any(|key| key.instance.is_some());
+        let mut given: Vec<(&Key, Name<'_>)> = Vec::new();
+        for (name, entry) in entries(document, &format!("resilience.{component}"), node)? {
+            if has_instances && name.is("instances") {
+                self.read_instances(document, component, &name.path, entry)?;
+            } else if let Some(key) = keys.clone().find(|key| key.section.iter().any(|spelling| name.is(spelling))) {
+                // Two spellings of one key are that key given twice.
+                if let Some((_, first)) = given.iter().find(|(other, _)| std::ptr::eq(*other, key)) {
+                    return Err(document.duplicate(&name.path, name.node, first.node));
+                }
+                self.say_in(document, key, None, &name.path, entry)?;
+                given.push((key, name));
+            } else {
+                let instances = has_instances.then_some("instances");
+                let known = keys.clone().flat_map(|key| key.section.iter().copied()).chain(instances);
+                self.unknown(document, &name, known);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_instances(
+        &mut self,
+        document: &Document,
+        component: &'static str,
+        path: &str,
+        node: &Spanned<Entry>,
+    ) -> Result<(), ConfigError> {
+        for (instance, node) in entries(document, path, node)? {
+            for (name, value) in entries(document, &instance.path, node)? {
+                match keys::of(component).find(|key| key.instance.is_some_and(|spelling| name.is(spelling))) {
+                    Some(key) => self.say_in(document, key, Some(&instance.text), &name.path, value)?,
+                    None => self.unknown(document, &name, keys::of(component).filter_map(|key| key.instance)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn say_in<T>(
+        &mut self,
+        document: &Document,
+        key: &'static Key,
+        instance: Option<&str>,
+        path: &str,
+        node: &Spanned<Node<T>>,
+    ) -> Result<(), ConfigError> {
+        let length = node.defined.span().len();
+        let written = node.value.written();
+        self.say(key, instance, path, &written, document.origin(node), |error| {
+            error.with_snippet(&document.text, length)
+        })
+    }
+
+    /// Takes what a source says about a key, unless one that takes precedence has spoken.
+    fn say(
+        &mut self,
+        key: &'static Key,
+        instance: Option<&str>,
+        path: &str,
+        written: &Written,
+        origin: Origin,
+        show: impl FnOnce(ConfigError) -> ConfigError,
+    ) -> Result<(), ConfigError> {
+        let (value, clamped) = match key.kind.judge(written) {
+            _ if *written == Written::Nothing => return Ok(()),
+            Verdict::Fits(value) => (value, None),
+            Verdict::Clamped(value) => {
+                let bounds = key.kind.bounds();
+                (value, Some(format!("`{path}` is {written}, outside {bounds}; {value} is used")))
+            }
+            Verdict::Wrong => {
+                let error = ConfigError::new(origin, format!("is {written}"));
+                return Err(show(error.with_key(path).with_allowed(key.kind.allowed())));
+            }
+        };
+        let id = (key.component, instance.map(str::to_owned), key.name());
+        self.values.entry(id).or_insert(Said { value, origin, clamped });
+        Ok(())
+    }
+
+    fn unknown<'a>(&mut self, document: &Document, name: &Name<'_>, known: impl Iterator<Item = &'a str>) {
+        let text = match self.warnings.len().cmp(&MOST_WARNINGS) {
+            Ordering::Less => unknown_in(&name.path, &name.text, known),
+            Ordering::Equal => "more keys are not known and are ignored; they are not listed".to_owned(),
+            Ordering::Greater => return,
+        };
+        self.warnings.push(Warning { origin: document.origin(name.node), text });
+    }
+}
+
+/// A key as a file writes it.
+struct Name<'a> {
+    text: String,
+    path: String,
+    node: &'a Spanned<Leaf>,
+}
+
+impl Name<'_> {
+    fn is(&self, known: &str) -> bool {
+        self.text == known
+    }
+}
+
+/// The entries of the mapping at `path`; an empty value has none. None stands twice.
+fn entries<'a, T>(
+    document: &Document,
+    path: &str,
+    node: &'a Spanned<Node<T>>,
+) -> Result<Vec<(Name<'a>, &'a Spanned<T>)>, ConfigError> {
+    let mapping = match &node.value {
+        Node::Mapping(mapping) => mapping,
+        Node::Leaf(Written::Nothing) => return Ok(Vec::new()),
+        Node::Leaf(other) => {
+            return Err(document.error(node, path, format!("is {other}")).with_allowed("a mapping"));
+        }
+    };
+    let mut seen: BTreeMap<String, &Spanned<Leaf>> = BTreeMap::new();
+    let mut named = Vec::new();
+    for (key, value) in mapping {
+        let text = match key.value.written() {
+            Written::Text(text) => text,
+            wrong @ (Written::List | Written::Mapping) => {
+                return Err(document.error(key, path, format!("has a key that is {wrong}")).with_allowed("a name"));
+            }
+            // A name such as `0404` or `yes` is meant as it is written.
+            other => document.raw(key).map_or_else(|| other.to_string(), str::to_owned),
+        };
+        let name = Name { path: format!("{path}.{}", keys::shortened(&text)), text, node: key };
+        if let Some(first) = seen.insert(name.text.clone(), key) {
+            return Err(document.duplicate(&name.path, key, first));
+        }
+        named.push((name, value));
+    }
+    Ok(named)
+}
+
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    unknown_in(name, name, known)
+}
+
+fn unknown_in<'a>(path: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let hint = keys::nearest(name, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
+    format!("`{path}` is not known and is ignored{hint}")
+}

@@ -1,0 +1,172 @@
+//! Where configuration is looked for.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::document::Document;
+use super::error::{ConfigError, Origin, Place};
+
+/// The name of the file in each folder that is searched.
+pub const FILE_NAME: &str = "kstlib.conf.yml";
+
+/// The longest file that is read, in bytes.
+pub const MAX_FILE_SIZE: u64 = 1 << 20;
+
+/// The beginning of the names of our environment variables.
+pub(super) const PREFIX: &str = "BACKSTAY_";
+
+/// Names one file, and ends the search.
+pub(super) const CONFIG: &str = "BACKSTAY_CONFIG";
+
+/// Where configuration is looked for: environment variables, and files of which the first to say something holds.
+///
+/// [`Sources::of_process`] is what everyone means; the others are for tests and tools.
+///
+/// ```
+/// use backstay::config::{Config, Sources, Value};
+/// use std::time::Duration;
+///
+/// let sources = Sources::none().variable("BACKSTAY_HEARTBEAT__INTERVAL", "1m 30s");
+/// let config = Config::load(&sources)?;
+/// let interval = config.settings().find(|setting| setting.key == "heartbeat.interval").unwrap();
+/// assert_eq!(interval.value, Some(Value::Seconds(Duration::from_secs(90))));
+/// assert_eq!(interval.origin.to_string(), "environment variable BACKSTAY_HEARTBEAT__INTERVAL");
+/// # Ok::<_, backstay::config::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    pub(super) variables: BTreeMap<OsString, OsString>,
+    pub(super) search: Vec<PathBuf>,
+}
+
+impl Sources {
+    /// Nothing: the built-in defaults hold.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// This process's environment, `./kstlib.conf.yml`, `~/kstlib.conf.yml` and `~/.config/kstlib.conf.yml`; the home
+    /// folder is the variable `HOME`'s, and there is none where that is not set.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let mut sources = Self::none();
+        for (name, value) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with(PREFIX)) {
+                sources = sources.variable(name, value);
+            }
+        }
+        sources = sources.file(Path::new(".").join(FILE_NAME));
+        if let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty()) {
+            let home = Path::new(&home);
+            sources = sources.file(home.join(FILE_NAME)).file(home.join(".config").join(FILE_NAME));
+        }
+        sources
+    }
+
+    /// Adds an environment variable. `BACKSTAY_CONFIG` names one file that is read in place of all others.
+    #[must_use]
+    pub fn variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds a file that is read if it is there; those added before it take precedence.
+    #[must_use]
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.search.push(path.into());
+        self
+    }
+
+    /// The files that are there, in order of precedence.
+    pub(super) fn documents(&self) -> Result<Vec<Document>, ConfigError> {
+        if let Some(path) = self.variables.get(OsStr::new(CONFIG)).filter(|path| !path.is_empty()) {
+            let path = Path::new(path);
+            let missing = || ConfigError::new(whole(path), format!("no such file, but {CONFIG} names it"));
+            return Ok(vec![read(path)?.ok_or_else(missing)?]);
+        }
+        let mut seen = Vec::new();
+        let mut documents = Vec::new();
+        for path in &self.search {
+            // A program started in the home folder finds the same file twice.
+            let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            if !seen.contains(&real) {
+                seen.push(real);
+                documents.extend(read(path)?);
+            }
+        }
+        Ok(documents)
+    }
+}
+
+fn whole(path: &Path) -> Origin {
+    Origin::File { path: Arc::from(path), place: None }
+}
+
+/// The file's text; `None` where there is no such file.
+fn read(path: &Path) -> Result<Option<Document>, ConfigError> {
+    let error = |wrong: String| ConfigError::new(whole(path), wrong);
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(missing) if matches!(missing.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        // A service that may not look into its home folder has no configuration there.
+        Err(denied) if denied.kind() == ErrorKind::PermissionDenied && path.symlink_metadata().is_err() => {
+            return Ok(None);
+        }
+        Err(other) => return Err(error(format!("cannot be opened: {other}"))),
+    };
+    let metadata = file.metadata().map_err(|failed| error(format!("cannot be read: {failed}")))?;
+    if !metadata.is_file() {
+        return Err(error(format!("is {}, but must be a file", what(metadata.file_type()))));
+    }
+    let too_large = || error(format!("is larger than {} KiB", MAX_FILE_SIZE / 1024));
+    if metadata.len() > MAX_FILE_SIZE {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_SIZE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|failed| error(format!("cannot be read: {failed}")))?;
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        return Err(too_large());
+    }
+    let text = String::from_utf8(bytes).map_err(|broken| {
+        let before = String::from_utf8_lossy(&broken.as_bytes()[..broken.utf8_error().valid_up_to()]).into_owned();
+        let line = before.matches('\n').count() as u64 + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() as u64 + 1;
+        let origin = Origin::File { path: Arc::from(path), place: Some(Place { line, column }) };
+        ConfigError::new(origin, "is not UTF-8 from here on")
+    })?;
+    // A byte order mark is not part of the first line.
+    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+    Ok(Some(Document { path: Arc::from(path), text }))
+}
+
+/// Opens without waiting: a FIFO that nobody writes to must not hold up the program.
+fn open(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY);
+    options.open(path)
+}
+
+#[cfg(unix)]
+fn what(kind: std::fs::FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match kind {
+        kind if kind.is_dir() => "a folder",
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_char_device() || kind.is_block_device() => "a device",
+        _ => "something else",
+    }
+}
+
+#[cfg(not(unix))]
+fn what(kind: std::fs::FileType) -> &'static str {
+    if kind.is_dir() { "a folder" } else { "something else" }
+}

@@ -1,0 +1,204 @@
+//! One error per idea, each saying what to do next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use backstay_core::InvalidArgument;
+use thiserror::Error;
+
+/// The circuit breaker is open: the call was not made. Try again after [`remaining`](Self::remaining).
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("circuit breaker{} is open{}", named(self.name.as_ref()), hint(" for another ", self.remaining))]
+pub struct CircuitOpenError {
+    /// The breaker's name, where it has one.
+    pub name: Option<Arc<str>>,
+    /// How long until the breaker admits a trial: until the open period ends, or until the first trial under way
+    /// loses its place. `Duration::MAX` where the breaker was isolated.
+    pub remaining: Duration,
+}
+
+/// The rate limiter has no token in time. Try again after [`retry_after`](Self::retry_after).
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("rate limit{} exceeded{}", named(self.name.as_ref()), hint(", retry after ", self.retry_after))]
+pub struct RateLimitExceededError {
+    /// The limiter's name, where it has one.
+    pub name: Option<Arc<str>>,
+    /// How long until the tokens asked for would be there, those ahead in the queue served first. `Duration::MAX`
+    /// where more were asked for than the bucket ever holds.
+    pub retry_after: Duration,
+}
+
+/// The watchdog had fired: nobody pinged it for [`inactive`](Self::inactive).
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("watchdog{} saw no ping for {:.3} s", named(self.name.as_ref()), self.inactive.as_secs_f64())]
+pub struct WatchdogTimeoutError {
+    /// The watchdog's name, where it has one.
+    pub name: Option<Arc<str>>,
+    /// How long nobody had pinged.
+    pub inactive: Duration,
+}
+
+/// Why a watchdog did not start, or a watched block failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WatchdogError {
+    /// It runs already: stop it first, or build another.
+    #[error("watchdog{} runs already", named(name.as_ref()))]
+    AlreadyRunning {
+        /// The watchdog's name, where it has one.
+        name: Option<Arc<str>>,
+    },
+    /// The system has no thread for watching.
+    #[error("no thread to watch with")]
+    NoThread(#[source] std::io::Error),
+    /// It had fired.
+    #[error(transparent)]
+    Timeout(#[from] WatchdogTimeoutError),
+}
+
+/// Why a protected call gave no value: it was turned away, or it was made and failed.
+///
+/// Layers fold into one: `?` turns a `CallError<CallError<E>>` into a `CallError<E>`.
+///
+/// ```
+/// use backstay::{CallError, CircuitBreaker, RateLimiter};
+///
+/// fn quote(breaker: &CircuitBreaker, limiter: &RateLimiter) -> Result<u32, CallError<std::io::Error>> {
+///     Ok(limiter.call(|| breaker.call(|| Ok(42)))?)
+/// }
+/// # let limiter = RateLimiter::builder(10).build().unwrap();
+/// # assert_eq!(quote(&CircuitBreaker::builder().build().unwrap(), &limiter).unwrap(), 42);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CallError<E> {
+    /// The call was not made.
+    #[error(transparent)]
+    Rejected(Rejection),
+    /// The call was made, and returned this.
+    #[error(transparent)]
+    Inner(E),
+}
+
+/// Why a call was not made.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// A circuit breaker is open.
+    #[error(transparent)]
+    CircuitOpen(#[from] CircuitOpenError),
+    /// A rate limiter has no token.
+    #[error(transparent)]
+    RateLimited(#[from] RateLimitExceededError),
+}
+
+impl Rejection {
+    /// How long to wait before trying again.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            Self::CircuitOpen(error) => error.remaining,
+            Self::RateLimited(error) => error.retry_after,
+        }
+    }
+}
+
+impl<E> CallError<E> {
+    /// The rejection, where the call was not made.
+    #[must_use]
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            Self::Inner(_) => None,
+        }
+    }
+
+    /// The call's own error, where it was made.
+    #[must_use]
+    pub fn into_inner(self) -> Option<E> {
+        match self {
+            Self::Rejected(_) => None,
+            Self::Inner(error) => Some(error),
+        }
+    }
+}
+
+impl<E> From<CallError<CallError<E>>> for CallError<E> {
+    fn from(layered: CallError<CallError<E>>) -> Self {
+        match layered {
+            CallError::Rejected(rejection) => Self::Rejected(rejection),
+            CallError::Inner(inner) => inner,
+        }
+    }
+}
+
+impl<E> From<CircuitOpenError> for CallError<E> {
+    fn from(error: CircuitOpenError) -> Self {
+        Self::Rejected(error.into())
+    }
+}
+
+impl<E> From<RateLimitExceededError> for CallError<E> {
+    fn from(error: RateLimitExceededError) -> Self {
+        Self::Rejected(error.into())
+    }
+}
+
+/// Why something could not be built: an argument that cannot be meant, or a configuration that cannot be read.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An argument outside what is allowed.
+    #[error(transparent)]
+    InvalidArgument(#[from] InvalidArgument),
+    /// A value was left to the configuration, and that is broken.
+    #[cfg(feature = "config")]
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+}
+
+/// ` "name"`, or nothing.
+pub(crate) fn named(name: Option<&Arc<str>>) -> String {
+    name.map(|name| format!(" {name:?}")).unwrap_or_default()
+}
+
+/// `text` and the seconds, or nothing where there is nothing to wait for or no end of waiting.
+fn hint(text: &str, wait: Duration) -> String {
+    if wait.is_zero() || wait == Duration::MAX {
+        return String::new();
+    }
+    format!("{text}{:.3} s", wait.as_secs_f64())
+}
+
+#[cfg(all(test, not(backstay_loom)))]
+mod tests {
+    use super::*;
+
+    // ALL-2: three layers have the error type of one, by `?` alone; and it says what to do next.
+    #[test]
+    fn layers_fold_into_one() {
+        type Layered<E> = Result<(), CallError<E>>;
+        fn fold(inner: Layered<&'static str>) -> Layered<&'static str> {
+            let twice: Layered<CallError<&'static str>> = inner.map_err(CallError::Inner);
+            let thrice: Layered<CallError<CallError<&'static str>>> = twice.map_err(CallError::Inner);
+            fn once_less<E>(layered: Layered<CallError<E>>) -> Layered<E> {
+                Ok(layered?)
+            }
+            once_less(once_less(thrice))
+        }
+        let refused = RateLimitExceededError { name: Some("api".into()), retry_after: Duration::from_millis(1500) };
+        let error = fold(Err(refused.into())).unwrap_err();
+        assert_eq!(error.rejection().map(Rejection::retry_after), Some(Duration::from_millis(1500)));
+        assert_eq!(fold(Err(CallError::Inner("down"))).unwrap_err().into_inner(), Some("down"));
+    }
+
+    // ALL-2: each message names who refused, and how long to wait where there is something to wait for.
+    #[test]
+    fn messages_say_what_to_do() {
+        let refused = RateLimitExceededError { name: Some("api".into()), retry_after: Duration::from_millis(1500) };
+        assert_eq!(refused.to_string(), "rate limit \"api\" exceeded, retry after 1.500 s");
+        let isolated = CircuitOpenError { name: None, remaining: Duration::MAX };
+        assert_eq!(isolated.to_string(), "circuit breaker is open");
+        let late = WatchdogTimeoutError { name: Some("worker".into()), inactive: Duration::from_secs(31) };
+        assert_eq!(late.to_string(), "watchdog \"worker\" saw no ping for 31.000 s");
+    }
+}

@@ -1,0 +1,160 @@
+//! Building a heartbeat.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_core::heartbeat::{DEFAULT_INTERVAL, INTERVAL_LIMITS, Status};
+use serde_json::{Map, Value};
+
+use super::beating::Beating;
+use super::callbacks::{Callbacks, TargetDeath};
+use super::life::{Details, Life};
+use super::{Handle, Heartbeat, HeartbeatError, HeartbeatState, Target, readable};
+use crate::alert::Alert;
+use crate::callback::Callback;
+use crate::clock::Clock;
+use crate::error::{BuildError, InvalidArgument};
+use crate::settings;
+
+/// What a [`Heartbeat`] is made of; see [`Heartbeat::builder`].
+///
+/// The callbacks run on a thread of their own, one after another, so that a slow one delays no beat; those of a
+/// [`beat`](Heartbeat::beat) by hand run on the thread that called it. One that panics is logged. The futures of the
+/// `_async` forms run to their end on that thread.
+#[derive(Default)]
+#[must_use = "call `build`"]
+pub struct HeartbeatBuilder {
+    state_file: Option<PathBuf>,
+    interval: Option<Duration>,
+    metadata: Map<String, Value>,
+    status: Option<Status>,
+    clock: Clock,
+    targets: Vec<Box<dyn Target>>,
+    callbacks: Callbacks,
+}
+
+macro_rules! callbacks {
+    ($($(#[$doc:meta])* $name:ident, $name_async:ident: $report:ty;)*) => {$(
+        $(#[$doc])*
+        pub fn $name(mut self, callback: impl Fn(&$report) + Send + Sync + 'static) -> Self {
+            self.callbacks.$name = Some(Callback::plain(callback));
+            self
+        }
+
+        #[doc = concat!("[`", stringify!($name), "`](Self::", stringify!($name), ") with a future.")]
+        pub fn $name_async<F>(mut self, callback: impl Fn(&$report) -> F + Send + Sync + 'static) -> Self
+        where
+            F: Future<Output = ()> + Send + 'static,
+        {
+            self.callbacks.$name = Some(Callback::future(callback));
+            self
+        }
+    )*};
+}
+
+impl HeartbeatBuilder {
+    /// Where to write. Folders on the way there are made when missing. A relative path means one below the current
+    /// folder of now. Without a state file the heartbeat only looks after its targets and calls `on_beat`.
+    pub fn state_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.state_file = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// How often to beat: 1 ms to a day. The default is the configuration's, or 10 s.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+
+    /// What readers should know of the service: its version, its port. Entries of the same name are replaced.
+    ///
+    /// ```
+    /// # use backstay::Heartbeat;
+    /// let heartbeat = Heartbeat::builder().metadata([("version", "1.0.0")]).build()?;
+    /// # Ok::<(), backstay::BuildError>(())
+    /// ```
+    pub fn metadata<K: Into<String>, V: Into<Value>>(mut self, metadata: impl IntoIterator<Item = (K, V)>) -> Self {
+        self.metadata.extend(metadata.into_iter().map(|(key, value)| (key.into(), value.into())));
+        self
+    }
+
+    /// What to say of the service until [`set_status`](Heartbeat::set_status) says otherwise. The default is `ready`.
+    pub fn status(mut self, status: Status) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Something to follow, a watchdog for one; may be called several times. While one of them is dead, the heartbeat
+    /// says `degraded`: that its own thread still beats does not make a frozen service healthy.
+    pub fn target(mut self, target: impl Target + 'static) -> Self {
+        self.targets.push(Box::new(target));
+        self
+    }
+
+    /// The clock that says when beats are due; the time stamps are the system's.
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.clock = clock.into();
+        self
+    }
+
+    callbacks! {
+        /// Called after each beat; not while its last call still runs.
+        on_beat, on_beat_async: HeartbeatState;
+        /// Called with the reason each time that the state file could not be written.
+        on_missed_beat, on_missed_beat_async: HeartbeatError;
+        /// Called with what a person should hear of: the first beat of a row that could not be written, a dead target.
+        on_alert, on_alert_async: Alert;
+        /// Called once for each death of a target.
+        on_target_dead, on_target_dead_async: TargetDeath;
+    }
+
+    /// The heartbeat; it does not beat yet.
+    ///
+    /// # Errors
+    /// An interval out of bounds, a state file without a name, metadata that no reader could read; or a configuration
+    /// that cannot be read, where the interval is left to it.
+    pub fn build(self) -> Result<Heartbeat, BuildError> {
+        let interval = match self.interval {
+            Some(interval) => interval,
+            None => settings::heartbeat()?.interval.unwrap_or(DEFAULT_INTERVAL),
+        };
+        if !INTERVAL_LIMITS.contains(&interval) {
+            return Err(InvalidArgument::new("interval", format!("{interval:?}"), "1 ms to a day").into());
+        }
+        let state_file = self.state_file.map(absolute).transpose()?;
+        readable(&self.metadata)?;
+        let status = self.status.unwrap_or(Status::Ready);
+        let details = Details { status, metadata: self.metadata, started_at: None };
+        Ok(Heartbeat(Arc::new(Handle(Arc::new(Beating {
+            state_file,
+            interval,
+            clock: self.clock,
+            first_life: Life::new(details.clone(), self.targets.len()),
+            targets: self.targets,
+            callbacks: self.callbacks,
+            built_with: details,
+        })))))
+    }
+}
+
+/// A service that becomes a daemon changes its folder, and must go on writing the same file.
+fn absolute(path: PathBuf) -> Result<PathBuf, InvalidArgument> {
+    let wrong = || InvalidArgument::new("state_file", path.display(), "the path of a file");
+    let name = path.file_name().ok_or_else(wrong)?;
+    // `folder/name/` and `folder/name/.` have the same file name as `folder/name`, and are no files.
+    let text = path.as_os_str().as_encoded_bytes();
+    if !text.ends_with(name.as_encoded_bytes()) || text.contains(&0) {
+        return Err(wrong());
+    }
+    std::path::absolute(&path).map_err(|_| wrong())
+}
+
+impl std::fmt::Debug for HeartbeatBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HeartbeatBuilder")
+            .field("state_file", &self.state_file)
+            .field("interval", &self.interval)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,103 @@
+//! What a heartbeat tells others, and on which thread.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use super::{HeartbeatError, HeartbeatState};
+use crate::alert::Alert;
+use crate::callback::Callback;
+
+/// How many events wait while a callback is slow; what comes then is only logged.
+const WAITING: usize = 64;
+
+/// A target of a heartbeat died.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TargetDeath {
+    /// The target's [name](super::Target::name), where it has one.
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Callbacks {
+    pub(super) on_beat: Option<Callback<HeartbeatState>>,
+    pub(super) on_missed_beat: Option<Callback<HeartbeatError>>,
+    pub(super) on_alert: Option<Callback<Alert>>,
+    pub(super) on_target_dead: Option<Callback<TargetDeath>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Event {
+    Beat(HeartbeatState),
+    Missed(HeartbeatError),
+    Alert(Alert),
+    TargetDead(TargetDeath),
+}
+
+thread_local! {
+    /// Whether this thread runs a callback. A beat made inside one calls none: `on_beat` may call `beat`.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Callbacks {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { on_beat, on_missed_beat, on_alert, on_target_dead } = self;
+        on_beat.is_none() && on_missed_beat.is_none() && on_alert.is_none() && on_target_dead.is_none()
+    }
+
+    /// Runs the callback for `event`, if there is one, to its end. Call it without a lock.
+    pub(super) fn run(&self, event: &Event) {
+        if INSIDE.replace(true) {
+            return;
+        }
+        let ran = match event {
+            Event::Beat(state) => self.on_beat.as_ref().map(|f| ("on_beat", f.run(state))),
+            Event::Missed(error) => self.on_missed_beat.as_ref().map(|f| ("on_missed_beat", f.run(error))),
+            Event::Alert(alert) => self.on_alert.as_ref().map(|f| ("on_alert", f.run(alert))),
+            Event::TargetDead(death) => self.on_target_dead.as_ref().map(|f| ("on_target_dead", f.run(death))),
+        };
+        INSIDE.set(false);
+        if let Some((callback, Err(panic))) = ran {
+            tracing::error!(target: "backstay", callback, panic, "a heartbeat's callback panicked");
+        }
+    }
+}
+
+/// The way from the beating thread to the thread that runs the callbacks: beats go on however long those take.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    events: SyncSender<Event>,
+}
+
+impl Outbox {
+    pub(super) fn new() -> (Self, Receiver<Event>) {
+        let (events, inbox) = sync_channel(WAITING);
+        (Self { events }, inbox)
+    }
+
+    /// Never waits. `beat_waiting` is up from here until `on_beat` has returned: a slow one is not called for every
+    /// beat that it overslept.
+    pub(super) fn send(&self, event: Event, beat_waiting: &AtomicBool) {
+        let is_beat = matches!(event, Event::Beat(_));
+        if is_beat && beat_waiting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
+            tracing::error!(target: "backstay", ?event, "a heartbeat's callbacks take too long, this event is dropped");
+            if is_beat {
+                beat_waiting.store(false, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// Runs the callbacks until the outbox is gone.
+pub(super) fn serve(callbacks: &Callbacks, inbox: &Receiver<Event>, beat_waiting: &AtomicBool) {
+    while let Ok(event) = inbox.recv() {
+        callbacks.run(&event);
+        if matches!(event, Event::Beat(_)) {
+            beat_waiting.store(false, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,479 @@
+#![allow(clippy::unwrap_used)]
+//! The rules RL-1 to RL-12, on clocks that the tests hold in their hand.
+
+mod model;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use super::*;
+use crate::clock::ManualClock;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn limiter(hand: &ManualClock, rate: f64, burst: f64) -> RateLimiter {
+    RateLimiter::builder(rate).per(SECOND).burst(burst).clock(hand).build().unwrap()
+}
+
+/// How many tokens there are to be had at once.
+fn drain(limiter: &RateLimiter) -> usize {
+    std::iter::from_fn(|| limiter.try_acquire().then_some(())).count()
+}
+
+/// Counts how often a task is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Woken {
+    fn times(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+// RL-1
+#[test]
+fn a_bucket_starts_with_its_burst_and_gets_rate_per_time() {
+    let hand = ManualClock::new();
+    let fifty = limiter(&hand, 10.0, 50.0);
+    assert_eq!(drain(&fifty), 50);
+    hand.advance(SECOND);
+    assert_eq!(drain(&fifty), 10);
+
+    let ten = RateLimiter::builder(10).per(SECOND * 60).clock(&hand).build().unwrap();
+    assert_eq!((ten.rate(), ten.per(), ten.burst(), ten.tokens()), (10.0, SECOND * 60, 10.0, 10.0));
+    assert_eq!(drain(&ten), 10);
+    hand.advance(SECOND * 5);
+    assert_eq!(drain(&ten), 0);
+    hand.advance(SECOND);
+    assert_eq!(drain(&ten), 1);
+}
+
+// RL-1
+#[test]
+fn a_bucket_holds_a_token_at_least_and_may_start_empty() {
+    let hand = ManualClock::new();
+    let half = RateLimiter::builder(0.5).clock(&hand).build().unwrap();
+    assert_eq!((half.burst(), drain(&half)), (1.0, 1));
+    hand.advance(SECOND);
+    assert_eq!(drain(&half), 0);
+    hand.advance(SECOND);
+    assert_eq!(drain(&half), 1);
+
+    let empty = limiter(&hand, 10.0, 0.0);
+    assert_eq!((empty.burst(), empty.tokens()), (1.0, 0.0));
+    hand.advance(Duration::from_millis(99));
+    assert_eq!(drain(&empty), 0);
+    hand.advance(Duration::from_millis(1));
+    assert_eq!(drain(&empty), 1);
+    hand.advance(SECOND * 60);
+    assert_eq!(drain(&empty), 1);
+
+    let fraction = limiter(&hand, 1.0, 2.5);
+    assert_eq!((fraction.tokens(), drain(&fraction)), (2.5, 2));
+    hand.advance(SECOND / 2);
+    assert_eq!(drain(&fraction), 1);
+}
+
+// RL-2: idling fills the bucket, and nothing but the bucket.
+#[test]
+fn burst_five_never_gives_nine() {
+    for staleness in [Duration::ZERO, Duration::from_millis(800)] {
+        let hand = ManualClock::with_staleness(staleness);
+        let limiter = limiter(&hand, 5.0, 5.0);
+        hand.advance(SECOND * 100);
+        hand.lag(staleness);
+        assert_eq!(drain(&limiter), 5);
+        hand.lag(Duration::ZERO);
+        assert_eq!(drain(&limiter), 0);
+        hand.advance(SECOND * 3600);
+        assert_eq!(drain(&limiter), 5);
+    }
+}
+
+// RL-5
+#[test]
+fn a_wait_that_is_too_long_is_refused_at_once_and_costs_nothing() {
+    let hand = ManualClock::new();
+    let limiter = RateLimiter::builder(1).burst(1).name("quotes").clock(&hand).build().unwrap();
+    assert!(limiter.try_acquire());
+    for _ in 0..100 {
+        let error = limiter.acquire_timeout(Duration::from_millis(999)).unwrap_err();
+        assert_eq!((error.retry_after, error.name.as_deref()), (SECOND, Some("quotes")));
+        assert_eq!(limiter.acquire_timeout(Duration::ZERO).unwrap_err().retry_after, SECOND);
+        assert_eq!(limiter.check().unwrap_err().retry_after, SECOND);
+        let mut waiting = pin!(limiter.acquire_timeout_async(Duration::from_millis(999)));
+        assert!(matches!(poll(&mut waiting), Poll::Ready(Err(error)) if error.retry_after == SECOND));
+    }
+    hand.advance(SECOND);
+    assert_eq!(limiter.acquire_timeout(Duration::ZERO), Ok(()));
+    assert_eq!(limiter.stats().rejected, 400);
+}
+
+// RL-4, RL-5: a timeout that suffices waits, in a thread as in a task.
+#[test]
+fn a_wait_in_time_ends_when_the_token_is_due() {
+    let hand = ManualClock::new();
+    let limiter = limiter(&hand, 1.0, 1.0);
+    assert!(limiter.try_acquire());
+    let mut task = pin!(limiter.acquire_timeout_async(SECOND));
+    assert!(poll(&mut task).is_pending());
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| limiter.acquire_timeout(SECOND * 2));
+        while limiter.stats().waiting < 2 {
+            std::thread::yield_now();
+        }
+        assert_eq!(limiter.time_until_token(), SECOND * 3);
+        hand.advance(SECOND);
+        assert_eq!(poll(&mut task), Poll::Ready(Ok(())));
+        hand.advance(SECOND);
+        assert_eq!(thread.join().unwrap(), Ok(()));
+    });
+    assert_eq!(limiter.stats(), RateLimiterStats { acquired: 3, rejected: 0, waited: SECOND * 3, waiting: 0 });
+}
+
+// RL-6
+#[test]
+fn dropped_waits_delay_nobody() {
+    let hand = ManualClock::new();
+    let limiter = limiter(&hand, 100.0, 1.0);
+    assert!(limiter.try_acquire());
+    let dropped: Vec<_> = (0..100).map(|_| limiter.reserve(1, None).unwrap()).collect();
+    let last = limiter.reserve(1, None).unwrap();
+    assert_eq!(last.remaining(), Duration::from_millis(1010));
+    drop(dropped);
+    assert_eq!(last.remaining(), Duration::from_millis(10));
+    drop(last);
+    assert_eq!(limiter.time_until_token(), Duration::from_millis(10));
+    assert_eq!(limiter.stats().acquired, 1);
+}
+
+// RL-6: whoever was due and did not look in time gives back what has not spilled over since.
+#[test]
+fn a_grant_that_was_not_used_goes_back_but_never_a_second_time() {
+    let hand = ManualClock::new();
+    let limiter = limiter(&hand, 1.0, 1.0);
+    assert!(limiter.try_acquire());
+    let late = limiter.reserve(1, None).unwrap();
+    let next = limiter.reserve(1, None).unwrap();
+    hand.advance(SECOND * 5 / 4);
+    // It lay there for a quarter of a second in which the bucket, full as it is with one, got nothing.
+    drop(late);
+    assert_eq!(next.remaining(), Duration::ZERO);
+    assert_eq!(limiter.time_until_token(), SECOND);
+    drop(next);
+    assert_eq!(drain(&limiter), 1);
+}
+
+// RL-4: first come, first served, whoever asks for how much; newcomers do not overtake.
+#[test]
+fn the_line_is_served_in_order() {
+    let hand = ManualClock::new();
+    let limiter = limiter(&hand, 1.0, 3.0);
+    assert_eq!(drain(&limiter), 3);
+    let mut waiting: Vec<_> = [1, 3, 2, 1].into_iter().map(|tokens| limiter.reserve(tokens, None).unwrap()).collect();
+    let mut served = Vec::new();
+    for second in 1..=8 {
+        hand.advance(SECOND);
+        // Those who come later do not get what others wait for.
+        assert_eq!(limiter.try_acquire(), second == 8);
+        // The last look first: the order of looking is not the order of serving.
+        for (number, waiter) in waiting.iter_mut().enumerate().rev() {
+            if !served.iter().any(|(known, _)| *known == number) && poll(waiter).is_ready() {
+                served.push((number, second));
+            }
+        }
+    }
+    assert_eq!(served, [(0, 1), (1, 4), (2, 6), (3, 7)]);
+}
+
+// RL-4: each is woken when its token is due, and not before; those who need not move are left asleep.
+#[test]
+fn a_crowd_that_leaves_wakes_each_of_those_who_stay_once() {
+    let hand = ManualClock::new();
+    let limiter = limiter(&hand, 1.0, 1.0);
+    assert!(limiter.try_acquire());
+    let leaving: Vec<_> = (0..50).map(|_| limiter.reserve(1, None).unwrap()).collect();
+    let woken: Vec<_> = (0..50).map(|_| Arc::new(Woken::default())).collect();
+    let mut staying: Vec<_> = (0..50).map(|_| limiter.reserve(1, None).unwrap()).collect();
+    for (waiter, woken) in staying.iter_mut().zip(&woken) {
+        let waker = Waker::from(Arc::clone(woken));
+        assert!(pin!(waiter).poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    let after = limiter.reserve(1, None).unwrap();
+    drop(after);
+    assert_eq!(woken.iter().map(|woken| woken.times()).sum::<usize>(), 0);
+    drop(leaving);
+    assert!(woken.iter().all(|woken| woken.times() == 1));
+    assert_eq!(staying[49].remaining(), SECOND * 50);
+}
+
+// RL-7
+#[test]
+fn several_tokens_are_taken_together_or_not_at_all() {
+    let hand = ManualClock::new();
+    let limiter = limiter(&hand, 10.0, 5.0);
+    assert!(limiter.try_acquire_n(0));
+    assert!(!limiter.try_acquire_n(6) && !limiter.try_acquire_n(u32::MAX));
+    assert_eq!(limiter.check_n(6).unwrap_err().retry_after, Duration::MAX);
+    assert_eq!(limiter.acquire_n(6).unwrap_err().retry_after, Duration::MAX);
+    assert_eq!(limiter.acquire_timeout_n(6, SECOND).unwrap_err().retry_after, Duration::MAX);
+    assert!(limiter.reserve(6, None).is_err());
+    assert!(matches!(poll(&mut pin!(limiter.acquire_n_async(6))), Poll::Ready(Err(_))));
+    assert!(matches!(poll(&mut pin!(limiter.acquire_timeout_n_async(6, SECOND))), Poll::Ready(Err(_))));
+    assert!(limiter.try_acquire_n(3));
+    assert!(!limiter.try_acquire_n(3));
+    assert_eq!(limiter.check_n(3).unwrap_err().retry_after, SECOND / 10);
+    assert_eq!(limiter.acquire_n(2), Ok(()));
+    assert_eq!(limiter.tokens(), 0.0);
+}
+
+// RL-8
+#[test]
+fn looking_changes_nothing_and_reset_fills_and_wakes() {
+    let hand = ManualClock::new();
+    let limiter = limiter(&hand, 1.0, 3.0);
+    for _ in 0..10 {
+        assert_eq!((limiter.tokens(), limiter.time_until_token()), (3.0, Duration::ZERO));
+    }
+    assert_eq!(drain(&limiter), 3);
+    hand.advance(SECOND / 4);
+    assert_eq!((limiter.tokens(), limiter.time_until_token()), (0.25, SECOND * 3 / 4));
+
+    let woken: Vec<_> = (0..5).map(|_| Arc::new(Woken::default())).collect();
+    let mut waiting: Vec<_> = (0..5).map(|_| limiter.reserve(1, None).unwrap()).collect();
+    for (waiter, woken) in waiting.iter_mut().zip(&woken) {
+        let waker = Waker::from(Arc::clone(woken));
+        assert!(pin!(waiter).poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    limiter.reset();
+    assert!(woken.iter().all(|woken| woken.times() == 1));
+    let ready: Vec<_> = waiting.iter_mut().map(|waiter| poll(waiter).is_ready()).collect();
+    assert_eq!(ready, [true, true, true, false, false]);
+    assert_eq!(waiting[3].remaining(), SECOND);
+    drop(waiting);
+    limiter.reset();
+    assert_eq!(drain(&limiter), 3);
+}
+
+// RL-8
+#[test]
+fn reset_ends_the_wait_of_a_thread() {
+    let hand = ManualClock::new();
+    let limiter = RateLimiter::builder(1).per(SECOND * 86_400).clock(&hand).build().unwrap();
+    assert!(limiter.try_acquire());
+    std::thread::scope(|scope| {
+        scope.spawn(|| limiter.acquire());
+        while limiter.stats().waiting == 0 {
+            std::thread::yield_now();
+        }
+        limiter.reset();
+    });
+    assert_eq!(limiter.stats().acquired, 2);
+}
+
+// RL-9: the tokens that are there stay as many; those who wait do so at the new rate.
+#[test]
+fn the_rate_changes_without_a_burst() {
+    let hand = ManualClock::new();
+    let ten = RateLimiter::builder(10).clock(&hand).build().unwrap();
+    assert!(ten.try_acquire_n(8));
+    ten.set_rate(1000, SECOND).unwrap();
+    assert_eq!((ten.burst(), ten.rate(), ten.tokens()), (1000.0, 1000.0, 2.0));
+    assert_eq!(drain(&ten), 2);
+    hand.advance(SECOND / 10);
+    assert_eq!(ten.tokens(), 100.0);
+    ten.set_rate(5, SECOND).unwrap();
+    assert_eq!(ten.tokens(), 5.0);
+    ten.set_rate(1000, SECOND).unwrap();
+    assert_eq!(drain(&ten), 5);
+
+    let mut waiting = ten.reserve(1, None).unwrap();
+    let mut impatient = ten.reserve(1, Some(SECOND / 10)).unwrap();
+    assert_eq!(waiting.remaining(), SECOND / 1000);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    assert!(pin!(&mut waiting).poll(&mut Context::from_waker(&waker)).is_pending());
+    ten.set_rate(2, SECOND).unwrap();
+    assert_eq!((woken.times(), waiting.remaining()), (1, SECOND / 2));
+    // RL-5: it would now outlast its timeout.
+    assert!(matches!(poll(&mut impatient), Poll::Ready(Err(error)) if error.retry_after == SECOND));
+    assert!(ten.set_rate(0, SECOND).is_err() && ten.set_rate(1, Duration::ZERO).is_err());
+    assert_eq!(ten.rate(), 2.0);
+}
+
+// RL-2, RL-3: fast and slow, no drift over months.
+#[test]
+fn nothing_drifts() {
+    let hand = ManualClock::with_staleness(Duration::from_millis(8));
+    hand.lag(Duration::from_millis(5));
+    // Ten years after the machine was started.
+    hand.advance(SECOND * 86_400 * 3650);
+    let fast = limiter(&hand, 7e6, 7e6);
+    let slow = RateLimiter::builder(1).per(SECOND * 86_400).burst(1000).clock(&hand).build().unwrap();
+    assert_eq!(drain(&slow), 1000);
+    let half_a_million =
+        |limiter: &RateLimiter| std::iter::from_fn(|| limiter.try_acquire_n(500_000).then_some(())).count();
+    assert_eq!(half_a_million(&fast), 14);
+    let mut granted = 0;
+    for day in 1..=100 {
+        // By bits, so that every rounding has its chance.
+        for _ in 0..86_400 / 3_600 {
+            for _ in 0..3 {
+                hand.advance(SECOND / 7);
+                granted += half_a_million(&fast);
+            }
+            hand.advance(SECOND * 3_600 - SECOND / 7 * 3);
+            assert_eq!(half_a_million(&fast), 14);
+        }
+        assert_eq!(slow.tokens().floor(), f64::from(day));
+    }
+    // Three sevenths of a second, rounded down, are a fraction of a token less than 3 million.
+    assert_eq!(granted, 100 * 24 * 5);
+    assert_eq!(drain(&slow), 100);
+}
+
+// RL-3: whoever takes each token when it is due gets every one, at a rate that no binary fraction hits.
+#[test]
+fn with_demand_always_waiting_nothing_is_lost() {
+    let hand = ManualClock::new();
+    let limiter = limiter(&hand, 7e6, 1.0);
+    assert!(limiter.try_acquire());
+    let start = hand.now();
+    for _ in 0..70_000 {
+        let mut next = limiter.reserve(1, None).unwrap();
+        hand.advance(next.remaining());
+        assert!(poll(&mut next).is_ready());
+    }
+    assert_eq!(hand.now().since(start), SECOND / 100);
+}
+
+// RL-10
+#[test]
+fn what_happened_is_counted() {
+    let hand = ManualClock::new();
+    let limiter = limiter(&hand, 10.0, 10.0);
+    assert!(limiter.try_acquire_n(10));
+    assert!(!limiter.try_acquire() && limiter.check().is_err() && limiter.acquire_timeout(Duration::ZERO).is_err());
+    let mut used = limiter.reserve(2, None).unwrap();
+    let unused = limiter.reserve(1, None).unwrap();
+    assert_eq!(limiter.stats(), RateLimiterStats { acquired: 10, rejected: 3, waited: Duration::ZERO, waiting: 2 });
+    hand.advance(SECOND / 4);
+    assert!(poll(&mut used).is_ready() && poll(&mut used).is_ready());
+    drop(unused);
+    assert_eq!(limiter.stats(), RateLimiterStats { acquired: 12, rejected: 3, waited: SECOND / 4, waiting: 0 });
+}
+
+// RL-12, ALL-1
+#[test]
+fn what_cannot_be_meant_is_named() {
+    let refused = |rate: f64, per: Duration, burst: f64| {
+        let error = RateLimiter::builder(rate).per(per).burst(burst).build().unwrap_err().to_string();
+        error.split('`').nth(1).unwrap().to_owned()
+    };
+    for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300, 5e-324, 1e-300] {
+        assert_eq!(refused(rate, SECOND, 1.0), "rate", "{rate}");
+    }
+    for per in [Duration::ZERO, Duration::MAX] {
+        assert_eq!(refused(1.0, per, 1.0), "per", "{per:?}");
+    }
+    for burst in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
+        assert_eq!(refused(1.0, SECOND, burst), "burst", "{burst}");
+    }
+    let error = RateLimiter::builder(f64::NAN).build().unwrap_err();
+    assert_eq!(error.to_string(), "`rate` is NaN, but must be a number above 0");
+    assert!(KeyedRateLimiter::<u8>::builder(1).max_keys(0).build().unwrap_err().to_string().contains("max_keys"));
+}
+
+// ALL-1: a clock at its end, a wait without end.
+#[test]
+fn nonsense_does_not_panic() {
+    let hand = ManualClock::new();
+    hand.advance(Duration::MAX);
+    let limiter = RateLimiter::builder(1e-3).per(SECOND * 86_400 * 365).burst(5).clock(&hand).build().unwrap();
+    let waiting: Vec<_> = (0..40).map(|_| limiter.reserve(5, None)).collect();
+    hand.advance(Duration::MAX);
+    let _ = (limiter.check(), limiter.tokens(), limiter.time_until_token(), limiter.acquire_timeout(SECOND));
+    limiter.set_rate(1e9, SECOND).unwrap();
+    limiter.reset();
+    drop(waiting);
+    let _ = format!("{limiter:?} {:?}", limiter.reserve(1, None));
+}
+
+// RL-11
+#[test]
+fn each_key_has_its_own_bucket() {
+    let hand = ManualClock::with_staleness(SECOND / 10);
+    let limiter = KeyedRateLimiter::<String>::builder(2).burst(3).name("users").clock(&hand).build().unwrap();
+    for user in ["a", "b"] {
+        assert!(limiter.try_acquire_n(user, 2) && !limiter.try_acquire_n(user, 2) && limiter.try_acquire(user));
+        let error = limiter.check(user).unwrap_err();
+        assert_eq!((error.retry_after, error.name.as_deref()), (SECOND / 2, Some("users")));
+    }
+    hand.advance(SECOND / 2);
+    hand.lag(SECOND);
+    assert_eq!((limiter.tokens("a"), limiter.tokens("c")), (1.0, 3.0));
+    assert!(limiter.try_acquire("a") && !limiter.try_acquire("a"));
+    limiter.reset("a");
+    assert_eq!(limiter.tokens("a"), 3.0);
+    assert_eq!(limiter.check_n("a", 4).unwrap_err().retry_after, Duration::MAX);
+    let stats = limiter.stats();
+    assert_eq!((stats.acquired, stats.rejected, stats.keys), (7, 6, 2));
+}
+
+// RL-11: full, idle keys make room; one that is being limited is never dropped.
+#[test]
+fn the_bound_on_keys_holds_and_nobody_is_forgotten_while_limited() {
+    for bound in [1u64, 2, 100, 20_000] {
+        let hand = ManualClock::new();
+        let limiter = KeyedRateLimiter::<u64>::builder(1).burst(2).clock(&hand);
+        let limiter = limiter.max_keys(usize::try_from(bound).unwrap()).build().unwrap();
+        assert!((0..bound).all(|key| limiter.try_acquire_n(&key, 2)));
+        // All are being limited: those stay so, and a new one is told when there is room.
+        assert!((bound..bound + 100).all(|key| limiter.check(&key).unwrap_err().retry_after == SECOND * 2));
+        assert!((0..bound).all(|key| !limiter.try_acquire(&key)));
+        hand.advance(SECOND);
+        assert!(limiter.try_acquire(&0) && !limiter.try_acquire(&bound));
+        hand.advance(SECOND);
+        // All but the first are full again.
+        for key in bound..2 * bound - 1 {
+            assert!(limiter.try_acquire_n(&key, 2), "{key} of {bound}");
+        }
+        assert_eq!(limiter.len() as u64, bound);
+        assert!(!limiter.try_acquire(&u64::MAX));
+        assert_eq!(limiter.tokens(&0), 1.0);
+    }
+}
+
+// RL-2, RL-9: a pause by a very slow rate, with many waiting, is no burst when the rate is fast again.
+#[test]
+fn a_line_survives_a_pause() {
+    for slow in [1e-9, 1e-7, 1e-3] {
+        let clock = ManualClock::new();
+        clock.advance(Duration::from_secs(1000));
+        let limiter = RateLimiter::builder(10).burst(1.0).clock(&clock).build().unwrap();
+        assert!(limiter.try_acquire());
+        let mut line: Vec<_> = (0..300).map(|_| limiter.reserve(1, None).unwrap()).collect();
+        limiter.set_rate(slow, Duration::from_secs(1)).unwrap();
+        drop(line.remove(150));
+        line.push(limiter.reserve(1, None).unwrap());
+        limiter.set_rate(10, Duration::from_secs(1)).unwrap();
+        for step in 1..=300 {
+            clock.advance(Duration::from_millis(100));
+            let served = line.iter().filter(|waiter| waiter.remaining().is_zero()).count();
+            assert!((step - 1..=step).contains(&served), "{served} of {step} at {slow}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! One callback's turn: running it where it can hang without holding up the others, and learning how it ended.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use backstay_core::shutdown::Outcome;
+#[cfg(feature = "tokio")]
+use backstay_core::shutdown::first_poll_within;
+
+use super::registration::{Cleanup, CleanupFuture, Work};
+use crate::callback::{block_on, caught};
+use crate::clock::{Clock, Moment};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, Wake};
+
+thread_local! {
+    /// The shutdowns whose callbacks this thread is inside of.
+    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether the calling thread runs, or polls, a callback of that shutdown.
+pub(super) fn is_inside(shutdown: usize) -> bool {
+    INSIDE.try_with(|inside| inside.borrow().contains(&shutdown)).unwrap_or(false)
+}
+
+fn inside<T>(shutdown: usize, f: impl FnOnce() -> T) -> T {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            let _ = INSIDE.try_with(|inside| inside.borrow_mut().pop());
+        }
+    }
+    let entered = INSIDE.try_with(|inside| inside.borrow_mut().push(shutdown)).is_ok();
+    let _leave = entered.then_some(Leave);
+    f()
+}
+
+/// A turn, shared by the thread that waits for its end and by whoever runs the callback.
+pub(super) struct Turn {
+    shutdown: usize,
+    waiter: Wake,
+    ended: Mutex<Option<Result<(), String>>>,
+    /// The callback's own code is being executed at this moment.
+    busy: AtomicBool,
+    /// An async callback that nobody has begun to poll.
+    untouched: Mutex<Option<CleanupFuture>>,
+    /// The task that was to poll it is gone without having begun.
+    forsaken: AtomicBool,
+    /// The time is up: an async callback is dropped instead of polled.
+    aborted: AtomicBool,
+    poller: Mutex<Option<Waker>>,
+}
+
+impl Turn {
+    /// One without a future is as good as executing: its thread may be late, but nothing takes it back.
+    fn new(shutdown: usize, untouched: Option<CleanupFuture>) -> Arc<Self> {
+        Arc::new(Self {
+            shutdown,
+            waiter: Wake::this_thread(),
+            ended: Mutex::new(None),
+            busy: AtomicBool::new(untouched.is_none()),
+            untouched: Mutex::new(untouched),
+            forsaken: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
+            poller: Mutex::new(None),
+        })
+    }
+
+    /// Whether the callback's code is being executed at this moment.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::SeqCst)
+    }
+
+    /// Waits, on the thread of the run, for the callback's code to come back; whether it has by `deadline`.
+    pub(super) fn comes_back(&self, clock: &Clock, deadline: Moment) -> bool {
+        self.wait(clock, deadline, |turn| (!turn.is_busy()).then_some(())).is_some()
+    }
+
+    /// Executes some of the callback's code; a panic comes back as its message.
+    fn execute<T>(&self, f: impl FnOnce() -> T) -> Result<T, String> {
+        self.busy.store(true, Ordering::SeqCst);
+        let result = inside(self.shutdown, || caught(f));
+        self.busy.store(false, Ordering::SeqCst);
+        if self.aborted.load(Ordering::SeqCst) {
+            self.waiter.clone().wake();
+        }
+        result.map_err(|panic| format!("panicked: {panic}"))
+    }
+
+    /// The first end counts.
+    fn end(&self, result: Result<(), String>) {
+        let mut ended = self.ended.lock();
+        if ended.is_none() {
+            *ended = Some(result);
+        }
+        drop(ended);
+        self.waiter.clone().wake();
+    }
+
+    fn abort(&self) {
+        self.aborted.store(true, Ordering::SeqCst);
+        let poller = self.poller.lock().take();
+        if let Some(poller) = poller {
+            poller.wake();
+        }
+    }
+
+    /// Blocks until `check` gives something, or until `deadline`.
+    fn wait<T>(&self, clock: &Clock, deadline: Moment, check: impl Fn(&Self) -> Option<T>) -> Option<T> {
+        loop {
+            if let Some(found) = check(self) {
+                return Some(found);
+            }
+            if clock.now() >= deadline {
+                return None;
+            }
+            clock.park_until(deadline);
+        }
+    }
+}
+
+/// Where an async callback may run.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Debug, Default)]
+pub(super) struct Runtimes {
+    /// The one on which the shutdown was triggered.
+    pub(super) found: Option<tokio::runtime::Handle>,
+    /// One that the trigger blocks.
+    pub(super) blocked: Option<tokio::runtime::Id>,
+}
+
+#[cfg(feature = "tokio")]
+impl Runtimes {
+    fn choose(&self, own: Option<&tokio::runtime::Handle>) -> Option<tokio::runtime::Handle> {
+        let usable = |runtime: &&tokio::runtime::Handle| Some(runtime.id()) != self.blocked;
+        own.filter(usable).or(self.found.as_ref().filter(usable)).cloned()
+    }
+}
+
+/// Where an async callback may run: without tokio on its own thread alone.
+#[cfg(not(feature = "tokio"))]
+#[derive(Clone, Debug, Default)]
+pub(super) struct Runtimes {}
+
+/// Runs `cleanup`, for at most `time`. Its turn comes back as well where it had not ended by then.
+pub(super) fn run(
+    shutdown: usize,
+    name: &str,
+    cleanup: Cleanup,
+    time: Duration,
+    clock: &Clock,
+    #[cfg_attr(not(feature = "tokio"), allow(unused_variables))] runtimes: &Runtimes,
+) -> (Outcome, Option<Arc<Turn>>) {
+    let begun = clock.now();
+    let turn = match cleanup.work {
+        Work::Plain(callback) => {
+            let turn = Turn::new(shutdown, None);
+            let last = EndsAnyway(Arc::clone(&turn));
+            on_thread(name, move || {
+                #[cfg(feature = "tokio")]
+                let _context = cleanup.runtime.as_ref().map(tokio::runtime::Handle::enter);
+                let result = last.0.execute(callback);
+                last.0.end(result.and_then(|result| result));
+            });
+            turn
+        }
+        Work::Async(future) => {
+            let turn = Turn::new(shutdown, Some(future));
+            #[cfg(feature = "tokio")]
+            if let Some(runtime) = runtimes.choose(cleanup.runtime.as_ref()) {
+                runtime.spawn(Drive { turn: Arc::clone(&turn), future: None });
+                let patience = begun + first_poll_within(time);
+                turn.wait(clock, patience, |turn| {
+                    (turn.untouched.lock().is_none() || turn.forsaken.load(Ordering::SeqCst)).then_some(())
+                });
+            }
+            let future = turn.untouched.lock().take();
+            if let Some(future) = future {
+                let drive = Drive { turn: Arc::clone(&turn), future: Some(future) };
+                on_thread(name, move || block_on(drive));
+            }
+            turn
+        }
+    };
+    match turn.wait(clock, begun + time, |turn| turn.ended.lock().take()) {
+        Some(Ok(())) => (Outcome::Completed, None),
+        Some(Err(why)) => (Outcome::Failed(why), None),
+        None => {
+            turn.abort();
+            (Outcome::TimedOut, Some(turn))
+        }
+    }
+}
+
+/// Runs `job` on a fresh thread: the one before may hang for ever. Where the system has no thread to give, it runs here;
+/// better without a timeout than not at all.
+pub(super) fn on_thread(name: &str, job: impl FnOnce() + Send + 'static) {
+    let job = Arc::new(Mutex::new(Some(job)));
+    let theirs = Arc::clone(&job);
+    let log = tracing::dispatcher::get_default(Clone::clone);
+    // A name with a zero byte would be a panic.
+    let name = name.replace('\0', " ");
+    let started = std::thread::Builder::new().name(name).spawn(move || {
+        let job = theirs.lock().take();
+        if let Some(job) = job {
+            tracing::dispatcher::with_default(&log, job);
+        }
+    });
+    if let Err(error) = started {
+        tracing::warn!(target: "backstay", %error, "no thread for a shutdown callback: it runs without a timeout");
+        let job = job.lock().take();
+        if let Some(job) = job {
+            let _ = caught(job);
+        }
+    }
+}
+
+/// Ends the turn of a callback whose thread was unwound past it.
+struct EndsAnyway(Arc<Turn>);
+
+impl Drop for EndsAnyway {
+    fn drop(&mut self) {
+        self.0.end(Err("its thread ended before it".to_owned()));
+    }
+}
+
+/// Polls an async callback to its end, on whatever runtime; takes it when first polled.
+struct Drive {
+    turn: Arc<Turn>,
+    future: Option<CleanupFuture>,
+}
+
+impl Drive {
+    fn discard(&mut self) {
+        if let Some(future) = self.future.take() {
+            let _ = self.turn.execute(|| drop(future));
+        }
+    }
+}
+
+impl Future for Drive {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.future.is_none() {
+            this.future = this.turn.untouched.lock().take();
+        }
+        let Some(future) = &mut this.future else { return Poll::Ready(()) };
+        // First where to be woken, then whether to stop: `abort` does it the other way round.
+        let old = this.turn.poller.lock().replace(context.waker().clone());
+        drop(old);
+        if this.turn.aborted.load(Ordering::SeqCst) {
+            this.discard();
+            return Poll::Ready(());
+        }
+        let result = match this.turn.execute(|| future.as_mut().poll(context)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(result)) => result,
+            Err(panic) => Err(panic),
+        };
+        this.discard();
+        this.turn.end(result);
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Drive {
+    fn drop(&mut self) {
+        if self.future.is_some() {
+            self.discard();
+            self.turn.end(Err("its runtime ended before it".to_owned()));
+        } else {
+            self.turn.forsaken.store(true, Ordering::SeqCst);
+            self.turn.waiter.clone().wake();
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Counters that threads add to without sharing a cache line.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// `N` counters in as many stripes as there are processors (16 at most); a thread keeps to one stripe.
+///
+/// Statistics, not a protocol: every addition is relaxed, and a sum is exact once the additions are done.
+#[derive(Debug)]
+pub(crate) struct Striped<const N: usize>(Box<[Stripe<N>]>);
+
+/// Two cache lines, because processors fetch lines in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Stripe<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Striped<N> {
+    pub(crate) fn new() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let stripes = processors.next_power_of_two().min(16);
+        Self((0..stripes).map(|_| Stripe(std::array::from_fn(|_| AtomicU64::new(0)))).collect())
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, counter: usize, amount: u64) {
+        // There always is a stripe; a path that panics would keep callers from being inlined.
+        if let Some(stripe) = self.0.get(thread_number() & (self.0.len() - 1)) {
+            stripe.0[counter].fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn sum(&self, counter: usize) -> u64 {
+        self.0.iter().map(|stripe| stripe.0[counter].load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
+    }
+}
+
+/// A small number of this thread's own. Neither allocates nor registers a destructor, so a signal handler may ask.
+#[inline]
+fn thread_number() -> usize {
+    thread_local! { static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) } }
+    NUMBER.with(|number| {
+        if number.get() == usize::MAX {
+            number.set(next_number());
+        }
+        number.get()
+    })
+}
+
+#[cold]
+fn next_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed) & (usize::MAX >> 1)
+}
+
+#[cfg(all(test, not(backstay_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_between_threads() {
+        let counters = Striped::<2>::new();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..10_000).for_each(|_| counters.add(1, 2)));
+            }
+        });
+        assert_eq!((counters.sum(0), counters.sum(1)), (0, 160_000));
+    }
+}

@@ -1,0 +1,60 @@
+//! What the handles synchronise with: std's own, or loom's under `--cfg backstay_loom`. One switch, here.
+
+#[cfg(backstay_loom)]
+pub(crate) use loom::sync::{Arc, atomic};
+#[cfg(not(backstay_loom))]
+pub(crate) use std::sync::{Arc, atomic};
+
+#[cfg(backstay_loom)]
+use loom::sync as imp;
+#[cfg(backstay_loom)]
+pub(crate) use loom::thread;
+#[cfg(not(backstay_loom))]
+use std::sync as imp;
+#[cfg(not(backstay_loom))]
+pub(crate) use std::thread;
+
+use std::task::Waker;
+
+pub(crate) use imp::MutexGuard;
+pub(crate) use thread::park;
+
+/// A mutex that a panic does not poison: no code that can panic runs under ours, and a destructor must still get in.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(imp::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(imp::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Whom to wake: a parked thread or a pending task. One queue holds both.
+///
+/// A wake-up may come without cause and several may fall into one: whoever wakes looks again.
+#[derive(Clone, Debug)]
+pub(crate) enum Wake {
+    /// A thread in [`park`](thread::park).
+    Thread(thread::Thread),
+    /// A task that returned `Pending`.
+    Task(Waker),
+}
+
+impl Wake {
+    /// Wakes the calling thread.
+    pub(crate) fn this_thread() -> Self {
+        Self::Thread(thread::current())
+    }
+
+    /// Foreign code may run here (a waker's): never call it under a lock.
+    pub(crate) fn wake(self) {
+        match self {
+            Self::Thread(thread) => thread.unpark(),
+            Self::Task(waker) => waker.wake(),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! ALL-1: no file makes the reading hang, panic or grow.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use backstay::clock::Clock;
+use backstay::config::{Config, Sources};
+use proptest::prelude::*;
+
+use crate::{Folder, error, load};
+
+/// What is said of the file at `path`.
+fn of_file(path: impl AsRef<Path>) -> String {
+    Config::load(&Sources::none().file(path.as_ref())).unwrap_err().to_string()
+}
+
+/// Far above what it takes, far below "hangs": the machine may be busy.
+fn soon<T>(what: impl FnOnce() -> T) -> T {
+    let clock = Clock::system();
+    let start = clock.now();
+    let done = what();
+    let took = clock.now().since(start);
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    done
+}
+
+#[test]
+fn a_folder_is_not_a_file() {
+    let folder = Folder::new();
+    assert_eq!(of_file(folder.0.path()), format!("{}: is a folder, but must be a file", folder.0.path().display()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_fifo_and_devices_do_not_hold_up() {
+    let folder = Folder::new();
+    let fifo = folder.path("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    assert_eq!(folder.relative(soon(|| of_file(&fifo))), "fifo: is a FIFO, but must be a file");
+    assert_eq!(soon(|| of_file("/dev/zero")), "/dev/zero: is a device, but must be a file");
+    assert!(soon(|| of_file("/proc/self/mem")).contains("cannot be read"));
+    assert!(soon(|| of_file("/proc/kallsyms")).contains("is larger than 1024 KiB"));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_in_a_circle_are_an_error() {
+    let folder = Folder::new();
+    std::os::unix::fs::symlink(folder.path("a"), folder.path("a")).unwrap();
+    assert!(of_file(folder.path("a")).contains("cannot be opened"));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_below_a_file_is_missing() {
+    let folder = Folder::new().with(".config", "");
+    assert!(Config::load(&Sources::none().file(folder.path(".config/kstlib.conf.yml"))).is_ok());
+}
+
+#[test]
+fn a_huge_file_is_refused_unread() {
+    let folder = Folder::new();
+    fs::File::create(folder.path("huge")).unwrap().set_len(100 << 20).unwrap();
+    assert_eq!(folder.relative(soon(|| of_file(folder.path("huge")))), "huge: is larger than 1024 KiB");
+    // The bound itself is read.
+    assert!(load("#".repeat(1 << 20)).is_ok());
+    assert!(error("#".repeat((1 << 20) + 1)).contains("is larger than 1024 KiB"));
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    for (open, close) in [("[", "]"), ("{a: ", "}")] {
+        for depth in [100, 10_000, 100_000] {
+            for key in ["resilience", "other"] {
+                let text = format!("{key}: {}{}", open.repeat(depth), close.repeat(depth));
+                let shown = soon(|| error(text));
+                assert!(shown.contains("too large or too deep"), "{shown}");
+            }
+        }
+    }
+    let block: String = (0..1000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    assert!(soon(|| error(block)).contains("too large or too deep"));
+}
+
+#[test]
+fn an_alias_bomb_is_refused() {
+    let mut bomb = String::from("a: &a [x, x, x, x, x, x, x, x, x]\n");
+    for (previous, next) in ('a'..'j').zip('b'..='j') {
+        let items = vec![format!("*{previous}"); 9].join(", ");
+        bomb.push_str(&format!("{next}: &{next} [{items}]\n"));
+    }
+    for yaml in [bomb.clone(), format!("{bomb}resilience: *j\n")] {
+        let shown = soon(|| error(yaml));
+        assert!(shown.contains("too large or too deep for a configuration"), "{shown}");
+    }
+    assert!(soon(|| error("a: &x [*x]\n")).contains("conf.yml:1:8: "));
+}
+
+#[test]
+fn many_unknown_keys_and_long_ones_are_bearable() {
+    let many: String = (0..20_000).map(|i| format!("  key{i}:\n")).collect();
+    let config = soon(|| load(format!("resilience:\n{many}"))).unwrap();
+    assert_eq!(config.warnings().len(), 51);
+    assert!(config.warnings()[50].text.starts_with("more keys are not known"));
+    let long = soon(|| load(format!("resilience:\n  ? {}\n  : 1\n", "x".repeat(1_000_000)))).unwrap();
+    assert!(long.warnings()[0].text.len() < 300);
+}
+
+/// Pieces of which files are made that look like ours.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("resilience".to_owned()),
+        Just("circuit_breaker".to_owned()),
+        Just("max_failures".to_owned()),
+        Just("instances".to_owned()),
+        Just("shutdown:\n  timeout".to_owned()),
+        Just("\n".to_owned()),
+        Just("\n  ".to_owned()),
+        Just("\n    ".to_owned()),
+        Just(": ".to_owned()),
+        "[-:{}\\[\\]&*!|>'\"%@`#?,~<. \t0-9a-z]{0,4}",
+        "\\PC{0,3}",
+        Just("-1e400".to_owned()),
+        Just(".nan".to_owned()),
+        Just("<<: *a".to_owned()),
+        Just("&a ".to_owned()),
+        Just("!!binary ".to_owned()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    // ALL-1
+    #[test]
+    fn bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = load(bytes).map_err(|error| error.to_string());
+    }
+
+    // ALL-1
+    #[test]
+    fn text_like_ours_never_panics(pieces in proptest::collection::vec(piece(), 0..24)) {
+        let _ = load(pieces.concat()).map_err(|error| error.to_string());
+    }
+
+    // ALL-1
+    #[test]
+    fn values_never_panic(key in "(reset_timeout|max_failures|half_open_timeout)", value in "\\PC{0,12}") {
+        let _ = load(format!("resilience:\n  circuit_breaker:\n    {key}: {value}\n")).map_err(|error| error.to_string());
+        let name = format!("BACKSTAY_CIRCUIT_BREAKER__{}", key.to_uppercase());
+        let _ = Config::load(&Sources::none().variable(name, value)).map_err(|error| error.to_string());
+    }
+
+    // CF-5: what is read is within the bounds, whatever the number.
+    #[test]
+    fn numbers_are_errors_or_within_bounds(number in any::<f64>()) {
+        let name = "BACKSTAY_CIRCUIT_BREAKER__RESET_TIMEOUT";
+        match Config::load(&Sources::none().variable(name, number.to_string())) {
+            Ok(config) => {
+                let value = crate::setting(&config, "circuit_breaker.reset_timeout").value;
+                let Some(backstay::config::Value::Seconds(seconds)) = value else { panic!("{value:?}") };
+                prop_assert!(seconds >= Duration::from_secs(1) && seconds <= Duration::from_secs(3600));
+                prop_assert!(number >= 0.0);
+            }
+            Err(_) => prop_assert!(number.is_nan() || number.is_infinite() || number.is_sign_negative()),
+        }
+    }
+}

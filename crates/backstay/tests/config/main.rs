@@ -1,0 +1,72 @@
+//! Configuration: what is read, from where, and what is said when it is wrong.
+#![cfg(feature = "config")]
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+mod broken;
+mod hostile;
+mod process;
+mod reading;
+
+use std::fs;
+use std::path::PathBuf;
+
+use backstay::config::{Config, ConfigError, Origin, Setting, Sources};
+use tempfile::TempDir;
+
+/// A folder with files in it.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn with(self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+        self
+    }
+
+    /// `text` without the folder's own name.
+    fn relative(&self, text: impl ToString) -> String {
+        text.to_string().replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+/// Reads one file of this text.
+fn load(yaml: impl AsRef<[u8]>) -> Result<Config, ConfigError> {
+    let folder = Folder::new().with("conf.yml", yaml);
+    Config::load(&Sources::none().file(folder.path("conf.yml")))
+}
+
+/// What is said of one file `conf.yml` of this text that is broken.
+fn error(yaml: impl AsRef<[u8]>) -> String {
+    let folder = Folder::new().with("conf.yml", yaml);
+    folder.relative(Config::load(&Sources::none().file(folder.path("conf.yml"))).unwrap_err())
+}
+
+/// What is said of one file `conf.yml` of this text that is doubtful.
+fn warnings(yaml: impl AsRef<[u8]>) -> Vec<String> {
+    let folder = Folder::new().with("conf.yml", yaml);
+    let config = Config::load(&Sources::none().file(folder.path("conf.yml"))).unwrap();
+    config.warnings().iter().map(|warning| folder.relative(warning)).collect()
+}
+
+fn setting(config: &Config, key: &str) -> Setting {
+    config.settings().find(|setting| setting.key == key).unwrap_or_else(|| panic!("no {key}"))
+}
+
+/// The value of `key` as text, and where it comes from.
+fn value(config: &Config, key: &str) -> String {
+    setting(config, key).value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
+/// What is given: key, value; the defaults are left out.
+fn given(config: &Config) -> Vec<(String, String)> {
+    let given = config.settings().filter(|setting| setting.origin != Origin::Default);
+    given.map(|setting| (setting.key, setting.value.unwrap().to_string())).collect()
+}

@@ -1,0 +1,400 @@
+//! What is read, and from where.
+
+use backstay::config::{Config, Origin, Place, Sources, Value};
+use std::time::Duration;
+
+use crate::{Folder, given, load, setting, value, warnings};
+
+/// The page's own block.
+const PAGE: &str = "\
+resilience:
+  circuit_breaker:
+    max_failures: 5
+    reset_timeout: 60
+    half_open_max_calls: 3
+  rate_limiter:
+    default_rate: 10
+    default_per: 1.0
+  shutdown:
+    default_timeout: 30
+  heartbeat:
+    interval: 10
+  watchdog:
+    timeout: 30
+";
+
+fn pairs(given: &[(String, String)]) -> Vec<(&str, &str)> {
+    given.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
+}
+
+// CF-1, CF-2: every key of the page, from the page's block.
+#[test]
+fn the_pages_block_is_read() {
+    let config = load(PAGE).unwrap();
+    assert_eq!(
+        pairs(&given(&config)),
+        [
+            ("circuit_breaker.max_failures", "5"),
+            ("circuit_breaker.reset_timeout", "60"),
+            ("circuit_breaker.half_open_max_calls", "3"),
+            ("rate_limiter.default_rate", "10"),
+            ("rate_limiter.default_per", "1"),
+            ("shutdown.default_timeout", "30"),
+            ("heartbeat.interval", "10"),
+            ("watchdog.timeout", "30"),
+        ]
+    );
+    assert_eq!(config.warnings(), []);
+    assert_eq!(setting(&config, "rate_limiter.default_per").value, Some(Value::Seconds(Duration::from_secs(1))));
+}
+
+// CF-2: ours beside the page's, and values that differ from every default.
+#[test]
+fn every_key_is_read() {
+    let config = load(
+        "\
+resilience:
+  circuit_breaker:
+    max_failures: 7
+    reset_timeout: 61.5
+    half_open_max_calls: 2
+    half_open_timeout: 1h
+    cancellation_is_failure: true
+  rate_limiter:
+    default_rate: 0.5
+    default_per: 2
+  shutdown:
+    timeout: 31
+    drain_delay: 2.5
+    force_exit_code: 3
+  heartbeat:
+    interval: 11
+  watchdog:
+    timeout: 90 s
+",
+    )
+    .unwrap();
+    assert_eq!(
+        pairs(&given(&config)),
+        [
+            ("circuit_breaker.max_failures", "7"),
+            ("circuit_breaker.reset_timeout", "61.5"),
+            ("circuit_breaker.half_open_max_calls", "2"),
+            ("circuit_breaker.half_open_timeout", "3600"),
+            ("circuit_breaker.cancellation_is_failure", "true"),
+            ("rate_limiter.default_rate", "0.5"),
+            ("rate_limiter.default_per", "2"),
+            ("shutdown.default_timeout", "31"),
+            ("shutdown.drain_delay", "2.5"),
+            ("shutdown.force_exit_code", "3"),
+            ("heartbeat.interval", "11"),
+            ("watchdog.timeout", "90"),
+        ]
+    );
+    assert_eq!(config.warnings(), []);
+}
+
+// CF-1: the built-in defaults, and that they say they are.
+#[test]
+fn without_sources_the_defaults_hold() {
+    let config = Config::load(&Sources::none()).unwrap();
+    let all: Vec<_> = config.settings().collect();
+    assert!(all.iter().all(|setting| setting.origin == Origin::Default), "{all:?}");
+    assert_eq!(value(&config, "circuit_breaker.max_failures"), "5");
+    assert_eq!(value(&config, "circuit_breaker.reset_timeout"), "60");
+    assert_eq!(value(&config, "circuit_breaker.half_open_max_calls"), "1");
+    assert_eq!(value(&config, "circuit_breaker.half_open_timeout"), "none");
+    assert_eq!(value(&config, "rate_limiter.default_rate"), "10");
+    assert_eq!(value(&config, "rate_limiter.default_per"), "1");
+    assert_eq!(value(&config, "shutdown.default_timeout"), "30");
+    assert_eq!(value(&config, "shutdown.force_exit_code"), "1");
+    assert_eq!(value(&config, "heartbeat.interval"), "10");
+    assert_eq!(value(&config, "watchdog.timeout"), "30");
+}
+
+// CF-1: environment, then the nearest file, key by key; each value knows where it comes from.
+#[test]
+fn sources_merge_key_by_key_and_the_nearest_wins() {
+    let folder = Folder::new()
+        .with("near.yml", "resilience:\n  circuit_breaker:\n    max_failures: 11\n    reset_timeout: 12\n")
+        .with("middle.yml", "resilience:\n  circuit_breaker: {reset_timeout: 22, half_open_max_calls: 3}\n")
+        .with("far.yml", "resilience: {circuit_breaker: {half_open_max_calls: 4}, watchdog: {timeout: 33}}\n");
+    let sources = Sources::none()
+        .variable("BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES", "3")
+        .file(folder.path("near.yml"))
+        .file(folder.path("missing.yml"))
+        .file(folder.path("middle.yml"))
+        .file(folder.path("far.yml"));
+    let config = Config::load(&sources).unwrap();
+    let shown: Vec<_> = config
+        .settings()
+        .filter(|setting| setting.origin != Origin::Default)
+        .map(|setting| folder.relative(format!("{} {} {}", setting.key, setting.value.unwrap(), setting.origin)))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "circuit_breaker.max_failures 3 environment variable BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES",
+            "circuit_breaker.reset_timeout 12 near.yml:4:20",
+            "circuit_breaker.half_open_max_calls 3 middle.yml:2:61",
+            "watchdog.timeout 33 far.yml:1:77",
+        ]
+    );
+}
+
+// CF-1: a variable for every key, in both spellings of the shutdown's timeout.
+#[test]
+fn the_environment_sets_every_key() {
+    for (name, text, key, expected) in [
+        ("CIRCUIT_BREAKER__MAX_FAILURES", "3", "circuit_breaker.max_failures", "3"),
+        ("CIRCUIT_BREAKER__RESET_TIMEOUT", "1m 30s", "circuit_breaker.reset_timeout", "90"),
+        ("CIRCUIT_BREAKER__HALF_OPEN_MAX_CALLS", " 2 ", "circuit_breaker.half_open_max_calls", "2"),
+        ("CIRCUIT_BREAKER__HALF_OPEN_TIMEOUT", "2.5", "circuit_breaker.half_open_timeout", "2.5"),
+        ("CIRCUIT_BREAKER__CANCELLATION_IS_FAILURE", "yes", "circuit_breaker.cancellation_is_failure", "true"),
+        ("CIRCUIT_BREAKER__CANCELLATION_IS_FAILURE", "1", "circuit_breaker.cancellation_is_failure", "true"),
+        ("RATE_LIMITER__DEFAULT_RATE", "99", "rate_limiter.default_rate", "99"),
+        ("RATE_LIMITER__DEFAULT_PER", "500ms", "rate_limiter.default_per", "0.5"),
+        ("SHUTDOWN__DEFAULT_TIMEOUT", "40", "shutdown.default_timeout", "40"),
+        ("SHUTDOWN__TIMEOUT", "41", "shutdown.default_timeout", "41"),
+        ("SHUTDOWN__DRAIN_DELAY", "5", "shutdown.drain_delay", "5"),
+        ("SHUTDOWN__FORCE_EXIT_CODE", "9", "shutdown.force_exit_code", "9"),
+        ("HEARTBEAT__INTERVAL", "20", "heartbeat.interval", "20"),
+        ("WATCHDOG__TIMEOUT", "21", "watchdog.timeout", "21"),
+    ] {
+        let name = format!("BACKSTAY_{name}");
+        let config = Config::load(&Sources::none().variable(&name, text)).unwrap();
+        assert_eq!(value(&config, key), expected, "{name}");
+        assert_eq!(setting(&config, key).origin, Origin::Environment(name.as_str().into()));
+        assert_eq!(config.warnings(), []);
+    }
+    // One that is empty says nothing.
+    let config = Config::load(&Sources::none().variable("BACKSTAY_WATCHDOG__TIMEOUT", "")).unwrap();
+    assert_eq!(given(&config), []);
+}
+
+// CF-1: `BACKSTAY_CONFIG` ends the search, and must be there; the environment's values still come first.
+#[test]
+fn a_named_file_ends_the_search() {
+    let folder = Folder::new()
+        .with("named.yml", "resilience: {watchdog: {timeout: 40}}")
+        .with("found.yml", "resilience: {watchdog: {timeout: 50}, heartbeat: {interval: 60}}");
+    let found = Sources::none().file(folder.path("found.yml"));
+    let config = Config::load(&found.clone().variable("BACKSTAY_CONFIG", folder.path("named.yml"))).unwrap();
+    assert_eq!(pairs(&given(&config)), [("watchdog.timeout", "40")]);
+
+    let config = Config::load(
+        &found
+            .clone()
+            .variable("BACKSTAY_CONFIG", folder.path("named.yml"))
+            .variable("BACKSTAY_WATCHDOG__TIMEOUT", "30"),
+    );
+    assert_eq!(value(&config.unwrap(), "watchdog.timeout"), "30");
+
+    let error = Config::load(&found.clone().variable("BACKSTAY_CONFIG", folder.path("missing.yml"))).unwrap_err();
+    assert_eq!(folder.relative(&error), "missing.yml: no such file, but BACKSTAY_CONFIG names it");
+    assert_eq!(error.file(), Some(folder.path("missing.yml").as_path()));
+
+    let config = Config::load(&found.variable("BACKSTAY_CONFIG", "")).unwrap();
+    assert_eq!(value(&config, "watchdog.timeout"), "50");
+}
+
+// CF-3: an instance's own keys.
+#[test]
+fn instances_are_read() {
+    let config = load(
+        "\
+resilience:
+  circuit_breaker:
+    max_failures: 5
+    instances:
+      payment-api: {max_failures: 3, cancellation_is_failure: true}
+      0404: {reset_timeout: 9}
+      idle:
+  rate_limiter:
+    instances: {search: {rate: 100, per: 60, burst: 5}}
+  watchdog:
+    instances:
+      worker:
+        timeout: 5
+",
+    )
+    .unwrap();
+    assert_eq!(
+        pairs(&given(&config)),
+        [
+            ("circuit_breaker.max_failures", "5"),
+            ("circuit_breaker.instances.payment-api.max_failures", "3"),
+            ("circuit_breaker.instances.0404.reset_timeout", "9"),
+            ("circuit_breaker.instances.payment-api.cancellation_is_failure", "true"),
+            ("rate_limiter.instances.search.rate", "100"),
+            ("rate_limiter.instances.search.per", "60"),
+            ("rate_limiter.instances.search.burst", "5"),
+            ("watchdog.instances.worker.timeout", "5"),
+        ]
+    );
+    assert_eq!(config.warnings(), []);
+}
+
+// CF-4: nothing said is nothing wrong.
+#[test]
+fn empty_files_sections_and_values_say_nothing() {
+    for yaml in [
+        "",
+        "\u{feff}",
+        "# nothing\n",
+        "---\n",
+        "resilience:\n",
+        "resilience: {}\n",
+        "resilience: ~\n",
+        "resilience:\n  circuit_breaker:\n",
+        "resilience:\n  circuit_breaker:\n    max_failures:\n    instances:\n",
+        "resilience: {watchdog: {instances: {worker: {timeout: null}}}}\n",
+    ] {
+        let config = load(yaml).unwrap();
+        assert_eq!(given(&config), [], "{yaml:?}");
+        assert_eq!(config.warnings(), [], "{yaml:?}");
+    }
+}
+
+// CF-4: other sections are none of our business, whatever is in them.
+#[test]
+fn other_sections_are_not_looked_at() {
+    let config = load(
+        "\
+%YAML 1.2
+---
+other: !custom {a: !x b, a: .nan}
+python: !!python/object:module.Class [1]
+resiliense: 3
+max_failures: lots
+? [a, b]
+: c
+1: 2
+~: [[[[1]]]]
+resilience: {watchdog: {timeout: 5}}
+last: |
+  text
+",
+    )
+    .unwrap();
+    assert_eq!(pairs(&given(&config)), [("watchdog.timeout", "5")]);
+    assert_eq!(config.warnings(), []);
+}
+
+// CF-4: a value that is referred to stands where it was written.
+#[test]
+fn anchors_and_merges_work() {
+    let config = load(
+        "\
+base: &base {max_failures: 8, reset_timeout: 9}
+resilience:
+  circuit_breaker:
+    <<: *base
+    reset_timeout: 10
+",
+    )
+    .unwrap();
+    assert_eq!(
+        pairs(&given(&config)),
+        [("circuit_breaker.max_failures", "8"), ("circuit_breaker.reset_timeout", "10")]
+    );
+    let Origin::File { place, .. } = setting(&config, "circuit_breaker.max_failures").origin else { panic!() };
+    assert_eq!(place, Some(Place { line: 1, column: 28 }));
+}
+
+// CF-4, CF-5: a number out of bounds is brought to the bound, with one warning.
+#[test]
+fn numbers_out_of_bounds_are_brought_to_the_bound() {
+    for (key, below, above, low, high) in [
+        ("circuit_breaker: {max_failures: ", "0", "101", "1", "100"),
+        ("circuit_breaker: {reset_timeout: ", "0.999", "3601", "1", "3600"),
+        ("circuit_breaker: {half_open_max_calls: ", "0", "11", "1", "10"),
+        ("circuit_breaker: {half_open_timeout: ", "0", "1e300", "1", "3600"),
+        ("shutdown: {default_timeout: ", "4.9", "301", "5", "300"),
+        ("shutdown: {timeout: ", "0", "1e19", "5", "300"),
+        ("heartbeat: {interval: ", "500ms", "301", "1", "300"),
+        ("watchdog: {timeout: ", "0", "99999999999999999999999999", "1", "3600"),
+        ("watchdog: {instances: {a: {timeout: ", "0", "2h", "1", "3600"),
+    ] {
+        let close = "}".repeat(key.matches('{').count() + 1);
+        for (text, expected) in [(below, low), (above, high), (low, low), (high, high)] {
+            let config = load(format!("resilience: {{{key}{text}{close}")).unwrap();
+            assert_eq!(given(&config)[0].1, expected, "{key}{text}");
+            assert_eq!(config.warnings().len(), usize::from(text != expected), "{key}{text}");
+        }
+    }
+    assert_eq!(
+        warnings("resilience:\n  circuit_breaker:\n    max_failures: 1000\n"),
+        ["conf.yml:3:19: `resilience.circuit_breaker.max_failures` is 1000, outside 1 to 100; 100 is used"]
+    );
+    assert_eq!(
+        warnings("resilience:\n  heartbeat:\n    interval: 5m 1s\n"),
+        ["conf.yml:3:15: `resilience.heartbeat.interval` is the text \"5m 1s\", outside 1 to 300; 300 is used"]
+    );
+}
+
+// CF-4: only the value that holds is warned about.
+#[test]
+fn a_number_that_does_not_hold_is_not_warned_about() {
+    let folder = Folder::new().with("conf.yml", "resilience: {watchdog: {timeout: 0}}");
+    let sources = Sources::none().file(folder.path("conf.yml")).variable("BACKSTAY_WATCHDOG__TIMEOUT", "9000");
+    let config = Config::load(&sources).unwrap();
+    let shown: Vec<_> = config.warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        ["environment variable BACKSTAY_WATCHDOG__TIMEOUT: `resilience.watchdog.timeout` is 9000, outside 1 to 3600; \
+          3600 is used"]
+    );
+}
+
+// CF-4: an unknown key is a warning that names the nearest known one.
+#[test]
+fn unknown_keys_are_warned_about_and_name_the_nearest() {
+    let text = "\
+resilience:
+  circut_breaker: {max_failures: oops}
+  circuit_breaker:
+    max_failure: oops
+    maxFailures: 1
+    reset-timeout: 1
+    instance: {}
+    instances:
+      a: {reset_timeot: 1}
+  rate_limiter:
+    rate: 5
+    instances:
+      b: {default_rate: 1}
+  shutdown: {time_out: 5, instances: {}}
+  watchdog: {404: 5}
+";
+    assert_eq!(
+        warnings(text),
+        [
+            "conf.yml:2:3: `resilience.circut_breaker` is not known and is ignored; did you mean `circuit_breaker`?",
+            "conf.yml:4:5: `resilience.circuit_breaker.max_failure` is not known and is ignored; did you mean \
+             `max_failures`?",
+            "conf.yml:5:5: `resilience.circuit_breaker.maxFailures` is not known and is ignored; did you mean \
+             `max_failures`?",
+            "conf.yml:6:5: `resilience.circuit_breaker.reset-timeout` is not known and is ignored; did you mean \
+             `reset_timeout`?",
+            "conf.yml:7:5: `resilience.circuit_breaker.instance` is not known and is ignored; did you mean \
+             `instances`?",
+            "conf.yml:9:11: `resilience.circuit_breaker.instances.a.reset_timeot` is not known and is ignored; did \
+             you mean `reset_timeout`?",
+            "conf.yml:11:5: `resilience.rate_limiter.rate` is not known and is ignored; did you mean `default_rate`?",
+            "conf.yml:13:11: `resilience.rate_limiter.instances.b.default_rate` is not known and is ignored; did you \
+             mean `rate`?",
+            "conf.yml:14:14: `resilience.shutdown.time_out` is not known and is ignored; did you mean `timeout`?",
+            "conf.yml:14:27: `resilience.shutdown.instances` is not known and is ignored; did you mean `timeout`?",
+            "conf.yml:15:14: `resilience.watchdog.404` is not known and is ignored; did you mean `timeout`?",
+        ]
+    );
+
+    let sources = Sources::none().variable("BACKSTAY_CIRCUIT_BRAKER__MAX_FAILURES", "3").variable("BACKSTAY_LOG", "x");
+    let shown: Vec<_> = Config::load(&sources).unwrap().warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        ["environment variable BACKSTAY_CIRCUIT_BRAKER__MAX_FAILURES: `BACKSTAY_CIRCUIT_BRAKER__MAX_FAILURES` is not \
+          known and is ignored; did you mean `BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES`?"]
+    );
+}

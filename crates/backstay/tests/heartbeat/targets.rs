@@ -1,0 +1,87 @@
+//! What a heartbeat follows.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use backstay::clock::ManualClock;
+use backstay::heartbeat::{HeartbeatBuilder, Status, Target};
+use backstay::{Heartbeat, Watchdog};
+
+use super::{Folder, INTERVAL, eventually};
+
+struct Worker(Arc<AtomicBool>);
+
+impl Target for Worker {
+    fn is_dead(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn name(&self) -> Option<String> {
+        Some("worker".to_owned())
+    }
+}
+
+// HB-8: degraded while one is dead, each death told once.
+#[test]
+fn a_dead_target_degrades_the_service_and_is_told_once() {
+    let (folder, clock) = (Folder::new(), ManualClock::new());
+    let dead = Arc::new(AtomicBool::new(false));
+    let (deaths, alerts) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (counted, heard) = (Arc::clone(&deaths), Arc::clone(&alerts));
+    let heartbeat = folder
+        .heartbeat(&clock)
+        .target(|| false)
+        .target(Worker(Arc::clone(&dead)))
+        .on_target_dead(move |death| {
+            assert_eq!(death.name.as_deref(), Some("worker"));
+            counted.fetch_add(1, Ordering::SeqCst);
+        })
+        .on_alert(move |alert| heard.lock().unwrap().push((alert.message.clone(), alert.context["target"].clone())))
+        .build()
+        .unwrap();
+    heartbeat.start().unwrap();
+    let mut beats = 1;
+    let mut beat = || {
+        beats += 1;
+        clock.advance(INTERVAL);
+        folder.wait_for(beats);
+        folder.state().status.unwrap()
+    };
+    assert_eq!(beat(), Status::Ready);
+    for _ in 0..2 {
+        dead.store(true, Ordering::SeqCst);
+        assert_eq!([beat(), beat()], [Status::Degraded; 2]);
+        dead.store(false, Ordering::SeqCst);
+        assert_eq!([beat(), beat()], [Status::Ready; 2]);
+    }
+    dead.store(true, Ordering::SeqCst);
+    heartbeat.set_status(Status::Stopping);
+    eventually(|| folder.state().status == Some(Status::Stopping));
+    heartbeat.stop();
+    assert_eq!(deaths.load(Ordering::SeqCst), 3);
+    assert_eq!(*alerts.lock().unwrap(), vec![("target \"worker\" is dead".to_owned(), "worker".into()); 3]);
+}
+
+// HB-8: a frozen main loop does not look healthy because a background thread still beats.
+#[test]
+fn a_watchdog_that_has_fired_degrades_the_service() {
+    let folder = Folder::new();
+    let heartbeat = |builder: HeartbeatBuilder, watchdog: &Watchdog| {
+        builder.state_file(folder.file()).interval(INTERVAL).target(watchdog.clone()).build().unwrap()
+    };
+    let clock = ManualClock::new();
+    let watchdog = Watchdog::builder().timeout(INTERVAL).clock(&clock).build().unwrap();
+    let heartbeat = heartbeat(Heartbeat::builder(), &watchdog);
+    watchdog.start().unwrap();
+    heartbeat.beat().unwrap();
+    assert_eq!(folder.state().status, Some(Status::Ready));
+
+    clock.advance(INTERVAL * 2);
+    eventually(|| watchdog.is_triggered());
+    heartbeat.beat().unwrap();
+    assert_eq!(folder.state().status, Some(Status::Degraded));
+
+    watchdog.ping();
+    heartbeat.beat().unwrap();
+    assert_eq!(folder.state().status, Some(Status::Ready));
+}

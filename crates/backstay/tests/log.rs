@@ -1,0 +1,129 @@
+//! What the library tells `tracing`, and where its unsafe code stands.
+#![cfg(not(backstay_loom))]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::fmt::{Debug, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use backstay::clock::ManualClock;
+use backstay::{CircuitBreaker, GracefulShutdown, Heartbeat, RateLimiter, Watchdog};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+/// Sends each event of the library as a line: level, message, fields.
+struct Log(Sender<String>);
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "backstay"
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        struct Line(String);
+        impl Visit for Line {
+            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+                write!(self.0, " {}={value:?}", field.name()).unwrap();
+            }
+        }
+        let mut line = Line(event.metadata().level().to_string());
+        event.record(&mut line);
+        // A test that has heard enough no longer listens.
+        let _ = self.0.send(line.0);
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// Waits for an event in which each of `parts` stands.
+fn hear(lines: &Receiver<String>, parts: &[&str]) {
+    let mut heard = Vec::new();
+    while let Ok(line) = lines.recv_timeout(Duration::from_secs(60)) {
+        if parts.iter().all(|part| line.contains(part)) {
+            return;
+        }
+        heard.push(line);
+    }
+    panic!("no event with {parts:?} among {heard:#?}");
+}
+
+// ALL-3: an event for every transition, refusal, missed beat, freeze and shutdown step. WD-6: who froze, on which
+// thread, for how long.
+#[test]
+fn everything_that_matters_is_told() {
+    let (sender, lines) = channel();
+    tracing::subscriber::set_global_default(Log(sender)).unwrap();
+    let clock = ManualClock::new();
+    clock.advance(Duration::from_secs(100));
+
+    let breaker = CircuitBreaker::builder().max_failures(1).name("payments").clock(&clock).build().unwrap();
+    let _ = breaker.call(|| Err::<(), _>("down"));
+    hear(&lines, &["WARN", "circuit breaker opened", "breaker=\"payments\"", "from=closed", "to=open"]);
+    let _ = breaker.call(|| Ok::<_, ()>(()));
+    hear(&lines, &["DEBUG", "refused", "breaker=\"payments\"", "remaining="]);
+    clock.advance(Duration::from_secs(60));
+    breaker.call(|| Ok::<_, ()>(())).unwrap();
+    hear(&lines, &["INFO", "changed state", "from=open", "to=half-open"]);
+    hear(&lines, &["INFO", "changed state", "from=half-open", "to=closed"]);
+
+    let limiter = RateLimiter::builder(1).name("quotes").clock(&clock).build().unwrap();
+    assert!(limiter.try_acquire() && !limiter.try_acquire());
+    hear(&lines, &["DEBUG", "rate limit exceeded", "limiter=\"quotes\""]);
+
+    let watchdog = Watchdog::builder().timeout(Duration::from_secs(5)).clock(&clock).name("orders").build().unwrap();
+    watchdog.start().unwrap();
+    clock.advance(Duration::from_secs(6));
+    // The kernel keeps 15 bytes of a thread's name.
+    let thread = if cfg!(target_os = "linux") { "thread=\"everything_that\"" } else { "" };
+    hear(&lines, &["ERROR", "watchdog=\"orders\"", "seconds=6.0", thread]);
+    watchdog.stop();
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let heartbeat = Heartbeat::builder().state_file(file.path().join("below a file")).build().unwrap();
+    heartbeat.beat().unwrap_err();
+    hear(&lines, &["WARN", "missed a beat"]);
+
+    let shutdown = GracefulShutdown::builder().build().unwrap();
+    shutdown.register("positions", || ()).unwrap();
+    shutdown.register("connections", || Err::<(), _>("dead peer")).unwrap();
+    shutdown.trigger();
+    hear(&lines, &["INFO", "shutdown begins"]);
+    hear(&lines, &["INFO", "completed", "callback=positions"]);
+    hear(&lines, &["WARN", "dead peer", "callback=connections"]);
+}
+
+// ALL-4: unsafe code stands in these files alone, never in the rules, and each use says why it is sound.
+#[test]
+fn unsafe_code_stands_alone_and_explained() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let core = std::fs::read_to_string(crates.join("backstay-core/src/lib.rs")).unwrap();
+    assert!(core.contains("#![forbid(unsafe_code)]"));
+    let mut found = BTreeSet::new();
+    let mut folders = vec![crates.join("backstay/src"), crates.join("backstay-macros/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = || text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            if code()
+                .any(|line| line.contains("unsafe {") || line.contains("unsafe impl") || line.contains("unsafe fn"))
+            {
+                assert!(text.contains("SAFETY:"), "{} does not say why", path.display());
+                found.insert(path.strip_prefix(crates).unwrap().display().to_string());
+            }
+        }
+    }
+    let allowed = ["backstay/src/per_process.rs", "backstay/src/signals/handler.rs"];
+    assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), allowed);
+}

@@ -1,0 +1,271 @@
+//! The rate limiter as its users have it: real threads, real time, tasks of a runtime and of none.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use backstay::clock::{Clock, ManualClock};
+use backstay::{CallError, KeyedRateLimiter, RateLimiter};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Runs a future to its end on this thread, without any runtime.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+// RL-2: many threads, on a real coarse clock, with waiters that give up: no window sees too much. Each thread notes a
+// time before and after; what was granted certainly within a window is what began and ended in it.
+#[test]
+fn no_window_sees_too_much_with_many_threads() {
+    let (rate, burst) = (20_000.0, 10.0);
+    let limiter = RateLimiter::builder(rate).burst(burst).build().unwrap();
+    let clock = Clock::system();
+    let end = clock.now() + SECOND / 2;
+    let work = |number: u32| {
+        let (limiter, clock) = (limiter.clone(), clock.clone());
+        move || {
+            let mut grants = Vec::new();
+            while clock.now() < end {
+                let before = clock.now();
+                let granted = match number % 3 {
+                    0 => limiter.try_acquire(),
+                    1 => limiter.acquire_timeout(Duration::from_millis(2)).is_ok(),
+                    _ => {
+                        drop(limiter.reserve(1, None));
+                        limiter.acquire_timeout(Duration::from_micros(100)).is_ok()
+                    }
+                };
+                if granted {
+                    grants.push((before.as_nanos(), clock.now().as_nanos()));
+                }
+            }
+            grants
+        }
+    };
+    let threads: Vec<_> = (0..6).map(|number| thread::spawn(work(number))).collect();
+    let mut grants: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    assert!(!grants.is_empty());
+    grants.sort_unstable_by_key(|(_, after)| *after);
+    for (start, _) in grants.iter().step_by(grants.len().div_ceil(100)) {
+        let within = grants.iter().filter(|(before, _)| before >= start);
+        for (granted, (_, end)) in (1_u32..).zip(within) {
+            #[allow(clippy::cast_precision_loss)]
+            let nanos = (end - start) as f64;
+            assert!(f64::from(granted) <= burst + rate * (nanos + 1.0) / 1e9, "{granted} in {nanos} ns");
+        }
+    }
+}
+
+// RL-2: a bucket that gets nothing gives what it has, however many ask at once, and however stale their clock.
+#[test]
+fn threads_do_not_mint_tokens() {
+    let hand = ManualClock::with_staleness(SECOND);
+    hand.advance(SECOND * 60);
+    hand.lag(SECOND);
+    let limiter = RateLimiter::builder(5000).burst(5000).clock(&hand).build().unwrap();
+    let keyed = KeyedRateLimiter::<u32>::builder(500).clock(&hand).build().unwrap();
+    let (granted, granted_to_keys) = (AtomicU32::new(0), AtomicU32::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for number in 0..10_000 {
+                    granted.fetch_add(limiter.try_acquire().into(), Ordering::Relaxed);
+                    granted_to_keys.fetch_add(keyed.try_acquire(&(number % 4)).into(), Ordering::Relaxed);
+                    if number % 16 == 0 {
+                        drop(limiter.reserve(1, None));
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!((granted.into_inner(), granted_to_keys.into_inner()), (5000, 2000));
+}
+
+// RL-9: the rate changes to and fro under the hands of the takers, and no token comes of it.
+#[test]
+fn changing_the_rate_mints_no_tokens() {
+    let hand = ManualClock::new();
+    let limiter = RateLimiter::builder(3).burst(5000).clock(&hand).build().unwrap();
+    let (granted, done) = (AtomicU32::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let takers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        granted.fetch_add(limiter.try_acquire().into(), Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            for rate in [1e-3, 7e6, 3.3, 1e9].iter().cycle() {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                limiter.set_rate(*rate, SECOND).unwrap();
+            }
+        });
+        takers.into_iter().for_each(|taker| taker.join().unwrap());
+        done.store(true, Ordering::Relaxed);
+    });
+    // Every change rounds the level down, by a unit at most.
+    let granted = granted.into_inner();
+    assert!((4990..=5000).contains(&granted), "{granted}");
+}
+
+// RL-4: real time, threads and tasks without a runtime in one queue; nobody is early.
+#[test]
+fn threads_and_tasks_wait_in_real_time() {
+    let limiter = RateLimiter::builder(200).burst(1).build().unwrap();
+    let clock = Clock::system();
+    let start = clock.now();
+    thread::scope(|scope| {
+        for number in 0..10 {
+            let limiter = &limiter;
+            scope.spawn(move || {
+                for _ in 0..4 {
+                    if number % 2 == 0 { limiter.acquire() } else { block_on(limiter.acquire_async()) }
+                }
+            });
+        }
+    });
+    assert!(clock.now().since(start) >= SECOND * 39 / 200);
+    let stats = limiter.stats();
+    assert_eq!((stats.acquired, stats.rejected, stats.waiting), (40, 0, 0));
+}
+
+// RL-4: a task that is never polled again holds up nobody. RL-6: dropped, it lets those behind it go.
+#[test]
+fn a_forgotten_task_holds_up_nobody() {
+    let limiter = RateLimiter::builder(1).per(SECOND * 3600).burst(1).build().unwrap();
+    assert!(limiter.try_acquire());
+    let mut forgotten = Box::pin(limiter.acquire_async());
+    assert!(forgotten.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    thread::scope(|scope| {
+        // Two hours off, were it not for the reset and for those who give up.
+        let waiting = scope.spawn(|| block_on(limiter.acquire_async()));
+        while limiter.stats().waiting < 2 {
+            thread::yield_now();
+        }
+        // The forgotten one gets the token, does not look, and leaves it.
+        limiter.reset();
+        drop(forgotten);
+        limiter.reset();
+        waiting.join().unwrap();
+    });
+    assert_eq!(limiter.stats().acquired, 2);
+}
+
+#[test]
+fn a_call_without_a_token_is_not_made() {
+    let limiter = RateLimiter::builder(1).per(SECOND * 3600).name("once").build().unwrap();
+    assert_eq!(limiter.call(|| Ok::<_, String>(1)), Ok(1));
+    let refused = limiter.call(|| -> Result<(), String> { panic!("it was called") }).unwrap_err();
+    assert!(refused.rejection().unwrap().retry_after() > SECOND * 3500);
+    limiter.reset();
+    assert_eq!(block_on(limiter.call_async(|| async { Err::<(), _>("no") })), Err(CallError::Inner("no")));
+    assert!(block_on(limiter.call_async(|| async { Ok::<_, String>(1) })).is_err());
+}
+
+// RL-5: for event loops that wait in slices.
+#[test]
+fn a_reservation_can_be_waited_for_in_slices() {
+    let limiter = RateLimiter::builder(20).burst(1).build().unwrap();
+    limiter.acquire();
+    let mut reservation = limiter.reserve(1, Some(SECOND)).unwrap();
+    let mut slices = 0;
+    while reservation.wait_timeout(Duration::from_millis(1)).is_none() {
+        slices += 1;
+    }
+    assert!((1..=60).contains(&slices), "{slices}");
+    assert_eq!(reservation.wait(), Ok(()));
+}
+
+#[cfg(feature = "tokio")]
+mod on_tokio {
+    use super::*;
+    use tokio::time::{Instant, timeout};
+
+    fn paused(rate: f64, burst: f64) -> RateLimiter {
+        RateLimiter::builder(rate).burst(burst).clock(Clock::tokio()).build().unwrap()
+    }
+
+    // RL-3, RL-4: all of the rate, evenly, on tokio's paused time.
+    #[tokio::test(start_paused = true)]
+    async fn twenty_tasks_share_all_of_the_rate() {
+        let limiter = paused(1000.0, 1.0);
+        let start = Instant::now();
+        let tasks: Vec<_> = (0..20)
+            .map(|_| {
+                let limiter = limiter.clone();
+                tokio::spawn(async move {
+                    let mut worst = Duration::ZERO;
+                    let mut count = 0;
+                    while start.elapsed() < SECOND * 5 {
+                        let before = Instant::now();
+                        limiter.acquire_async().await;
+                        worst = worst.max(before.elapsed());
+                        count += 1;
+                    }
+                    (count, worst)
+                })
+            })
+            .collect();
+        let mut total = 0;
+        for task in tasks {
+            let (count, worst) = task.await.unwrap();
+            assert!((249..=252).contains(&count), "{count}");
+            assert!(worst <= Duration::from_millis(20), "{worst:?}");
+            total += count;
+        }
+        assert!(total >= 4995, "{total}");
+    }
+
+    // RL-5, RL-6: tasks that are cancelled from outside leave no trace.
+    #[tokio::test(start_paused = true)]
+    async fn cancelled_tasks_leave_no_trace() {
+        let limiter = paused(10.0, 1.0);
+        limiter.acquire_async().await;
+        let start = Instant::now();
+        for _ in 0..40 {
+            let late = timeout(Duration::from_nanos(1), limiter.acquire_async());
+            assert!(late.await.is_err());
+        }
+        limiter.acquire_async().await;
+        // Each of the forty took a millisecond or two, the resolution of tokio's timers, and none took a token.
+        assert!(start.elapsed() <= Duration::from_millis(101), "{:?}", start.elapsed());
+        assert!(limiter.acquire_timeout_async(Duration::from_millis(99)).await.is_err());
+        assert_eq!(limiter.acquire_timeout_async(Duration::from_millis(100)).await, Ok(()));
+    }
+
+    // RL-4: on the system's clock, whatever the runtime has enabled.
+    #[test]
+    fn a_runtime_without_timers_will_do() {
+        let limiter = RateLimiter::builder(100).burst(1).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            for _ in 0..5 {
+                limiter.acquire_async().await;
+            }
+        });
+        assert_eq!(limiter.stats().acquired, 5);
+    }
+}

@@ -1,0 +1,620 @@
+//! The shutdown and real signals: each scenario is a process of its own, this test binary started anew.
+#![cfg(all(unix, not(backstay_loom)))]
+#![allow(clippy::unwrap_used)]
+#![allow(unsafe_code)] // handlers and forks of others, played by the children
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use backstay::shutdown::{GracefulShutdown, Outcome, Signal};
+use libc::{SIGINT, SIGTERM, SIGUSR1, c_int};
+
+const SCENARIO: &str = "BACKSTAY_TEST_SCENARIO";
+
+/// A scenario's process. Killed, with a failing test, where it does not end.
+struct Scenario {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    _ended: Sender<()>,
+}
+
+impl Scenario {
+    fn start(name: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["child", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+            .env(SCENARIO, name)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (ended, end) = channel();
+        let pid = child.id();
+        thread::spawn(move || {
+            if end.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+                kill(pid, libc::SIGKILL);
+            }
+        });
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output, _ended: ended }
+    }
+
+    /// Reads up to the line that ends in `word`.
+    fn until(mut self, word: &str) -> Self {
+        let mut line = String::new();
+        while !line.trim_end().ends_with(word) {
+            line.clear();
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "ended before it said {word:?}");
+        }
+        self
+    }
+
+    fn send(self, signal: c_int) -> Self {
+        kill(self.child.id(), signal);
+        self
+    }
+
+    fn end(mut self) -> (ExitStatus, String) {
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap(), rest)
+    }
+}
+
+fn kill(pid: u32, signal: c_int) {
+    // SAFETY: no preconditions.
+    unsafe { libc::kill(pid.cast_signed(), signal) };
+}
+
+fn raise(signal: c_int) {
+    // SAFETY: no preconditions.
+    unsafe { libc::raise(signal) };
+}
+
+fn say(word: &str) {
+    let mut out = std::io::stdout();
+    writeln!(out, "{word}").unwrap();
+    out.flush().unwrap();
+}
+
+fn hang() {
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+#[ignore = "the children of the other tests"]
+fn child() {
+    let Ok(scenario) = std::env::var(SCENARIO) else { return };
+    match scenario.as_str() {
+        "clean" => clean(),
+        "leaves" => leaves(),
+        "hangs" => hangs(),
+        "hangs forever" => hangs_forever(),
+        "holds the output" => holds_the_output(),
+        "triggered" => triggered(),
+        "triggered and done" => triggered_and_done(),
+        "lock" => lock(),
+        "uninstalled" => uninstalled(),
+        "foreign after" => foreign_after(),
+        "foreign before" => foreign_before(),
+        "over and over" => over_and_over(),
+        "two" => two(),
+        "registers" => registers(),
+        "errno" => errno(),
+        "forks" => forks(),
+        #[cfg(feature = "tokio")]
+        "tokio" => tokio_signal(),
+        other => panic!("no scenario {other:?}"),
+    }
+}
+
+// GS-2, GS-3: SIGTERM and SIGINT by default.
+#[test]
+fn a_signal_runs_the_callbacks_and_leaves_the_process_to_end_itself() {
+    for signal in [SIGTERM, SIGINT] {
+        let (status, output) = Scenario::start("clean").until("ready").send(signal).end();
+        assert!(status.success(), "{status}");
+        let words: Vec<_> = output.lines().take(3).collect();
+        assert_eq!(words, ["first", "second", "over"]);
+    }
+}
+
+fn clean() {
+    let shutdown = GracefulShutdown::new().unwrap();
+    shutdown.register("second", || say("second")).unwrap();
+    shutdown.callback("first").priority(1).register_async(|| async { say("first") }).unwrap();
+    shutdown.install().unwrap();
+    say("ready");
+    assert!(shutdown.wait().is_clean());
+    say("over");
+}
+
+// GS-7: leaving `main` does not cut callbacks off.
+#[test]
+fn a_main_loop_that_ends_at_once_waits_for_the_callbacks() {
+    let (status, output) = Scenario::start("leaves").until("ready").send(SIGTERM).until("left").end();
+    assert!(status.success(), "{status}");
+    assert!(output.starts_with("late\n"), "{output}");
+}
+
+fn leaves() {
+    let shutdown = GracefulShutdown::new().unwrap();
+    let (leave, left) = channel();
+    shutdown
+        .register("late", move || {
+            left.recv().unwrap();
+            thread::park_timeout(Duration::from_millis(100));
+            say("late");
+        })
+        .unwrap();
+    shutdown.install().unwrap();
+    say("ready");
+    while !shutdown.begun_within(Duration::from_secs(60)) {}
+    say("left");
+    leave.send(()).unwrap();
+}
+
+// GS-5: a second signal, be it the same or another, exits with 128 + its number.
+#[test]
+fn a_second_signal_exits_at_once() {
+    for second in [SIGTERM, SIGINT] {
+        let scenario = Scenario::start("hangs forever").until("ready").send(SIGTERM).until("hangs");
+        let (status, _) = scenario.send(second).end();
+        assert_eq!(status.code(), Some(128 + second));
+    }
+}
+
+fn hangs_forever() {
+    let shutdown = GracefulShutdown::new().unwrap();
+    shutdown.register("hangs", || (say("hangs"), hang()).1).unwrap();
+    shutdown.install().unwrap();
+    say("ready");
+    shutdown.wait();
+}
+
+// GS-4, GS-5: the rest have their turns, then the process is ended with the forced exit code.
+#[test]
+fn callbacks_that_hang_to_the_end_end_the_process_by_force() {
+    for scenario in ["hangs", "holds the output"] {
+        let (status, output) = Scenario::start(scenario).until("ready").send(SIGTERM).end();
+        assert_eq!(status.code(), Some(7), "{scenario}");
+        if scenario == "hangs" {
+            assert_eq!(output, "hangs\nafter\n");
+        }
+    }
+}
+
+fn forced() -> GracefulShutdown {
+    GracefulShutdown::builder().timeout(Duration::from_millis(300)).force_exit_code(7).build().unwrap()
+}
+
+fn hangs() {
+    let shutdown = forced();
+    shutdown.callback("hangs").priority(1).register(|| (say("hangs"), hang()).1).unwrap();
+    shutdown.callback("panics").priority(2).register(|| -> () { panic!("lost") }).unwrap();
+    shutdown.register("after", || say("after")).unwrap();
+    shutdown.install().unwrap();
+    say("ready");
+    shutdown.wait();
+    say("told, though the process is to end by force");
+}
+
+fn holds_the_output() {
+    let shutdown = forced();
+    shutdown
+        .register("hangs", || {
+            let _held = std::io::stdout().lock();
+            hang();
+        })
+        .unwrap();
+    shutdown.install().unwrap();
+    say("ready");
+    shutdown.wait();
+}
+
+// GS-5: neither happens on `trigger()`; a signal meanwhile is the first one.
+#[test]
+fn a_triggered_shutdown_ends_no_process_until_signals_ask_for_it() {
+    let (status, output) = Scenario::start("triggered and done").end();
+    assert!(status.success(), "{status}");
+    assert!(output.contains("still here"), "{output}");
+
+    let scenario = Scenario::start("triggered").until("hangs").send(SIGTERM);
+    let (status, _) = scenario.until("noted").send(SIGINT).end();
+    assert_eq!(status.code(), Some(130));
+}
+
+fn triggered_and_done() {
+    let shutdown = forced();
+    shutdown.register("hangs", hang).unwrap();
+    shutdown.install().unwrap();
+    assert_eq!(shutdown.trigger().steps[0].outcome, Outcome::TimedOut);
+    say("still here");
+}
+
+fn triggered() {
+    count_with(SIGTERM, false);
+    let shutdown = GracefulShutdown::new().unwrap();
+    shutdown
+        .register("hangs", || {
+            say("hangs");
+            while CALLS.load(Ordering::SeqCst) == 0 {
+                thread::yield_now();
+            }
+            thread::park_timeout(Duration::from_millis(100));
+            say("noted");
+            hang();
+        })
+        .unwrap();
+    shutdown.install().unwrap();
+    shutdown.trigger();
+}
+
+// GS-3: the interrupted thread holds the lock that the callback needs.
+#[test]
+fn a_lock_of_the_interrupted_thread_deadlocks_nobody() {
+    let (status, _) = Scenario::start("lock").end();
+    assert!(status.success(), "{status}");
+}
+
+fn lock() {
+    let shutdown = GracefulShutdown::new().unwrap();
+    let lock = Arc::new(Mutex::new(0));
+    let theirs = Arc::clone(&lock);
+    shutdown.register("needs", move || *theirs.lock().unwrap() += 1).unwrap();
+    shutdown.install().unwrap();
+    let held = lock.lock().unwrap();
+    raise(SIGTERM);
+    assert!(shutdown.begun_within(Duration::from_secs(60)));
+    assert!(shutdown.wait_timeout(Duration::from_millis(50)).is_none());
+    drop(held);
+    assert!(shutdown.wait().is_clean());
+    assert_eq!(*lock.lock().unwrap(), 1);
+}
+
+// GS-2: the default action is back.
+#[test]
+fn uninstalled_the_process_dies_of_the_signal_again() {
+    let (status, _) = Scenario::start("uninstalled").until("ready").send(SIGTERM).end();
+    assert_eq!(status.signal(), Some(SIGTERM), "{status}");
+}
+
+fn uninstalled() {
+    let shutdown = GracefulShutdown::new().unwrap();
+    let other = shutdown.clone();
+    for _ in 0..100 {
+        shutdown.install().unwrap();
+        other.install().unwrap();
+        assert!(shutdown.is_installed() && other.is_installed());
+        other.uninstall();
+        assert!(!shutdown.is_installed() && !other.is_installed());
+    }
+    say("ready");
+    hang();
+}
+
+static CALLS: AtomicU32 = AtomicU32::new(0);
+static SENDER: AtomicI32 = AtomicI32::new(0);
+/// What lay under [`over`], as an address.
+static UNDER: Mutex<Option<libc::sigaction>> = Mutex::new(None);
+
+extern "C" fn plain(_: c_int) {
+    CALLS.fetch_add(1, Ordering::SeqCst);
+    set_errno(5);
+}
+
+extern "C" fn with_info(_: c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    CALLS.fetch_add(1, Ordering::SeqCst);
+    // SAFETY: the kernel's, or what our handler handed on.
+    SENDER.store(unsafe { (*info).si_pid() }, Ordering::SeqCst);
+}
+
+/// A well-behaved foreign handler: calls on what it lies over.
+extern "C" fn over(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void);
+    CALLS.fetch_add(1, Ordering::SeqCst);
+    let under = UNDER.try_lock().unwrap().unwrap().sa_sigaction;
+    // SAFETY: only ever put over a handler that takes these.
+    unsafe { std::mem::transmute::<usize, Handler>(under)(signal, info, context) };
+}
+
+fn action(signal: c_int, address: Option<(usize, c_int)>) -> libc::sigaction {
+    // SAFETY: zeroed is an empty action; both pointers are valid or null.
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        let mut new: libc::sigaction = std::mem::zeroed();
+        let new = address.map_or(std::ptr::null(), |(handler, flags)| {
+            new.sa_sigaction = handler;
+            new.sa_flags = flags;
+            &raw const new
+        });
+        assert_eq!(libc::sigaction(signal, new, &raw mut old), 0);
+        old
+    }
+}
+
+fn count_with(signal: c_int, info: bool) -> libc::sigaction {
+    type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void);
+    let plain = (plain as extern "C" fn(c_int) as usize, 0);
+    let with_info = (with_info as Handler as usize, libc::SA_SIGINFO);
+    action(signal, Some(if info { with_info } else { plain }))
+}
+
+fn set_errno(value: c_int) {
+    // SAFETY: this thread's errno.
+    unsafe { *libc::__errno_location() = value };
+}
+
+// GS-2: a handler that came after ours stays.
+#[test]
+fn a_foreign_handler_over_ours_stays_and_calls_us_on() {
+    let (status, _) = Scenario::start("foreign after").end();
+    assert!(status.success(), "{status}");
+}
+
+fn foreign_after() {
+    let signals = [Signal::from_raw(SIGUSR1)];
+    let shutdown = GracefulShutdown::builder().signals(signals).build().unwrap();
+    shutdown.install().unwrap();
+    count_with(SIGUSR1, false);
+    shutdown.uninstall();
+    raise(SIGUSR1);
+    assert_eq!(CALLS.load(Ordering::SeqCst), 1);
+    assert!(!shutdown.is_shutting_down());
+    // On top again, with the foreign one under us.
+    shutdown.install().unwrap();
+    raise(SIGUSR1);
+    shutdown.wait();
+    assert_eq!(CALLS.load(Ordering::SeqCst), 2);
+}
+
+// GS-2: handlers that were there before ours keep their turn.
+#[test]
+fn a_foreign_handler_under_ours_is_called_on() {
+    let (status, _) = Scenario::start("foreign before").end();
+    assert!(status.success(), "{status}");
+}
+
+fn foreign_before() {
+    for (signal, info) in [(SIGUSR1, false), (libc::SIGUSR2, true)] {
+        let ours = GracefulShutdown::builder().signals([Signal::USR1, Signal::USR2]).build().unwrap();
+        count_with(signal, info);
+        let before = action(signal, None);
+        ours.install().unwrap();
+        raise(signal);
+        assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
+        ours.uninstall();
+        let after = action(signal, None);
+        assert_eq!((after.sa_sigaction, after.sa_flags), (before.sa_sigaction, before.sa_flags));
+        raise(signal);
+        assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
+        assert!(ours.wait_timeout(Duration::from_secs(60)).is_some(), "what arrived before it was given back counts");
+    }
+    assert_eq!(SENDER.load(Ordering::SeqCst), std::process::id().cast_signed());
+}
+
+// GS-2: buried, on top again, and none of it a circle: each handler once a signal.
+#[test]
+fn handlers_that_lie_over_one_another_are_called_once_each() {
+    let (status, _) = Scenario::start("over and over").end();
+    assert!(status.success(), "{status}");
+}
+
+fn over_and_over() {
+    type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void);
+    let first = GracefulShutdown::builder().signals([Signal::USR1]).build().unwrap();
+    first.install().unwrap();
+    let under = action(SIGUSR1, Some((over as Handler as usize, libc::SA_SIGINFO)));
+    *UNDER.lock().unwrap() = Some(under);
+    for _ in 0..10 {
+        first.uninstall();
+        first.install().unwrap();
+    }
+    let (release, released) = channel::<()>();
+    first.register("stays", move || released.recv().unwrap()).unwrap();
+    raise(SIGUSR1);
+    assert!(first.begun_within(Duration::from_secs(60)));
+    // Noted twice, the signal would end the process now.
+    assert!(first.wait_timeout(Duration::from_millis(200)).is_none());
+    release.send(()).unwrap();
+    first.wait();
+    assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
+    // Given back, the foreign one is on top again.
+    first.uninstall();
+    assert_eq!(action(SIGUSR1, None).sa_sigaction, over as Handler as usize);
+    raise(SIGUSR1);
+    assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
+}
+
+// GS-2: several may take the same signal.
+#[test]
+fn two_shutdowns_hear_of_one_signal() {
+    let (status, _) = Scenario::start("two").end();
+    assert!(status.success(), "{status}");
+}
+
+fn two() {
+    let (one, two, gone) =
+        (GracefulShutdown::new().unwrap(), GracefulShutdown::new().unwrap(), GracefulShutdown::new().unwrap());
+    for shutdown in [&one, &two, &gone] {
+        shutdown.install().unwrap();
+    }
+    gone.uninstall();
+    raise(SIGTERM);
+    one.wait();
+    two.wait();
+    assert!(!gone.is_shutting_down());
+}
+
+// GS-1, GS-3: signals at any moment of a registration; GS-5: and a second one at any moment of the shutdown.
+#[test]
+fn signals_at_random_moments_lose_nothing() {
+    for round in 0..30_u64 {
+        let scenario = Scenario::start("registers").until("ready");
+        thread::park_timeout(Duration::from_micros(round * 997 % 5_000));
+        let scenario = scenario.send(SIGTERM);
+        let scenario = if round % 3 == 0 {
+            thread::park_timeout(Duration::from_micros(round * 331 % 3_000));
+            scenario.send(SIGTERM)
+        } else {
+            scenario
+        };
+        let (status, output) = scenario.end();
+        let second = round % 3 == 0;
+        match (status.code(), status.signal()) {
+            (Some(0), _) => assert!(output.contains("all had their turns"), "round {round}: {output}"),
+            (Some(143), _) => assert!(second, "round {round}: {output}"),
+            // It came when all was over and the signals were given back.
+            (None, Some(SIGTERM)) => assert!(second && output.contains("all had"), "round {round}: {output}"),
+            _ => panic!("round {round}: {status} {output}"),
+        }
+    }
+}
+
+fn registers() {
+    let shutdown = GracefulShutdown::new().unwrap();
+    shutdown.install().unwrap();
+    let turns = Arc::new(AtomicU32::new(0));
+    let registered: usize = thread::scope(|scope| {
+        let workers: Vec<_> = (0..3)
+            .map(|worker| {
+                let (shutdown, turns) = (&shutdown, &turns);
+                scope.spawn(move || {
+                    let mut registered = 0;
+                    for round in 0.. {
+                        let count = Arc::clone(turns);
+                        let callback = move || {
+                            count.fetch_add(1, Ordering::SeqCst);
+                        };
+                        if shutdown.register(&format!("{worker} {}", round % 20), callback).is_ok() {
+                            registered += 1;
+                        }
+                        if shutdown.unregister(&format!("{worker} {}", (round + 10) % 20)) {
+                            registered -= 1;
+                        }
+                        if shutdown.is_shutting_down() {
+                            break;
+                        }
+                    }
+                    registered
+                })
+            })
+            .collect();
+        say("ready");
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    let report = shutdown.wait();
+    assert!(report.is_clean());
+    assert_eq!(report.steps.len(), registered);
+    assert_eq!(turns.load(Ordering::SeqCst) as usize, registered);
+    say("all had their turns");
+}
+
+// GS-3: the interrupted code sees its own errno.
+#[test]
+fn errno_is_as_it_was() {
+    let (status, _) = Scenario::start("errno").end();
+    assert!(status.success(), "{status}");
+}
+
+fn errno() {
+    count_with(SIGUSR1, false);
+    let shutdown = GracefulShutdown::builder().signals([Signal::USR1]).build().unwrap();
+    shutdown.install().unwrap();
+    set_errno(77);
+    raise(SIGUSR1);
+    let errno = std::io::Error::last_os_error().raw_os_error();
+    assert_eq!((errno, CALLS.load(Ordering::SeqCst)), (Some(77), 1));
+    shutdown.wait();
+}
+
+// A forked child is not deaf, is not installed, and can install anew.
+#[test]
+fn a_forked_child_dies_of_the_signal_or_installs_anew() {
+    let (status, output) = Scenario::start("forks").end();
+    assert!(status.success(), "{status}");
+    assert!(output.contains("child's own"), "{output}");
+}
+
+fn forks() {
+    let shutdown = GracefulShutdown::new().unwrap();
+    shutdown.register("says", || say("child's own")).unwrap();
+    shutdown.install().unwrap();
+    let deaf = fork(|| {
+        assert!(!shutdown.is_installed());
+        raise(SIGTERM);
+    });
+    assert_eq!(deaf.signal(), Some(SIGTERM));
+    let anew = fork(|| {
+        shutdown.install().unwrap();
+        raise(SIGTERM);
+        assert!(shutdown.wait().is_clean());
+    });
+    assert_eq!(anew.code(), Some(0));
+    assert!(shutdown.is_installed() && !shutdown.is_shutting_down());
+    // One forked while the callbacks run: nobody runs them there, so it may do so itself, or leave.
+    let (says, begun) = channel();
+    let (release, released) = channel::<()>();
+    shutdown.unregister("says");
+    shutdown
+        .register("slow", move || {
+            says.send(()).unwrap();
+            let _ = released.recv();
+        })
+        .unwrap();
+    shutdown.on_signal(Signal::TERM);
+    begun.recv().unwrap();
+    let meanwhile = fork(|| drop(shutdown.trigger()));
+    assert_eq!(meanwhile.code(), Some(0));
+    release.send(()).unwrap();
+    assert!(shutdown.wait().is_clean());
+}
+
+fn fork(child: impl FnOnce()) -> ExitStatus {
+    // SAFETY: the parent's other threads hold no lock that the child needs: they wait.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            let well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).is_ok();
+            libc::_exit(i32::from(!well));
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
+        ExitStatus::from_raw(status)
+    }
+}
+
+// GS-2: `tokio::signal` hears of the signal too, whoever came first.
+#[cfg(feature = "tokio")]
+#[test]
+fn tokio_signal_keeps_its_turn() {
+    let (status, _) = Scenario::start("tokio").end();
+    assert!(status.success(), "{status}");
+}
+
+#[cfg(feature = "tokio")]
+fn tokio_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut before = signal(SignalKind::user_defined1()).unwrap();
+        let shutdown = GracefulShutdown::builder().signals([Signal::USR1, Signal::USR2]).build().unwrap();
+        shutdown.register_async("works", || async { tokio::task::yield_now().await }).unwrap();
+        shutdown.install().unwrap();
+        let mut after = signal(SignalKind::user_defined2()).unwrap();
+        raise(SIGUSR1);
+        before.recv().await.unwrap();
+        assert!(shutdown.wait_async().await.is_clean());
+        shutdown.uninstall();
+        raise(SIGUSR1);
+        before.recv().await.unwrap();
+        raise(libc::SIGUSR2);
+        after.recv().await.unwrap();
+    });
+}

@@ -1,0 +1,401 @@
+//! The watchdog as its users see it, within one process.
+#![cfg(not(backstay_loom))]
+#![allow(clippy::unwrap_used)]
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use backstay::clock::{Clock, ManualClock};
+use backstay::heartbeat::Target;
+use backstay::watchdog::{TimeoutReport, WatchdogBuilder};
+use backstay::{BuildError, Watchdog, WatchdogError};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// A busy machine may take its time; a broken program takes for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A watchdog of 10 s on `clock`, and where its reports arrive.
+fn on_hand(
+    clock: &ManualClock,
+    set: impl FnOnce(WatchdogBuilder) -> WatchdogBuilder,
+) -> (Watchdog, Receiver<TimeoutReport>) {
+    let (sender, reports) = channel();
+    let builder = Watchdog::builder().timeout(10 * SECOND).clock(clock).on_timeout(send_to(sender));
+    (set(builder).build().unwrap(), reports)
+}
+
+fn send_to(sender: Sender<TimeoutReport>) -> impl Fn(&TimeoutReport) {
+    move |report| drop(sender.send(report.clone()))
+}
+
+/// Returns when the monitor has looked at everything that is due on `clock`.
+fn settle(clock: &ManualClock) {
+    let (last, reports) = on_hand(clock, |builder| builder.timeout(SECOND));
+    last.start().unwrap();
+    clock.advance(SECOND);
+    reports.recv_timeout(PATIENCE).expect("the monitor looks");
+}
+
+// WD-1: fires after the timeout, not before.
+#[test]
+fn fires_when_nobody_pings() {
+    let clock = ManualClock::new();
+    let (watchdog, reports) = on_hand(&clock, |builder| builder.name("worker"));
+    watchdog.start().unwrap();
+    clock.advance(8 * SECOND);
+    watchdog.ping();
+    clock.advance(8 * SECOND);
+    settle(&clock);
+    assert!(!watchdog.is_triggered());
+    assert_eq!(watchdog.inactive(), 9 * SECOND);
+
+    clock.advance(SECOND);
+    let report = reports.recv_timeout(PATIENCE).unwrap();
+    assert!(watchdog.is_triggered() && watchdog.is_running());
+    // HB-8: a heartbeat that follows it says so.
+    assert!(Target::is_dead(&watchdog) && Target::name(&watchdog).as_deref() == Some("worker"));
+    assert_eq!(report.inactive, 10 * SECOND);
+    assert_eq!((report.name.as_deref(), report.firings), (Some("worker"), 1));
+    assert_eq!(watchdog.stats().timeouts_triggered, 1);
+    assert_eq!(watchdog.stats().pings_total, 1);
+    assert_eq!(watchdog.stats().uptime, 18 * SECOND);
+}
+
+// WD-3: once per freeze; a ping or a reset sets it back to watching, and the next freeze fires it again.
+#[test]
+fn fires_once_per_freeze() {
+    let clock = ManualClock::new();
+    let (watchdog, reports) = on_hand(&clock, |builder| builder);
+    watchdog.start().unwrap();
+    for (count, back) in [(1, Watchdog::ping as fn(&Watchdog)), (2, Watchdog::reset), (3, Watchdog::ping)] {
+        clock.advance(10 * SECOND);
+        assert_eq!(reports.recv_timeout(PATIENCE).unwrap().firings, count);
+        for _ in 0..5 {
+            clock.advance(20 * SECOND);
+            settle(&clock);
+        }
+        assert_eq!(watchdog.stats().timeouts_triggered, count);
+        back(&watchdog);
+        assert!(!watchdog.is_triggered());
+    }
+    assert!(reports.try_recv().is_err());
+}
+
+// WD-1: `start` twice is an error; `stop` any number of times; what is stopped does not fire.
+#[test]
+fn starts_once_and_stops_as_often_as_one_likes() {
+    let clock = ManualClock::new();
+    let (watchdog, reports) = on_hand(&clock, |builder| builder.name("worker"));
+    watchdog.stop();
+    assert!(!watchdog.is_running());
+    watchdog.start().unwrap();
+    let again = watchdog.clone().start().unwrap_err();
+    assert!(matches!(again, WatchdogError::AlreadyRunning { .. }));
+    assert_eq!(again.to_string(), "watchdog \"worker\" runs already");
+    watchdog.stop();
+    watchdog.stop();
+    clock.advance(100 * SECOND);
+    settle(&clock);
+    assert!(!watchdog.is_running() && !watchdog.is_triggered());
+
+    watchdog.start().unwrap();
+    clock.advance(9 * SECOND);
+    settle(&clock);
+    assert!(reports.recv_timeout(PATIENCE).is_ok());
+}
+
+// WD-1: `stop`, and `start` again, from within the callback.
+#[test]
+fn stops_in_its_own_callback() {
+    let clock = ManualClock::new();
+    let own: Arc<OnceLock<Watchdog>> = Arc::default();
+    let (sender, done) = channel();
+    let watchdog = {
+        let own = Arc::clone(&own);
+        let callback = move |_: &TimeoutReport| {
+            let watchdog = own.get().unwrap();
+            watchdog.stop();
+            let stopped = !watchdog.is_running();
+            watchdog.start().unwrap();
+            watchdog.stop();
+            sender.send(stopped).unwrap();
+        };
+        Watchdog::builder().timeout(SECOND).clock(&clock).on_timeout(callback).build().unwrap()
+    };
+    own.set(watchdog.clone()).unwrap();
+    watchdog.start().unwrap();
+    clock.advance(SECOND);
+    assert!(done.recv_timeout(PATIENCE).unwrap());
+    assert!(!watchdog.is_running());
+}
+
+// WD-5: the next `try_ping` returns the error, once; the callback runs too; a `ping` does not lose it.
+#[test]
+fn a_firing_is_raised_once() {
+    let clock = ManualClock::new();
+    let (watchdog, reports) = on_hand(&clock, |builder| builder.raise_on_timeout(true).name("worker"));
+    watchdog.start().unwrap();
+    assert_eq!(watchdog.try_ping(), Ok(()));
+    clock.advance(11 * SECOND);
+    reports.recv_timeout(PATIENCE).unwrap();
+    watchdog.ping();
+    assert!(!watchdog.is_triggered());
+    let error = watchdog.try_ping().unwrap_err();
+    assert_eq!((error.name.as_deref(), error.inactive), (Some("worker"), 11 * SECOND));
+    assert_eq!(watchdog.try_ping(), Ok(()));
+    assert_eq!(watchdog.check(), Ok(()));
+
+    // Unraised, it is forgotten by a reset and by a new start.
+    clock.advance(11 * SECOND);
+    reports.recv_timeout(PATIENCE).unwrap();
+    watchdog.reset();
+    assert_eq!(watchdog.try_ping(), Ok(()));
+}
+
+// WD-5: not asked for, nothing is raised.
+#[test]
+fn without_raise_on_timeout_nothing_is_raised() {
+    let clock = ManualClock::new();
+    let (watchdog, reports) = on_hand(&clock, |builder| builder);
+    watchdog.start().unwrap();
+    clock.advance(11 * SECOND);
+    reports.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(watchdog.try_ping(), Ok(()));
+    assert!(!watchdog.is_triggered());
+}
+
+// WD-5: the end of the block returns the error, once.
+#[test]
+fn the_end_of_the_block_raises() {
+    let clock = ManualClock::new();
+    let (watchdog, reports) = on_hand(&clock, |builder| builder.raise_on_timeout(true));
+    assert!(watchdog.watch(Watchdog::is_running).unwrap());
+    assert!(!watchdog.is_running());
+
+    let freeze = |_: &Watchdog| {
+        clock.advance(10 * SECOND);
+        reports.recv_timeout(PATIENCE).unwrap();
+    };
+    let Err(WatchdogError::Timeout(error)) = watchdog.watch(freeze) else { panic!("the block had frozen") };
+    assert_eq!(error.inactive, 10 * SECOND);
+    assert!(!watchdog.is_running());
+    assert_eq!(watchdog.check(), Ok(()));
+
+    // Raised within the block, it is not raised again at its end.
+    let guard = watchdog.guard().unwrap();
+    freeze(&guard);
+    assert!(guard.try_ping().is_err());
+    assert_eq!(guard.finish(), Ok(()));
+
+    // A block that is left early stops as well.
+    drop(watchdog.guard().unwrap());
+    assert!(!watchdog.is_running());
+}
+
+// WD-3: callbacks that hang delay nobody, be they more than there are threads for.
+#[test]
+fn a_slow_callback_delays_no_other_watchdog() {
+    let clock = ManualClock::new();
+    let (release, gate) = channel::<()>();
+    let gate = Arc::new(std::sync::Mutex::new(gate));
+    let (entered, hanging) = channel();
+    let slow: Vec<_> = (0..40)
+        .map(|_| {
+            let (gate, entered) = (Arc::clone(&gate), entered.clone());
+            let hang = move |_: &TimeoutReport| {
+                entered.send(()).unwrap();
+                let _ = gate.lock().unwrap().recv_timeout(PATIENCE);
+            };
+            let watchdog = Watchdog::builder().timeout(SECOND).clock(&clock).on_timeout(hang).build().unwrap();
+            watchdog.start().unwrap();
+            watchdog
+        })
+        .collect();
+    let (watchdog, reports) = on_hand(&clock, |builder| builder);
+    watchdog.start().unwrap();
+    clock.advance(SECOND);
+    for _ in &slow {
+        hanging.recv_timeout(PATIENCE).expect("all of them run at once");
+    }
+    clock.advance(9 * SECOND);
+    assert!(reports.recv_timeout(PATIENCE).is_ok());
+    drop(release);
+}
+
+// WD-3, ALL-1: one that panics harms nobody.
+#[test]
+fn a_callback_that_panics_is_survived() {
+    let clock = ManualClock::new();
+    let (sender, alerts) = channel();
+    let watchdog = Watchdog::builder()
+        .timeout(SECOND)
+        .clock(&clock)
+        .on_timeout(|_| panic!("for the test"))
+        .on_alert(move |alert| sender.send(alert.clone()).unwrap())
+        .name("worker")
+        .build()
+        .unwrap();
+    watchdog.start().unwrap();
+    for firings in 1..=3 {
+        clock.advance(SECOND);
+        let alert = alerts.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(alert.channel, "watchdog");
+        assert_eq!(alert.context["name"], "worker");
+        assert_eq!(alert.context["seconds_inactive"], 1.0);
+        assert_eq!(alert.context["firings"], firings);
+        assert!(alert.message.contains("worker"), "{}", alert.message);
+        watchdog.ping();
+    }
+}
+
+// WD-6: the report says which thread froze.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_report_names_the_frozen_thread() {
+    let clock = ManualClock::new();
+    let (watchdog, reports) = on_hand(&clock, |builder| builder);
+    watchdog.start().unwrap();
+    let (release, gate) = channel::<()>();
+    let (pinged, pings) = channel();
+    let worker = {
+        let (watchdog, clock) = (watchdog.clone(), clock.clone());
+        let work = move || {
+            clock.advance(SECOND);
+            watchdog.ping();
+            pinged.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+            let _ = gate.recv();
+        };
+        thread::Builder::new().name("order-worker".into()).spawn(work).unwrap()
+    };
+    let id = pings.recv().unwrap();
+    clock.advance(10 * SECOND);
+    let report = reports.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(report.thread_id, Some(id.unsigned_abs()));
+    assert_eq!(report.thread_name.as_deref(), Some("order-worker"));
+    drop(release);
+    worker.join().unwrap();
+}
+
+// WD-9: a frozen runtime is reported while it is frozen, by an async callback too.
+#[test]
+#[cfg(feature = "tokio")]
+fn a_frozen_runtime_is_reported_while_it_is_frozen() {
+    let clock = ManualClock::new();
+    let (sender, reports) = channel();
+    let watchdog = Watchdog::builder()
+        .timeout(SECOND)
+        .clock(&clock)
+        .on_timeout_async(move |report| {
+            let (sender, inactive) = (sender.clone(), report.inactive);
+            async move {
+                tokio::task::yield_now().await;
+                sender.send(inactive).unwrap();
+            }
+        })
+        .build()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let _watching = watchdog.guard().unwrap();
+        clock.advance(SECOND);
+        // The only thread of this runtime waits here.
+        assert_eq!(reports.recv_timeout(PATIENCE), Ok(SECOND));
+    });
+}
+
+// WD-1: dropping the last handle stops it, and lets go of the callbacks.
+#[test]
+fn the_last_handle_stops_it() {
+    let clock = ManualClock::new();
+    let held = Arc::new(());
+    let (callback, (sender, reports)) = (Arc::clone(&held), channel());
+    let watchdog = Watchdog::builder()
+        .timeout(SECOND)
+        .clock(&clock)
+        .on_timeout(move |_| {
+            let _ = (&callback, sender.send(()));
+        })
+        .build()
+        .unwrap();
+    watchdog.start().unwrap();
+    let other = watchdog.clone();
+    drop(watchdog);
+    assert!(other.is_running());
+    drop(other);
+    assert_eq!(Arc::strong_count(&held), 1);
+    clock.advance(10 * SECOND);
+    settle(&clock);
+    assert!(reports.try_recv().is_err());
+}
+
+// WD-1, CF-5: clamped everywhere, with one named way around it.
+#[test]
+fn the_timeout_is_clamped_unless_asked_otherwise() {
+    let timeout = |timeout| Watchdog::builder().timeout(timeout).build().unwrap().timeout();
+    assert_eq!(timeout(Duration::ZERO), SECOND);
+    assert_eq!(timeout(Duration::MAX), 3600 * SECOND);
+    assert_eq!(timeout(Duration::from_millis(1500)), Duration::from_millis(1500));
+    assert_eq!(Watchdog::builder().build().unwrap().timeout(), 30 * SECOND);
+
+    let fine = Watchdog::builder().timeout_unclamped(Duration::from_millis(200)).build().unwrap();
+    assert_eq!(fine.timeout(), Duration::from_millis(200));
+    for nonsense in [Duration::ZERO, Duration::MAX] {
+        let Err(BuildError::InvalidArgument(error)) = Watchdog::builder().timeout_unclamped(nonsense).build() else {
+            panic!("{nonsense:?} cannot be meant")
+        };
+        assert_eq!(error.argument, "timeout_unclamped");
+    }
+}
+
+// WD-9: paused time belongs to a runtime, and no watchdog may.
+#[test]
+#[cfg(feature = "tokio")]
+fn tokios_clock_is_refused() {
+    let refused = Watchdog::builder().timeout(SECOND).clock(Clock::tokio()).build();
+    assert!(matches!(refused, Err(BuildError::InvalidArgument(error)) if error.argument == "clock"));
+}
+
+// WD-3: in real time, never early, and within 50 ms of the deadline when the machine lets it.
+#[test]
+fn fires_within_50_ms_of_the_deadline() {
+    let clock = Clock::system();
+    let timeout = Duration::from_millis(120);
+    let (sender, fired) = channel();
+    let watchdog = {
+        let clock = clock.clone();
+        let callback = move |_: &TimeoutReport| sender.send(clock.now()).unwrap();
+        Watchdog::builder().timeout_unclamped(timeout).on_timeout(callback).build().unwrap()
+    };
+    watchdog.start().unwrap();
+    let mut best = Duration::MAX;
+    for _ in 0..20 {
+        let before = clock.now();
+        watchdog.ping();
+        let silent = fired.recv_timeout(PATIENCE).unwrap().since(before);
+        assert!(silent >= timeout, "fired {silent:?} after a ping");
+        best = best.min(silent - timeout);
+        if best <= Duration::from_millis(50) {
+            return;
+        }
+    }
+    panic!("never within {best:?} of the deadline");
+}
+
+// WD-2, WD-3: threads that ping keep it quiet, in real time.
+#[test]
+fn pings_keep_it_quiet() {
+    let (sender, reports) = channel();
+    let watchdog = Watchdog::builder().timeout_unclamped(PATIENCE).on_timeout(send_to(sender)).build().unwrap();
+    watchdog.start().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..10_000).for_each(|_| watchdog.ping()));
+        }
+    });
+    assert_eq!(watchdog.stats().pings_total, 40_000);
+    assert!(watchdog.inactive() < PATIENCE && !watchdog.is_triggered());
+    assert!(watchdog.stats().last_ping >= watchdog.stats().started_at);
+    assert!(reports.try_recv().is_err());
+}
