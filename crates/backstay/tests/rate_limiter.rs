@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -102,33 +102,28 @@ fn threads_do_not_mint_tokens() {
 // RL-9: the rate changes to and fro under the hands of the takers, and no token comes of it.
 #[test]
 fn changing_the_rate_mints_no_tokens() {
+    const CHANGES: usize = 1000;
     let hand = ManualClock::new();
     let limiter = RateLimiter::builder(3).burst(5000).clock(&hand).build().unwrap();
-    let (granted, done) = (AtomicU32::new(0), AtomicBool::new(false));
+    let granted = AtomicU32::new(0);
     thread::scope(|scope| {
-        let takers: Vec<_> = (0..3)
-            .map(|_| {
-                scope.spawn(|| {
-                    for _ in 0..10_000 {
-                        granted.fetch_add(limiter.try_acquire().into(), Ordering::Relaxed);
-                    }
-                })
-            })
-            .collect();
-        scope.spawn(|| {
-            for rate in [1e-3, 7e6, 3.3, 1e9].iter().cycle() {
-                if done.load(Ordering::Relaxed) {
-                    break;
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..10_000 {
+                    granted.fetch_add(limiter.try_acquire().into(), Ordering::Relaxed);
                 }
-                limiter.set_rate(*rate, SECOND).unwrap();
+            });
+        }
+        scope.spawn(|| {
+            for rate in [1e-3, 1e6, 3.3, 2e5].into_iter().cycle().take(CHANGES) {
+                limiter.set_rate(rate, SECOND).unwrap();
             }
         });
-        takers.into_iter().for_each(|taker| taker.join().unwrap());
-        done.store(true, Ordering::Relaxed);
     });
-    // Every change rounds the level down, by a unit at most.
+    // Each change rounds the level down, by two units at most. A unit is a nanosecond or finer: a thousandth of a token
+    // at the fastest of these rates, so that all changes together lose less than two tokens.
     let granted = granted.into_inner();
-    assert!((4990..=5000).contains(&granted), "{granted}");
+    assert!((4998..=5000).contains(&granted), "{granted}");
 }
 
 // RL-4: real time, threads and tasks without a runtime in one queue; nobody is early.
