@@ -68,28 +68,52 @@ pub fn nanos(duration: Duration) -> u64 {
 pub struct Reading {
     /// It is at least this late.
     pub earliest: Moment,
-    /// It is at most this late.
-    pub latest: Moment,
+    /// Nanoseconds after that, up to which it may be later; few enough to be multiplied.
+    staleness: u64,
 }
+
+/// More than a clock can be behind: 36 years.
+const STALENESS_MAX: u64 = 1 << 60;
 
 impl Reading {
     /// A reading without doubt.
     #[must_use]
     pub const fn exact(now: Moment) -> Self {
-        Self { earliest: now, latest: now }
+        Self { earliest: now, staleness: 0 }
     }
 
     /// A reading that may be up to `staleness` behind.
     #[inline]
     #[must_use]
     pub fn stale(read: Moment, staleness: Duration) -> Self {
-        Self { earliest: read, latest: read + staleness }
+        Self::behind(read, nanos(staleness))
+    }
+
+    /// A reading that may be up to `nanos` nanoseconds behind.
+    #[inline]
+    #[must_use]
+    pub fn behind(read: Moment, nanos: u64) -> Self {
+        Self { earliest: read, staleness: nanos.min(STALENESS_MAX) }
+    }
+
+    /// It is at most this late.
+    #[inline]
+    #[must_use]
+    pub fn latest(self) -> Moment {
+        Moment::from_nanos(self.earliest.as_nanos().saturating_add(self.staleness))
+    }
+
+    /// How many nanoseconds lie between the earliest time and the latest: 2^60 at most.
+    #[inline]
+    #[must_use]
+    pub const fn staleness(self) -> u64 {
+        self.staleness
     }
 
     /// Whether `moment` has come: `None` where the reading cannot tell.
     #[must_use]
     pub fn reached(self, moment: Moment) -> Option<bool> {
-        match (self.earliest >= moment, self.latest >= moment) {
+        match (self.earliest >= moment, self.latest() >= moment) {
             (true, _) => Some(true),
             (false, false) => Some(false),
             (false, true) => None,

@@ -229,7 +229,7 @@ pub(crate) fn boottime() -> Option<Duration> {
 mod system {
     use super::{Moment, Reading};
     use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
-    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     /// How many ticks a coarse reading may be behind. The kernel promises one; a virtual processor that is not run
     /// for a moment delays its tick, and granting too much is worse than reading the exact clock now and then.
@@ -243,17 +243,26 @@ mod system {
     #[inline]
     pub(super) fn coarse() -> Reading {
         let earliest = moment(clock_gettime(ClockId::MonotonicCoarse));
-        Reading { earliest, latest: Moment::from_nanos(earliest.as_nanos().saturating_add(staleness())) }
+        Reading::behind(earliest, staleness())
     }
 
     /// In nanoseconds; computed once, for this is on every hot path.
     #[inline]
     fn staleness() -> u64 {
-        static STALENESS: OnceLock<u64> = OnceLock::new();
-        *STALENESS.get_or_init(|| {
-            let tick = moment(clock_getres(ClockId::MonotonicCoarse));
-            tick.as_nanos().saturating_mul(TICKS)
-        })
+        match STALENESS.load(Ordering::Relaxed) {
+            0 => measured_staleness(),
+            known => known,
+        }
+    }
+
+    static STALENESS: AtomicU64 = AtomicU64::new(0);
+
+    #[cold]
+    fn measured_staleness() -> u64 {
+        let tick = moment(clock_getres(ClockId::MonotonicCoarse));
+        let staleness = tick.as_nanos().saturating_mul(TICKS);
+        STALENESS.store(staleness, Ordering::Relaxed);
+        staleness
     }
 
     /// The monotonic clock starts at boot: neither field is negative, and 64 bits of nanoseconds last.
@@ -301,6 +310,6 @@ mod tests {
         hand.lag(Duration::from_secs(9));
         let reading = Clock::from(&hand).coarse();
         assert_eq!(hand.now().since(reading.earliest), Duration::from_millis(8));
-        assert_eq!(reading.latest, hand.now());
+        assert_eq!(reading.latest(), hand.now());
     }
 }

@@ -1,5 +1,6 @@
 //! A limiter for each of a million keys, asked at random: mostly a matter of memory.
 
+use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -31,8 +32,7 @@ pub(crate) struct Filled {
 /// Makes them, and asks for every key once.
 pub(crate) fn filled() -> Filled {
     let before = memory::held();
-    let ours = KeyedRateLimiter::<u64>::builder(1).per(PER).burst(BURST).max_keys(KEYS as usize).build();
-    let ours = Arc::new(ours.expect("the numbers are sensible"));
+    let ours = Arc::new(ours(ahash::RandomState::new()));
     (0..KEYS).for_each(|number| assert!(ours.try_acquire(&key(number))));
     let between = memory::held();
     let burst = NonZeroU32::new(BURST).expect("it is not zero");
@@ -40,10 +40,17 @@ pub(crate) fn filled() -> Filled {
     let governor = Arc::new(Governor::dashmap_with_hasher(quota, ahash::RandomState::new()));
     (0..KEYS).for_each(|number| assert!(governor.check_key(&key(number)).is_ok()));
     let after = memory::held();
+    let default = Arc::new(self::ours(RandomState::new()));
+    (0..KEYS).for_each(|number| assert!(default.try_acquire(&key(number))));
 
     let bytes = [between - before, after - between].map(|bytes| bytes as f64 / f64::from(KEYS));
     let contestants = vec![
-        Contestant::with(Side::Ours, "backstay", random, move |keys| black_box(&ours).try_acquire(&keys.next())),
+        Contestant::with(Side::Ours, "backstay + ahash", random, move |keys| {
+            black_box(&ours).try_acquire(&keys.next())
+        }),
+        Contestant::with(Side::OursToo, "backstay, std's hash", random, move |keys| {
+            black_box(&default).try_acquire(&keys.next())
+        }),
         Contestant::with(Side::Peer, "governor + ahash", random, move |keys| {
             black_box(&governor).check_key(&keys.next()).is_ok()
         }),
@@ -53,6 +60,11 @@ pub(crate) fn filled() -> Filled {
         }),
     ];
     Filled { contestants, bytes }
+}
+
+fn ours<S: BuildHasher>(hasher: S) -> KeyedRateLimiter<u64, S> {
+    let builder = KeyedRateLimiter::<u64>::builder(1).per(PER).burst(BURST).max_keys(KEYS as usize);
+    builder.hasher(hasher).build().expect("the numbers are sensible")
 }
 
 /// The keys are spread over all 64 bits, and the same for everybody.

@@ -9,9 +9,17 @@ use alloc::vec;
 /// there are no graves in it.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    slots: Box<[Slot]>,
+    groups: Box<[Group]>,
     len: usize,
 }
+
+/// A cache line. All of it is compared at once: among a million keys a slot is not in the cache, and a branch that
+/// depends on it would be foreseen wrongly and found out late.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Group([Slot; WIDTH]);
+
+const WIDTH: usize = 4;
 
 /// Free where the hash is 0.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +29,14 @@ struct Slot {
 }
 
 const FREE: u64 = 0;
+
+impl Group {
+    /// Where `hash` is; `WIDTH` where it is not.
+    #[inline]
+    fn position(&self, hash: u64) -> usize {
+        self.0.iter().enumerate().fold(WIDTH, |found, (index, slot)| if slot.hash == hash { index } else { found })
+    }
+}
 
 impl Table {
     /// A table without entries, and without memory.
@@ -33,34 +49,38 @@ impl Table {
     #[inline]
     #[must_use]
     pub fn full_at(&mut self, hash: u64) -> Option<&mut u64> {
-        let index = self.probe(hash | 1)?;
-        let slot = &mut self.slots[index];
-        (slot.hash != FREE).then_some(&mut slot.full_at)
+        let hash = hash | 1;
+        let mut index = self.home(hash)?;
+        loop {
+            let position = self.groups[index].position(hash);
+            if position < WIDTH {
+                return Some(&mut self.groups[index].0[position].full_at);
+            }
+            if self.groups[index].position(FREE) < WIDTH {
+                return None;
+            }
+            index = (index + 1) & (self.groups.len() - 1);
+        }
     }
 
     /// Adds a bucket of which [`full_at`](Self::full_at) knew nothing. Returns how many idle ones had to go for it:
     /// those that are full at `now`, when there was no space left.
     pub fn insert(&mut self, hash: u64, full_at: u64, now: u64) -> usize {
         let removed = if self.has_space() { 0 } else { self.sweep(now) };
-        if let Some(index) = self.probe(hash | 1) {
-            self.slots[index] = Slot { hash: hash | 1, full_at };
-            self.len += 1;
-        }
+        self.place(Slot { hash: hash | 1, full_at });
+        self.len += 1;
         removed
     }
 
     /// Removes the buckets that are full at `now`, and leaves space for one more: how many there were.
     pub fn sweep(&mut self, now: u64) -> usize {
         let before = self.len;
-        let live = self.slots.iter().filter(|slot| slot.hash != FREE && slot.full_at > now).count();
+        let live = self.slots().filter(|slot| slot.full_at > now).count();
         // Space enough that this, which looks at every slot, pays; and not too much, at 16 bytes each.
-        let size = ((live + 1) * 16).div_ceil(13).next_power_of_two().max(8);
-        let old = core::mem::replace(&mut self.slots, vec![Slot::default(); size].into_boxed_slice());
-        for slot in old.iter().filter(|slot| slot.hash != FREE && slot.full_at > now) {
-            if let Some(index) = self.probe(slot.hash) {
-                self.slots[index] = *slot;
-            }
-        }
+        let slots = ((live + 1) * 16).div_ceil(13).next_power_of_two().max(2 * WIDTH);
+        let old = core::mem::replace(&mut self.groups, vec![Group::default(); slots / WIDTH].into_boxed_slice());
+        let old = Self { groups: old, len: before };
+        old.slots().filter(|slot| slot.full_at > now).for_each(|slot| self.place(*slot));
         self.len = live;
         before - live
     }
@@ -68,8 +88,7 @@ impl Table {
     /// When the first of the buckets is full; `u64::MAX` where there is none.
     #[must_use]
     pub fn first_full(&self) -> u64 {
-        let used = self.slots.iter().filter(|slot| slot.hash != FREE);
-        used.map(|slot| slot.full_at).min().unwrap_or(u64::MAX)
+        self.slots().map(|slot| slot.full_at).min().unwrap_or(u64::MAX)
     }
 
     /// How many buckets there are.
@@ -87,27 +106,37 @@ impl Table {
     /// How many bytes the buckets occupy.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        core::mem::size_of_val(&*self.slots)
+        core::mem::size_of_val(&*self.groups)
     }
 
     fn has_space(&self) -> bool {
-        (self.len + 1) * 8 <= self.slots.len() * 7
+        (self.len + 1) * 8 <= self.groups.len() * WIDTH * 7
     }
 
-    /// The slot of `hash`, or the free one where it belongs; `None` in a table without slots.
+    /// The slots in use.
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.groups.iter().flat_map(|group| &group.0).filter(|slot| slot.hash != FREE)
+    }
+
+    /// Puts `slot` where it will be looked for. There is space.
+    fn place(&mut self, slot: Slot) {
+        let Some(mut index) = self.home(slot.hash) else { return };
+        loop {
+            let position = self.groups[index].position(FREE);
+            if position < WIDTH {
+                self.groups[index].0[position] = slot;
+                return;
+            }
+            index = (index + 1) & (self.groups.len() - 1);
+        }
+    }
+
+    /// The group in which `hash` is looked for first; `None` in a table without slots.
     #[inline]
     #[allow(clippy::cast_possible_truncation)]
-    fn probe(&self, hash: u64) -> Option<usize> {
-        let mask = self.slots.len().checked_sub(1)?;
+    fn home(&self, hash: u64) -> Option<usize> {
         // The lowest bit is always set.
-        let mut index = (hash >> 1) as usize & mask;
-        loop {
-            let slot = &self.slots[index];
-            if slot.hash == hash || slot.hash == FREE {
-                return Some(index);
-            }
-            index = (index + 1) & mask;
-        }
+        Some((hash >> 1) as usize & self.groups.len().checked_sub(1)?)
     }
 }
 
@@ -142,7 +171,7 @@ mod tests {
                     let hash = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) << 1;
                     prop_assert_eq!(table.full_at(hash).copied(), Some(*full_at));
                 }
-                prop_assert!(table.len() * 8 <= table.slots.len() * 7);
+                prop_assert!(table.len() * 8 <= table.groups.len() * WIDTH * 7);
             }
         }
     }

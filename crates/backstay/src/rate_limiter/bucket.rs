@@ -13,15 +13,18 @@ use crate::sync::atomic::{AtomicU64, Ordering, fence};
 
 const CHANGING: u64 = u64::MAX;
 
-/// On lines of its own: every take writes here.
 #[derive(Debug)]
-#[repr(align(128))]
 pub(super) struct Bucket {
-    word: AtomicU64,
+    word: Apart<AtomicU64>,
     multiplier: AtomicU64,
     token: AtomicU64,
     capacity: AtomicU64,
 }
+
+/// On lines of its own: every take writes here, and the parameters, which hardly ever change, stay in every cache.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart<T>(T);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -34,7 +37,7 @@ pub(super) enum Answer {
 impl Bucket {
     pub(super) fn new(scale: Scale, full_at: u64) -> Self {
         Self {
-            word: AtomicU64::new(full_at << 1),
+            word: Apart(AtomicU64::new(full_at << 1)),
             multiplier: AtomicU64::new(scale.multiplier),
             token: AtomicU64::new(scale.token),
             capacity: AtomicU64::new(scale.capacity),
@@ -53,26 +56,25 @@ impl Bucket {
     /// Takes `tokens` if they are there.
     #[inline]
     pub(super) fn take(&self, tokens: u32, time: Reading) -> Answer {
-        let mut word = self.word.load(Ordering::Acquire);
+        let mut word = self.word.0.load(Ordering::Acquire);
         loop {
-            if word == CHANGING {
-                return Answer::Unclear;
-            }
             let scale = self.scale();
+            // While the parameters are being changed, the word says that more is lacking than any bucket holds.
             match scale.take(word >> 1, scale.cost(tokens), time) {
                 Take::Granted(full_at) => {
                     let new = full_at << 1 | (word & 1);
-                    match self.word.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
+                    match self.word.0.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
                         Ok(_) => return Answer::Granted,
                         Err(current) => word = current,
                     }
                 }
+                Take::Refused if word == CHANGING => return Answer::Unclear,
                 Take::Refused => {
                     // Nothing is written that could fail: look.
                     if self.is_still(word) {
                         return Answer::Refused;
                     }
-                    word = self.word.load(Ordering::Acquire);
+                    word = self.word.0.load(Ordering::Acquire);
                 }
                 Take::Unclear => return Answer::Unclear,
             }
@@ -82,7 +84,7 @@ impl Bucket {
     /// The word and the parameters that belong to it; `None` while they are being changed.
     pub(super) fn read(&self) -> Option<(u64, Scale)> {
         loop {
-            let word = self.word.load(Ordering::Acquire);
+            let word = self.word.0.load(Ordering::Acquire);
             if word == CHANGING {
                 return None;
             }
@@ -97,12 +99,12 @@ impl Bucket {
     #[inline]
     fn is_still(&self, word: u64) -> bool {
         fence(Ordering::Acquire);
-        self.word.load(Ordering::Relaxed) == word
+        self.word.0.load(Ordering::Relaxed) == word
     }
 
     /// Takes the place that `choose` makes of the current `full_at`, or nothing.
     pub(super) fn reserve<E>(&self, choose: impl Fn(u64) -> Result<Place, E>) -> Result<Place, E> {
-        let mut word = self.word.load(Ordering::Acquire);
+        let mut word = self.word.0.load(Ordering::Acquire);
         loop {
             let place = choose(word >> 1)?;
             match self.swap(word, place.full_at) {
@@ -115,7 +117,7 @@ impl Bucket {
     /// Gives back as much of an unused `place` as may go back: how much it was.
     pub(super) fn refund(&self, place: Place, now: Moment) -> u64 {
         let scale = self.scale();
-        let mut word = self.word.load(Ordering::Acquire);
+        let mut word = self.word.0.load(Ordering::Acquire);
         loop {
             let refund = scale.refund(place, word >> 1, now);
             match self.swap(word, (word >> 1).saturating_sub(refund)) {
@@ -127,25 +129,25 @@ impl Bucket {
 
     /// Fills the bucket, but for what `full_at` says.
     pub(super) fn refill(&self, full_at: u64) {
-        let parity = self.word.load(Ordering::Relaxed) & 1;
-        self.word.swap(full_at << 1 | parity, Ordering::AcqRel);
+        let parity = self.word.0.load(Ordering::Relaxed) & 1;
+        self.word.0.swap(full_at << 1 | parity, Ordering::AcqRel);
     }
 
     /// Goes over to another scale, with as many tokens as before, but full at `at_least` at the earliest.
     pub(super) fn change(&self, new: &Scale, at_least: u64, now: Moment) {
         let old = self.scale();
-        let word = self.word.swap(CHANGING, Ordering::AcqRel);
+        let word = self.word.0.swap(CHANGING, Ordering::AcqRel);
         // Whoever sees one of the new parameters sees at least CHANGING.
         fence(Ordering::Release);
         self.multiplier.store(new.multiplier, Ordering::Relaxed);
         self.token.store(new.token, Ordering::Relaxed);
         self.capacity.store(new.capacity, Ordering::Relaxed);
         let full_at = old.convert(word >> 1, new, now).max(at_least);
-        self.word.store(full_at << 1 | (!word & 1), Ordering::Release);
+        self.word.0.store(full_at << 1 | (!word & 1), Ordering::Release);
     }
 
     fn swap(&self, word: u64, full_at: u64) -> Result<(), u64> {
         let new = full_at << 1 | (word & 1);
-        self.word.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire).map(drop)
+        self.word.0.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire).map(drop)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use backstay_core::watchdog::{Patience, Pulse};
 
 use super::state_file::StateFile;
-use crate::clock::{Clock, Moment, Reading};
+use crate::clock::{Clock, Moment};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The pulse as threads share it. All that can happen to it is one step of [`Pulse`], by compare-and-swap.
@@ -188,8 +188,7 @@ impl Beat {
     }
 
     pub(super) fn patience(&self) -> Patience {
-        let Reading { earliest, latest } = self.clock.coarse();
-        Patience { timeout: self.timeout, staleness: latest.since(earliest) }
+        Patience { timeout: self.timeout, staleness: Duration::from_nanos(self.clock.coarse().staleness()) }
     }
 
     /// Fires if nobody has pinged since it was `seen`; the count of firings then.
