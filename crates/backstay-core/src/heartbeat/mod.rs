@@ -23,6 +23,14 @@ pub const MAX_AHEAD: Duration = Duration::from_secs(5);
 /// The size of a state file in bytes, at most. Readers read no more, writers refuse to write more.
 pub const MAX_FILE_SIZE: usize = 1 << 20;
 
+/// How old a beat may be where the reader does not say: three of the writer's `interval`s, [`DEFAULT_MAX_AGE`] at least.
+/// One that lies outside its bounds counts as the longest: a file does not decide to be alive for ever.
+#[must_use]
+pub fn tolerated_age(interval: Option<Duration>) -> Duration {
+    let interval = interval.unwrap_or(DEFAULT_INTERVAL).min(*INTERVAL_BOUNDS.end());
+    DEFAULT_MAX_AGE.max(interval * 3)
+}
+
 /// How the service says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -177,3 +177,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_slow_beat_is_given_more_time_within_bounds() {
+    assert_eq!(tolerated_age(None), secs(30));
+    assert_eq!(tolerated_age(Some(secs(1))), secs(30));
+    assert_eq!(tolerated_age(Some(secs(60))), secs(180));
+    assert_eq!(tolerated_age(Some(Duration::MAX)), secs(900));
+}

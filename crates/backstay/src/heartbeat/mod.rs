@@ -20,6 +20,7 @@ use std::time::Duration;
 
 pub use backstay_core::heartbeat::{
     DEFAULT_INTERVAL, DEFAULT_MAX_AGE, INTERVAL_BOUNDS, INTERVAL_LIMITS, Liveness, MAX_AHEAD, MAX_FILE_SIZE, Status,
+    tolerated_age,
 };
 use serde_json::{Map, Value};
 

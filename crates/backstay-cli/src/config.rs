@@ -1,0 +1,108 @@
+//! `backstay config`: is the configuration right, which value holds, and who says so.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use backstay::config::{Config, Origin, Setting, Sources, Value};
+use serde_json::json;
+
+use crate::arguments::{self, Check, Show};
+use crate::output::{self, Paint, Tone, printable, printable_lines};
+
+const BROKEN: u8 = 1;
+
+pub(crate) fn config(arguments: &arguments::Config) -> ExitCode {
+    match arguments {
+        arguments::Config::Check(arguments) => check(arguments),
+        arguments::Config::Show(arguments) => show(arguments),
+    }
+}
+
+fn check(arguments: &Check) -> ExitCode {
+    let Some(config) = load(arguments.file.as_deref()) else { return ExitCode::from(BROKEN) };
+    let warnings = config.warnings();
+    for warning in warnings {
+        output::error(&format!("warning: {warning}"));
+    }
+    if arguments.strict && !warnings.is_empty() {
+        return ExitCode::from(BROKEN);
+    }
+    let given = config.settings().filter(|setting| setting.origin != Origin::Default).count();
+    output::line(&match given {
+        0 => "right: nothing is configured, the defaults hold".to_owned(),
+        1 => "right: 1 setting".to_owned(),
+        _ => format!("right: {given} settings"),
+    });
+    ExitCode::SUCCESS
+}
+
+fn show(arguments: &Show) -> ExitCode {
+    let Some(config) = load(arguments.file.as_deref()) else { return ExitCode::from(BROKEN) };
+    let settings: Vec<Setting> = config.settings().collect();
+    if arguments.json {
+        let settings: Vec<_> = settings.iter().map(to_json).collect();
+        output::line(&serde_json::Value::from(settings).to_string());
+        return ExitCode::SUCCESS;
+    }
+    for warning in config.warnings() {
+        output::error(&format!("warning: {warning}"));
+    }
+    let paint = Paint::for_stream(&io::stdout());
+    let rows: Vec<(String, String, &Origin)> =
+        settings.iter().map(|setting| (printable(&setting.key), value(setting), &setting.origin)).collect();
+    let keys = rows.iter().map(|(key, ..)| key.chars().count()).max().unwrap_or_default();
+    let values = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or_default();
+    for (key, value, origin) in &rows {
+        let tone = if **origin == Origin::Default { Tone::Faint } else { Tone::Strong };
+        let value = paint.apply(tone, &format!("{value:<values$}"));
+        output::line(&format!("{key:<keys$}  {value}  {}", paint.apply(Tone::Faint, &printable(&origin.to_string()))));
+    }
+    ExitCode::SUCCESS
+}
+
+/// Says what is wrong where it cannot be read.
+fn load(file: Option<&Path>) -> Option<Config> {
+    let sources = match file {
+        // In place of all others, as the variable does.
+        Some(file) => Sources::none().variable("BACKSTAY_CONFIG", file),
+        None => Sources::of_process(),
+    };
+    if let Some(file) = file
+        && let Err(error) = file.metadata()
+    {
+        output::error(&format!("error: {}: {error}", file.display()));
+        return None;
+    }
+    Config::load(&sources)
+        .map_err(|error| output::error(&format!("error: {}", printable_lines(&error.to_string()))))
+        .ok()
+}
+
+fn value(setting: &Setting) -> String {
+    match setting.value {
+        Some(Value::Seconds(time)) => format!("{} s", time.as_secs_f64()),
+        Some(value) => value.to_string(),
+        None => "-".to_owned(),
+    }
+}
+
+fn to_json(setting: &Setting) -> serde_json::Value {
+    let value = match setting.value {
+        Some(Value::Count(count)) => json!(count),
+        Some(Value::Seconds(time)) => json!(time.as_secs_f64()),
+        Some(Value::Number(number)) => json!(number),
+        Some(Value::Flag(flag)) => json!(flag),
+        _ => json!(null),
+    };
+    let from = match &setting.origin {
+        Origin::Environment(variable) => json!({"variable": &**variable}),
+        Origin::File { path, place } => {
+            let place = place.as_ref();
+            let (line, column) = (place.map(|place| place.line), place.map(|place| place.column));
+            json!({"file": path.to_string_lossy(), "line": line, "column": column})
+        }
+        _ => json!("default"),
+    };
+    json!({"key": setting.key, "value": value, "from": from})
+}

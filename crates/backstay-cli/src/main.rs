@@ -1,0 +1,22 @@
+//! `backstay`: the five components for programs in any language, from the outside.
+
+mod arguments;
+mod config;
+mod output;
+mod places;
+mod probe;
+mod status;
+mod verdict;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Probe(arguments) => probe::probe(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Config(arguments) => config::config(&arguments),
+    }
+}

@@ -1,0 +1,103 @@
+//! What goes to standard output and to the terminal.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Writes text as it is. A reader that went away has heard enough.
+pub(crate) fn text(text: &str) {
+    let mut out = io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        CLOSED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether standard output took no more.
+pub(crate) fn is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
+}
+
+/// The time of day, for people and programs.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Writes one line.
+pub(crate) fn line(line: &str) {
+    text(&format!("{line}\n"));
+}
+
+/// Says what is wrong.
+pub(crate) fn error(message: &str) {
+    let _ = writeln!(io::stderr().lock(), "backstay: {}", printable_lines(message));
+}
+
+/// Text of others, without what would steer a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Text of several lines, without what would steer a terminal.
+pub(crate) fn printable_lines(text: &str) -> String {
+    text.chars().map(|c| if steers(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// Control characters, and those that turn the direction of writing.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// How a piece of text is meant; a colour, where there are colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Faint,
+    Strong,
+    Good,
+    Warning,
+    Bad,
+}
+
+/// Whether what goes to a stream may be coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Paint(bool);
+
+impl Paint {
+    /// Colours for a terminal that has them, unless `NO_COLOR` is set.
+    pub(crate) fn for_stream(stream: &impl IsTerminal) -> Self {
+        Self(stream.is_terminal() && !is_set("NO_COLOR") && !is_dumb())
+    }
+
+    pub(crate) fn apply(self, tone: Tone, text: &str) -> String {
+        let code = match tone {
+            Tone::Faint => "2",
+            Tone::Strong => "1",
+            Tone::Good => "32",
+            Tone::Warning => "33",
+            Tone::Bad => "1;31",
+        };
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Whether the terminal can do no more than print.
+pub(crate) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_steers_no_terminal() {
+        let hostile = "a\x1b[2J\x07\u{9b}31m\u{202e}b\r\n";
+        assert_eq!(printable(hostile), "a\u{fffd}[2J\u{fffd}\u{fffd}31m\u{fffd}b\u{fffd}\u{fffd}");
+        assert_eq!(printable_lines("a\nb\x1b"), "a\nb\u{fffd}");
+    }
+}

@@ -1,0 +1,99 @@
+//! `backstay status`: the page's table of services, once or for as long as somebody watches.
+
+mod lines;
+mod table;
+mod terminal;
+mod watch;
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use crate::arguments::{Sort, Status};
+use crate::output::{self, Paint};
+use crate::places;
+use crate::verdict::{Sighting, Verdict};
+
+pub(crate) fn status(arguments: &Status) -> ExitCode {
+    let worst = if arguments.watch { watch::watch(arguments) } else { once(arguments) };
+    ExitCode::from(worst.code())
+}
+
+fn once(arguments: &Status) -> Verdict {
+    let mut services = look(arguments);
+    sort(&mut services, arguments.sort, arguments.reverse);
+    if arguments.json {
+        let all: Vec<Value> = services.iter().map(|service| service.sighting.to_json()).collect();
+        output::line(&Value::from(all).to_string());
+    } else if services.is_empty() {
+        output::error(&nothing(arguments));
+    } else {
+        output::text(&table::draw(&services, Paint::for_stream(&io::stdout())));
+    }
+    worst(&services)
+}
+
+/// One service as a line of the table.
+pub(crate) struct Service {
+    /// What to call it: the file's name in a folder, the path where it was given.
+    name: String,
+    sighting: Sighting,
+}
+
+/// Looks at everything that was asked for. A file that is found twice is shown once.
+fn look(arguments: &Status) -> Vec<Service> {
+    let folder = [places::folder()];
+    let (paths, asked) = match arguments.paths.as_slice() {
+        [] => (folder.as_slice(), false),
+        paths => (paths, true),
+    };
+    let mut files: Vec<(String, PathBuf)> = Vec::new();
+    for path in paths {
+        match places::heartbeats(path) {
+            Ok(found) => files.extend(found.into_iter().map(|file| {
+                let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                (name, file)
+            })),
+            // Not a folder, or none that can be read: the file's own verdict says which.
+            Err(_) if asked => files.push((path.display().to_string(), path.clone())),
+            Err(_) => {}
+        }
+    }
+    let mut seen = HashSet::new();
+    files.retain(|(_, file)| seen.insert(file.clone()));
+    let see = |(name, file): (String, PathBuf)| Service { name, sighting: Sighting::of(&file, arguments.judging) };
+    files.into_iter().map(see).collect()
+}
+
+fn nothing(arguments: &Status) -> String {
+    let folder = [places::folder()];
+    let paths = if arguments.paths.is_empty() { &folder[..] } else { &arguments.paths };
+    let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    format!("no *.{} in {}", places::EXTENSION, paths.join(", "))
+}
+
+/// Nobody there is as bad as a file that is missing.
+fn worst(services: &[Service]) -> Verdict {
+    services.iter().map(|service| service.sighting.verdict).max().unwrap_or(Verdict::Missing)
+}
+
+fn sort(services: &mut [Service], by: Sort, reverse: bool) {
+    let pid = |service: &Service| service.sighting.heartbeat.as_ref().map(|state| state.pid);
+    let host = |service: &Service| service.sighting.heartbeat.as_ref().map(|state| state.hostname.clone());
+    services.sort_by(|one, other| {
+        let order = match by {
+            Sort::State => other.sighting.verdict.cmp(&one.sighting.verdict),
+            Sort::Name => Ordering::Equal,
+            Sort::Age => other.sighting.age.cmp(&one.sighting.age),
+            Sort::Pid => pid(one).cmp(&pid(other)),
+            Sort::Host => host(one).cmp(&host(other)),
+        };
+        let order =
+            order.then_with(|| one.name.cmp(&other.name)).then_with(|| one.sighting.path.cmp(&other.sighting.path));
+        if reverse { order.reverse() } else { order }
+    });
+}

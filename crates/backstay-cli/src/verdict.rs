@@ -1,0 +1,171 @@
+//! What a heartbeat file says about its service: the state, the reason, the exit code.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backstay::heartbeat::{HeartbeatState, Liveness, Status, tolerated_age};
+use backstay::{Heartbeat, HeartbeatError};
+use serde_json::{Value, json};
+
+use crate::arguments::Judging;
+
+/// What became of a service, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Verdict {
+    Alive,
+    NotReady,
+    Degraded,
+    Stopped,
+    Missing,
+    Unreadable,
+    Damaged,
+    FromFuture,
+    Stale,
+    ProcessGone,
+}
+
+/// The page's three words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Alive,
+    Unknown,
+    Dead,
+}
+
+impl Verdict {
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Alive,
+        Self::NotReady,
+        Self::Degraded,
+        Self::Stopped,
+        Self::Missing,
+        Self::Unreadable,
+        Self::Damaged,
+        Self::FromFuture,
+        Self::Stale,
+        Self::ProcessGone,
+    ];
+
+    /// The exit code that says so. 1 stays free for what nobody thought of.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Alive => 0,
+            Self::Stale => 3,
+            Self::ProcessGone => 4,
+            Self::Degraded => 5,
+            Self::Stopped => 6,
+            Self::Missing => 7,
+            Self::Damaged => 8,
+            Self::Unreadable => 9,
+            Self::FromFuture => 10,
+            Self::NotReady => 11,
+        }
+    }
+
+    pub(crate) const fn state(self) -> State {
+        match self {
+            Self::Alive | Self::NotReady | Self::Degraded => State::Alive,
+            Self::Missing | Self::Unreadable | Self::Damaged | Self::FromFuture => State::Unknown,
+            Self::Stopped | Self::Stale | Self::ProcessGone => State::Dead,
+        }
+    }
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::NotReady => "not ready",
+            Self::Degraded => "degraded",
+            Self::Stopped => "stopped",
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
+            Self::Damaged => "damaged",
+            Self::FromFuture => "from the future",
+            Self::Stale => "stale",
+            Self::ProcessGone => "process gone",
+        }
+    }
+}
+
+impl State {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "ALIVE",
+            Self::Unknown => "UNKNOWN",
+            Self::Dead => "DEAD",
+        }
+    }
+}
+
+/// One look at one heartbeat file.
+#[derive(Clone, Debug)]
+pub(crate) struct Sighting {
+    pub(crate) path: PathBuf,
+    pub(crate) verdict: Verdict,
+    /// The verdict in words, with what led to it.
+    pub(crate) message: String,
+    /// How old the last beat is, as far as anyone can say.
+    pub(crate) age: Option<Duration>,
+    /// What the file says, where it says anything.
+    pub(crate) heartbeat: Option<HeartbeatState>,
+}
+
+impl Sighting {
+    pub(crate) fn of(path: &Path, judging: Judging) -> Self {
+        match Heartbeat::read_state(path) {
+            Ok(heartbeat) => Self::read(path, heartbeat, judging),
+            Err(error) => {
+                let verdict = match error {
+                    HeartbeatError::Missing { .. } => Verdict::Missing,
+                    HeartbeatError::Damaged { .. }
+                    | HeartbeatError::TooLarge { .. }
+                    | HeartbeatError::NotAFile { .. } => Verdict::Damaged,
+                    _ => Verdict::Unreadable,
+                };
+                Self { path: path.to_owned(), verdict, message: error.to_string(), age: None, heartbeat: None }
+            }
+        }
+    }
+
+    fn read(path: &Path, heartbeat: HeartbeatState, judging: Judging) -> Self {
+        let max_age = judging.max_age.unwrap_or_else(|| tolerated_age(heartbeat.interval));
+        let liveness = heartbeat.liveness(max_age);
+        let by_timestamp = heartbeat.timestamp.elapsed().ok();
+        let (verdict, age) = match liveness {
+            Liveness::Alive { age } => (alive(heartbeat.status, judging.strict), Some(age)),
+            Liveness::Stale { age } => (Verdict::Stale, Some(age)),
+            Liveness::FromFuture { .. } => (Verdict::FromFuture, None),
+            Liveness::Stopped => (Verdict::Stopped, by_timestamp),
+            _ => (Verdict::ProcessGone, by_timestamp),
+        };
+        let status = heartbeat.status.filter(|_| verdict.state() == State::Alive);
+        let said = status.map(|status| format!("{status}, ")).unwrap_or_default();
+        let limit = match verdict {
+            Verdict::Stale => format!(", {:.1} s allowed", max_age.as_secs_f64()),
+            _ => String::new(),
+        };
+        let message = format!("{}: {said}process {}: {liveness}{limit}", path.display(), heartbeat.pid);
+        Self { path: path.to_owned(), verdict, message, age, heartbeat: Some(heartbeat) }
+    }
+
+    /// One object, for programs. Times are in seconds.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "file": self.path.to_string_lossy(),
+            "state": self.verdict.state().as_str(),
+            "verdict": self.verdict.as_str(),
+            "exit_code": self.verdict.code(),
+            "message": self.message,
+            "age": self.age.map(|age| age.as_secs_f64()),
+            "heartbeat": self.heartbeat.as_ref().and_then(|heartbeat| serde_json::to_value(heartbeat).ok()),
+        })
+    }
+}
+
+fn alive(status: Option<Status>, strict: bool) -> Verdict {
+    match status {
+        Some(Status::Degraded) if strict => Verdict::Degraded,
+        Some(Status::Starting | Status::Stopping) if strict => Verdict::NotReady,
+        _ => Verdict::Alive,
+    }
+}

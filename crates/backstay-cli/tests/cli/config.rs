@@ -1,0 +1,65 @@
+//! What is wrong and where; what holds and who says so.
+
+use std::fs;
+use std::path::Path;
+
+use crate::{backstay, stderr, stdout};
+
+fn config(home: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let output = backstay(home).arg("config").args(arguments).env("BACKSTAY_WATCHDOG__TIMEOUT", "45").output().unwrap();
+    (output.status.code().unwrap(), stdout(&output), stderr(&output))
+}
+
+// CF-4: file, line, column, key, and what is allowed.
+#[test]
+fn a_broken_file_is_shown_with_its_place() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("kstlib.conf.yml"), "resilience:\n  heartbeat:\n    interval: soon\n").unwrap();
+    for command in ["check", "show"] {
+        let (code, out, error) = config(home.path(), &[command]);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(
+            error.contains("kstlib.conf.yml:3:15: `resilience.heartbeat.interval` is the text \"soon\""),
+            "{error}"
+        );
+        assert!(error.contains("must be seconds from 1 to 300"), "{error}");
+    }
+    let (code, _, error) = config(home.path(), &["check", "nowhere.yml"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("nowhere.yml: No such file"), "{error}");
+}
+
+// CF-4: what is probably not meant is a warning; an error for who wants it so.
+#[test]
+fn warnings_are_errors_only_for_the_strict() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("my.yml"), "resilience:\n  heartbeat: {intervall: 5, interval: 1000}\n").unwrap();
+    let (code, out, error) = config(home.path(), &["check", "my.yml"]);
+    assert_eq!((code, out.as_str()), (0, "right: 1 setting\n"));
+    assert_eq!(error.matches("warning: my.yml:2:").count(), 2, "{error}");
+    assert_eq!(config(home.path(), &["check", "--strict", "my.yml"]).0, 1);
+}
+
+// CF-1: the variable comes before the file, the file before the default.
+#[test]
+fn show_says_who_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let text = "resilience:\n  watchdog: {timeout: 5}\n  heartbeat: {interval: 7}\n";
+    fs::write(home.path().join("kstlib.conf.yml"), text).unwrap();
+    let (code, out, _) = config(home.path(), &["show"]);
+    assert_eq!(code, 0);
+    let line = |key: &str| {
+        let line = out.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("watchdog.timeout"), "45 s environment variable BACKSTAY_WATCHDOG__TIMEOUT");
+    assert_eq!(line("heartbeat.interval"), "7 s ./kstlib.conf.yml:3:25");
+    assert_eq!(line("circuit_breaker.max_failures"), "5 default");
+
+    let (_, out, _) = config(home.path(), &["show", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let setting = |key: &str| json.as_array().unwrap().iter().find(|setting| setting["key"] == key).unwrap().clone();
+    assert_eq!(setting("watchdog.timeout")["from"]["variable"], "BACKSTAY_WATCHDOG__TIMEOUT");
+    assert_eq!(setting("heartbeat.interval")["from"]["line"], 3);
+    assert_eq!(setting("heartbeat.interval")["value"], 7.0);
+}

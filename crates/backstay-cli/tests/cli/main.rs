@@ -1,0 +1,44 @@
+//! The command line as its users meet it: the binary, with real files, real children and a real terminal.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+#![allow(clippy::disallowed_methods, reason = "they look at real processes, in real time")]
+
+mod config;
+mod probe;
+mod status;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// Longer than anything takes on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary, which finds nothing of the user's.
+fn backstay(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("BACKSTAY_") {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(home).env("HOME", home).env("BACKSTAY_DIR", home.join("run")).env_remove("NOTIFY_SOCKET");
+    command
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Waits until something holds.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

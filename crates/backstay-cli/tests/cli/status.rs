@@ -1,0 +1,180 @@
+//! The table, its order, its exit code; on a terminal and in a pipe.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use backstay::Heartbeat;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::{backstay, stderr, stdout, until};
+
+fn beating(path: &Path) -> Heartbeat {
+    let heartbeat = Heartbeat::builder()
+        .state_file(path)
+        .interval(Duration::from_secs(10))
+        .metadata([("version", "1.0.0")])
+        .build()
+        .unwrap();
+    heartbeat.start().unwrap();
+    heartbeat
+}
+
+fn stale(path: &Path, hostname: &str) {
+    let json = serde_json::json!({"timestamp": "2001-01-01T00:00:00Z", "pid": 7, "hostname": hostname, "metadata": {}});
+    fs::write(path, json.to_string()).unwrap();
+}
+
+#[test]
+fn the_table_is_the_pages() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("run");
+    fs::create_dir(&folder).unwrap();
+    let _alive = beating(&folder.join("api.heartbeat"));
+    fs::write(folder.join("other.txt"), "not a heartbeat").unwrap();
+    let status = |arguments: &[&str]| {
+        let output = backstay(home.path()).arg("status").args(arguments).output().unwrap();
+        (output.status.code().unwrap(), stdout(&output), stderr(&output))
+    };
+
+    let (code, table, _) = status(&[]);
+    assert_eq!(code, 0, "{table}");
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert!(table.starts_with("STATE  NAME  STATUS "), "{table}");
+    let line = table.lines().nth(1).unwrap();
+    assert!(line.starts_with("ALIVE  api   ready "), "{line}");
+    assert!(line.contains(&std::process::id().to_string()) && line.ends_with("version=1.0.0"), "{line}");
+
+    // The exit code of the worst, which comes first: DEAD before UNKNOWN before ALIVE.
+    fs::write(folder.join("broken.heartbeat"), "{").unwrap();
+    assert_eq!(status(&[]).0, 8);
+    stale(&folder.join("worker.heartbeat"), "elsewhere");
+    let (code, table, _) = status(&["run", "run/api.heartbeat", "gone.heartbeat"]);
+    assert_eq!(code, 3);
+    let words: Vec<&str> = table.lines().skip(1).map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(words, ["DEAD", "UNKNOWN", "UNKNOWN", "ALIVE"], "{table}");
+    let (_, table, _) = status(&["--sort", "name", "--reverse"]);
+    let names: Vec<&str> = table.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+    assert_eq!(names, ["worker", "broken", "api"], "{table}");
+
+    let (_, json, _) = status(&["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["state"], "DEAD");
+    assert_eq!(json.as_array().unwrap().len(), 3);
+
+    let empty = home.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let (code, table, error) = status(&["empty"]);
+    assert_eq!((code, table.as_str()), (7, ""));
+    assert!(error.contains("no *.heartbeat in empty"), "{error}");
+}
+
+// ALL-1: what stands in a file neither steers the terminal nor breaks the table.
+#[test]
+fn hostile_text_stays_in_its_cell() {
+    let home = tempfile::tempdir().unwrap();
+    stale(&home.path().join("bad.heartbeat"), &format!("\x1b]0;owned\x07\r\n{}", "x".repeat(100_000)));
+    let output = backstay(home.path()).args(["status", "."]).output().unwrap();
+    let table = stdout(&output);
+    assert_eq!(table.lines().count(), 2);
+    assert!(!table.contains(['\x1b', '\x07', '\r']), "{table}");
+    assert!(table.lines().nth(1).unwrap().chars().count() < 200);
+}
+
+#[test]
+fn watching_in_a_pipe_prints_changes() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("api.heartbeat");
+    let heartbeat = beating(&file);
+    let mut child = backstay(home.path())
+        .args(["status", "--watch", "--every", "20ms", "."])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut line = || lines.next().unwrap().unwrap();
+    assert!(line().contains("  ALIVE "));
+    heartbeat.stop();
+    assert!(line().contains("  DEAD "));
+    fs::remove_file(&file).unwrap();
+    assert!(line().contains("removed"));
+    let _again = beating(&file);
+    assert!(line().contains("  ALIVE "));
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_reader_that_went_away_ends_the_watch() {
+    let home = tempfile::tempdir().unwrap();
+    let heartbeat = beating(&home.path().join("api.heartbeat"));
+    let mut child = backstay(home.path())
+        .args(["status", "--watch", "--every", "20ms", "."])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    heartbeat.stop();
+    assert!(child.wait().unwrap().code().is_some());
+}
+
+fn terminate(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+}
+
+/// Two ends of a terminal: ours, and the program's.
+fn terminal() -> (File, File) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let theirs = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    (File::from(ours), theirs)
+}
+
+#[test]
+fn watching_on_a_terminal_redraws_and_obeys_keys() {
+    let home = tempfile::tempdir().unwrap();
+    let heartbeat = beating(&home.path().join("api.heartbeat"));
+    let (mut ours, theirs) = terminal();
+    let before = rustix::termios::tcgetattr(&theirs).unwrap();
+    let copy = || Stdio::from(theirs.try_clone().unwrap());
+    let mut child = backstay(home.path())
+        .args(["status", "--watch", "--every", "20ms", "."])
+        .env("TERM", "xterm")
+        .env("NO_COLOR", "1")
+        .stdin(copy())
+        .stdout(copy())
+        .stderr(copy())
+        .spawn()
+        .unwrap();
+
+    let mut seen = String::new();
+    let mut sees = |ours: &mut File, what: &str| {
+        until(what, || {
+            let mut bytes = [0; 4096];
+            let read = ours.read(&mut bytes).unwrap();
+            seen += &String::from_utf8_lossy(&bytes[..read]);
+            seen.contains(what)
+        });
+        std::mem::take(&mut seen)
+    };
+    let screen = sees(&mut ours, "ALIVE  api");
+    assert!(screen.contains("\x1b[?1049h"), "another screen");
+    assert!(!screen.contains("\x1b[1m") && !screen.contains("\x1b[32m"), "NO_COLOR");
+    sees(&mut ours, "by state");
+    ours.write_all(b"s").unwrap();
+    sees(&mut ours, "by name");
+    ours.write_all(b"r").unwrap();
+    sees(&mut ours, "by name, reversed");
+    heartbeat.stop();
+    sees(&mut ours, "DEAD   api");
+    ours.write_all(b"q").unwrap();
+    sees(&mut ours, "\x1b[?1049l");
+    assert_eq!(child.wait().unwrap().code(), Some(6));
+    let after = rustix::termios::tcgetattr(&theirs).unwrap();
+    assert_eq!(before.local_modes, after.local_modes, "the keyboard is as it was");
+}
