@@ -122,16 +122,31 @@ mod tests {
         }
     }
 
+    /// Holds up the timer's thread until it is released.
+    struct Gate(mpsc::Sender<()>, std::sync::Mutex<mpsc::Receiver<()>>);
+
+    impl Wake for Gate {
+        fn wake(self: Arc<Self>) {
+            self.0.send(()).unwrap();
+            let _ = self.1.lock().unwrap().recv();
+        }
+    }
+
     #[test]
     fn alarms_go_off_in_order_and_never_early_and_dropped_ones_never() {
         let (sender, received) = mpsc::channel();
         let now = Clock::system().now();
+        let (entered, held_up) = mpsc::channel();
+        let (release, released) = mpsc::channel();
+        let _gate = Alarm::at(now, Waker::from(Arc::new(Gate(entered, released.into()))));
+        held_up.recv_timeout(Duration::from_secs(30)).unwrap();
         let alarm = |number, millis| {
             let due = now + Duration::from_millis(millis);
             Alarm::at(due, Waker::from(Arc::new(Report(sender.clone(), number))))
         };
         let _kept = [alarm(3, 60), alarm(1, 20), alarm(2, 40)];
         drop(alarm(9, 30));
+        release.send(()).unwrap();
         for (number, millis) in [(1, 20), (2, 40), (3, 60)] {
             let (which, when) = received.recv_timeout(Duration::from_secs(30)).unwrap();
             assert_eq!(which, number);

@@ -26,7 +26,7 @@ extern "C" fn handle(_: libc::c_int) {
 #[test]
 fn a_handler_may_call_what_it_interrupts() {
     let builder = CircuitBreaker::builder().max_failures(2).half_open_max_calls(1);
-    let breaker = BREAKER.get_or_init(|| builder.reset_timeout(Duration::from_micros(1)).build().unwrap());
+    let breaker = BREAKER.get_or_init(|| builder.reset_timeout(Duration::from_micros(20)).build().unwrap());
     let (done, finished) = mpsc::channel::<()>();
     std::thread::spawn(move || {
         if finished.recv_timeout(Duration::from_secs(60)) == Err(mpsc::RecvTimeoutError::Timeout) {

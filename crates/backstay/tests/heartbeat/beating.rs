@@ -46,7 +46,7 @@ fn start_beats_at_once_and_stop_says_farewell() {
 fn beats_come_every_interval_without_drift() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
     let heartbeat = folder.heartbeat(&clock).build().unwrap();
-    heartbeat.start().unwrap();
+    folder.start(&heartbeat);
     for beat in 2..5 {
         clock.advance(INTERVAL);
         folder.wait_for(beat);
@@ -68,7 +68,7 @@ fn the_file_is_one_json_object_of_the_agreed_form() {
     let metadata = json!({"version": "1.0.0", "ports": [80, 443], "nested": {"ü": null}});
     let heartbeat = Heartbeat::builder().state_file(folder.file()).interval(Duration::from_millis(2500));
     let heartbeat = heartbeat.metadata(metadata.as_object().unwrap().clone()).build().unwrap();
-    heartbeat.start().unwrap();
+    folder.start(&heartbeat);
 
     let json = folder.json();
     for time in ["timestamp", "started_at"] {
@@ -207,7 +207,7 @@ fn a_beat_by_hand_needs_no_start() {
 fn a_status_is_said_at_once_and_metadata_with_the_next_beat() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
     let heartbeat = folder.heartbeat(&clock).status(Status::Starting).build().unwrap();
-    heartbeat.start().unwrap();
+    folder.start(&heartbeat);
     assert_eq!(folder.state().status, Some(Status::Starting));
     heartbeat.set_metadata([("orders", 12)]).unwrap();
     heartbeat.set_status(Status::Ready);

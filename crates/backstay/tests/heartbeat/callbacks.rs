@@ -43,14 +43,21 @@ fn stop_may_be_called_from_inside_a_callback() {
         },
     ];
     for case in cases {
-        let folder = Folder::new();
-        let heartbeat = with_itself(|builder, itself| case(builder.state_file(folder.file()), itself));
-        let (clock, begin) = (Clock::system(), Clock::system().now());
-        heartbeat.start().unwrap();
-        eventually(|| Heartbeat::read_state(folder.file()).is_ok_and(|state| state.status == Some(Status::Stopped)));
-        heartbeat.stop();
-        assert!(!heartbeat.is_running());
-        assert!(clock.now().since(begin) < Duration::from_secs(4), "it waited for itself until it gave up");
+        let took = || {
+            let folder = Folder::new();
+            let heartbeat = with_itself(|builder, itself| case(builder.state_file(folder.file()), itself));
+            let (clock, begin) = (Clock::system(), Clock::system().now());
+            heartbeat.start().unwrap();
+            eventually(|| {
+                Heartbeat::read_state(folder.file()).is_ok_and(|state| state.status == Some(Status::Stopped))
+            });
+            heartbeat.stop();
+            assert!(!heartbeat.is_running());
+            clock.now().since(begin)
+        };
+        // One that waits for itself gives up after 5 s, every time; a machine that stalls does so now and then.
+        let quick = (0..5).any(|_| took() < Duration::from_secs(4));
+        assert!(quick, "it waited for itself until it gave up");
     }
 
     let folder = Folder::new();
@@ -103,7 +110,7 @@ fn a_slow_callback_delays_no_beat() {
         })
         .build()
         .unwrap();
-    heartbeat.start().unwrap();
+    folder.start(&heartbeat);
     for beat in 2..6 {
         clock.advance(INTERVAL);
         folder.wait_for(beat);
@@ -172,7 +179,7 @@ fn a_future_runs_to_its_end() {
         })
         .build()
         .unwrap();
-    heartbeat.start().unwrap();
+    folder.start(&heartbeat);
     heartbeat.stop();
     assert_eq!(ended.load(Ordering::SeqCst), 1);
 }

@@ -45,7 +45,7 @@ fn in_a_child(f: impl FnOnce() -> bool) -> bool {
 fn the_childs_heartbeat_is_not_running() {
     let folder = Folder::new();
     let heartbeat = Heartbeat::builder().state_file(folder.file()).interval(AGE).build().unwrap();
-    heartbeat.start().unwrap();
+    folder.start(&heartbeat);
     let written = folder.state();
     let mut handle = Some(heartbeat);
     assert!(in_a_child(|| {
@@ -67,7 +67,7 @@ fn the_childs_heartbeat_can_be_started() {
     let folder = Folder::new();
     let heartbeat = Heartbeat::builder().state_file(folder.file()).interval(Duration::from_millis(1)).build().unwrap();
     heartbeat.set_metadata([("set", "before the fork")]).unwrap();
-    heartbeat.start().unwrap();
+    folder.start(&heartbeat);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // The writer's lock is nearly always held.

@@ -60,6 +60,12 @@ impl Folder {
         Heartbeat::builder().state_file(self.file()).interval(INTERVAL).clock(clock)
     }
 
+    /// Starts it. On a machine that stalls `start` may be back before its first beat is written.
+    fn start(&self, heartbeat: &Heartbeat) {
+        heartbeat.start().unwrap();
+        self.wait_for(1);
+    }
+
     /// Waits until that many beats were written.
     fn wait_for(&self, sequence: u64) {
         eventually(|| Heartbeat::read_state(self.file()).is_ok_and(|state| state.sequence >= Some(sequence)));

@@ -39,7 +39,7 @@ fn a_dead_target_degrades_the_service_and_is_told_once() {
         .on_alert(move |alert| heard.lock().unwrap().push((alert.message.clone(), alert.context["target"].clone())))
         .build()
         .unwrap();
-    heartbeat.start().unwrap();
+    folder.start(&heartbeat);
     let mut beats = 1;
     let mut beat = || {
         beats += 1;
