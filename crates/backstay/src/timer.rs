@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Condvar;
 use std::task::Waker;
 
+use crate::callback::{caught, say};
 use crate::clock::{Clock, Moment};
 use crate::per_process::PerProcess;
 use crate::sync::Mutex;
@@ -68,7 +69,9 @@ impl Timer {
         let thread = std::thread::Builder::new().name("backstay-timer".into());
         if let Err(error) = thread.spawn(move || self.run()) {
             // Without the thread the best that can be done is to let the tasks look for themselves, now.
-            tracing::error!(target: "backstay", %error, "no thread for the timer: waiting tasks are woken early");
+            say(
+                || tracing::error!(target: "backstay", %error, "no thread for the timer: waiting tasks are woken early"),
+            );
             let pending = {
                 let mut alarms = self.alarms.lock();
                 alarms.running = false;
@@ -88,8 +91,8 @@ impl Timer {
                     let waker = first.remove();
                     drop(alarms);
                     // A waker that panics must not take everybody's timer with it.
-                    if let Err(message) = crate::callback::caught(|| waker.wake()) {
-                        tracing::error!(target: "backstay", message, "a waker panicked");
+                    if let Err(message) = caught(|| waker.wake()) {
+                        say(|| tracing::error!(target: "backstay", message, "a waker panicked"));
                     }
                     alarms = self.alarms.lock();
                 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use backstay_core::circuit_breaker::CircuitState;
 
-use crate::callback::caught;
+use crate::callback::{caught, say};
 use crate::sync::Mutex;
 
 /// A change of a breaker's state.
@@ -23,9 +23,9 @@ impl Transition {
     pub(super) fn log(&self) {
         let (breaker, from, to) = (self.name.as_deref(), self.from, self.to);
         if to == CircuitState::Open {
-            tracing::warn!(target: "backstay", breaker, %from, %to, "circuit breaker opened");
+            say(|| tracing::warn!(target: "backstay", breaker, %from, %to, "circuit breaker opened"));
         } else {
-            tracing::info!(target: "backstay", breaker, %from, %to, "circuit breaker changed state");
+            say(|| tracing::info!(target: "backstay", breaker, %from, %to, "circuit breaker changed state"));
         }
     }
 }
@@ -73,7 +73,9 @@ impl Listeners {
         while let Some(transition) = self.next(&mut ours) {
             for listener in &self.listeners {
                 if let Err(panic) = caught(|| listener(&transition)) {
-                    tracing::error!(target: "backstay", breaker = transition.name.as_deref(), panic, "a listener panicked");
+                    say(
+                        || tracing::error!(target: "backstay", breaker = transition.name.as_deref(), panic, "a listener panicked"),
+                    );
                 }
             }
         }

@@ -15,7 +15,7 @@ use super::file::StateFile;
 use super::life::{Details, Life, Phase, Place, Run, lock};
 use super::{HeartbeatError, HeartbeatState, Target, host};
 use crate::alert::Alert;
-use crate::callback::caught;
+use crate::callback::{caught, say};
 use crate::clock::{self, Clock, Source};
 use crate::sync::Wake;
 
@@ -123,7 +123,7 @@ impl Beating {
     /// A beat on the heartbeat's own thread: nothing foreign (a target, a log subscriber) may end that.
     fn beat_and_tell(&self, hand: &Hand<'_>, tell: impl FnMut(Event)) {
         if let Err(panic) = caught(|| self.beat(hand, tell)) {
-            tracing::error!(target: "backstay", panic, "a heartbeat panicked; it goes on");
+            say(|| tracing::error!(target: "backstay", panic, "a heartbeat panicked; it goes on"));
         }
     }
 
@@ -202,7 +202,7 @@ impl Beating {
         for (target, was_dead) in self.targets.iter().zip(&life.dead) {
             let before = was_dead.load(Ordering::Acquire);
             let dead = caught(|| target.is_dead()).unwrap_or_else(|panic| {
-                tracing::error!(target: "backstay", panic, "a heartbeat's target panicked when asked");
+                say(|| tracing::error!(target: "backstay", panic, "a heartbeat's target panicked when asked"));
                 before
             });
             any |= dead;
@@ -211,7 +211,7 @@ impl Beating {
             }
             let name = caught(|| target.name()).ok().flatten();
             if dead {
-                tracing::warn!(target: "backstay", name, "a heartbeat's target is dead");
+                say(|| tracing::warn!(target: "backstay", name, "a heartbeat's target is dead"));
                 let message = match &name {
                     Some(name) => format!("target {name:?} is dead"),
                     None => "a target is dead".to_owned(),
@@ -219,7 +219,7 @@ impl Beating {
                 tell(Event::TargetDead(TargetDeath { name: name.clone() }));
                 tell(Event::Alert(self.alert(message, [("target", name.into())])));
             } else {
-                tracing::info!(target: "backstay", name, "a heartbeat's target is alive again");
+                say(|| tracing::info!(target: "backstay", name, "a heartbeat's target is alive again"));
             }
         }
         any
@@ -235,13 +235,15 @@ impl Beating {
         match written {
             Ok(()) => {
                 if missed_before > 0 {
-                    tracing::info!(target: "backstay", missed = missed_before, "the heartbeat is written again");
+                    say(
+                        || tracing::info!(target: "backstay", missed = missed_before, "the heartbeat is written again"),
+                    );
                 }
-                tracing::trace!(target: "backstay", sequence = state.sequence, status = ?state.status, "beat");
+                say(|| tracing::trace!(target: "backstay", sequence = state.sequence, status = ?state.status, "beat"));
                 tell(Event::Beat(state));
             }
             Err(error) => {
-                tracing::warn!(target: "backstay", %error, "missed a beat");
+                say(|| tracing::warn!(target: "backstay", %error, "missed a beat"));
                 tell(Event::Missed(error.clone()));
                 // Once an outage: it is for people.
                 if missed_before == 0 {

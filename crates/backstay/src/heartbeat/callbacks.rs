@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use super::{HeartbeatError, HeartbeatState};
 use crate::alert::Alert;
-use crate::callback::Callback;
+use crate::callback::{Callback, say};
 
 /// How many events wait while a callback is slow; what comes then is only logged.
 const WAITING: usize = 64;
@@ -59,7 +59,7 @@ impl Callbacks {
         };
         INSIDE.set(false);
         if let Some((callback, Err(panic))) = ran {
-            tracing::error!(target: "backstay", callback, panic, "a heartbeat's callback panicked");
+            say(|| tracing::error!(target: "backstay", callback, panic, "a heartbeat's callback panicked"));
         }
     }
 }
@@ -84,7 +84,9 @@ impl Outbox {
             return;
         }
         if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
-            tracing::error!(target: "backstay", ?event, "a heartbeat's callbacks take too long, this event is dropped");
+            say(
+                || tracing::error!(target: "backstay", ?event, "a heartbeat's callbacks take too long, this event is dropped"),
+            );
             if is_beat {
                 beat_waiting.store(false, Ordering::Release);
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use backstay_core::shutdown::{Entry, Plan, Roster};
 pub use backstay_core::shutdown::{Outcome, Report, Step};
 
+use crate::callback::say;
 use crate::clock::{Clock, Moment};
 use crate::error::BuildError;
 use crate::signals::{self, Taken};
@@ -204,7 +205,7 @@ impl GracefulShutdown {
         });
         *taken = Some(signals::take(&inner.signals, &listener)?);
         drop(taken);
-        tracing::debug!(target: "backstay", signals = ?inner.signals, "shutdown installed");
+        say(|| tracing::debug!(target: "backstay", signals = ?inner.signals, "shutdown installed"));
         Ok(())
     }
 
@@ -224,7 +225,7 @@ impl GracefulShutdown {
         let taken = self.inner().taken.lock().take();
         if taken.is_some() {
             drop(taken);
-            tracing::debug!(target: "backstay", "shutdown uninstalled");
+            say(|| tracing::debug!(target: "backstay", "shutdown uninstalled"));
         }
     }
 

@@ -9,7 +9,9 @@ use backstay_core::shutdown::{Budget, OnSignal, Outcome, SHORT_TURN, Step};
 
 use super::turn::{self, Runtimes, Turn};
 use super::{Inner, Signal};
+#[cfg(feature = "tokio")]
 use crate::callback::caught;
+use crate::callback::say;
 use crate::clock::{Clock, Moment};
 use crate::signals::exit_at_once;
 
@@ -119,11 +121,6 @@ impl Inner {
             tracing::error!(target: "backstay", code, "shutdown is over and callbacks still run: exit by force");
         })
     }
-}
-
-/// A subscriber that panics must not end the run.
-fn say(log: impl FnOnce()) {
-    let _ = caught(log);
 }
 
 /// Logs from the signal dispatcher, which must not wait for a log that blocks.

@@ -12,7 +12,7 @@ use backstay_core::shutdown::Outcome;
 use backstay_core::shutdown::first_poll_within;
 
 use super::registration::{Cleanup, CleanupFuture, Work};
-use crate::callback::{block_on, caught};
+use crate::callback::{block_on, caught, say};
 use crate::clock::{Clock, Moment};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, Wake};
@@ -211,7 +211,9 @@ pub(super) fn on_thread(name: &str, job: impl FnOnce() + Send + 'static) {
         }
     });
     if let Err(error) = started {
-        tracing::warn!(target: "backstay", %error, "no thread for a shutdown callback: it runs without a timeout");
+        say(
+            || tracing::warn!(target: "backstay", %error, "no thread for a shutdown callback: it runs without a timeout"),
+        );
         let job = job.lock().take();
         if let Some(job) = job {
             let _ = caught(job);

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::Alert;
-use crate::callback::Callback;
+use crate::callback::{Callback, say};
 use crate::clock::Moment;
 use crate::error::{WatchdogError, WatchdogTimeoutError};
 use crate::heartbeat::Target;
@@ -165,7 +165,7 @@ impl Watchdog {
             Refused::RunsAlready => WatchdogError::AlreadyRunning { name: self.inner.name.clone() },
             Refused::NoThread(error) => WatchdogError::NoThread(error),
         })?;
-        tracing::debug!(target: "backstay", watchdog = self.name(), "a watchdog has started");
+        say(|| tracing::debug!(target: "backstay", watchdog = self.name(), "a watchdog has started"));
         Ok(())
     }
 
@@ -173,7 +173,7 @@ impl Watchdog {
     /// goes on.
     pub fn stop(&self) {
         if self.inner.stop() {
-            tracing::debug!(target: "backstay", watchdog = self.name(), "a watchdog has stopped");
+            say(|| tracing::debug!(target: "backstay", watchdog = self.name(), "a watchdog has stopped"));
         }
     }
 

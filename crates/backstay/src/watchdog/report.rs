@@ -11,6 +11,7 @@ use super::Inner;
 use super::beat::thread_name;
 use super::runners::Runners;
 use crate::alert::Alert;
+use crate::callback::say;
 use crate::error::named;
 
 /// A watchdog has fired: who froze, and for how long.
@@ -47,7 +48,7 @@ impl Inner {
     pub(super) fn report(self: Arc<Self>, runners: &'static Runners, firing: Firing) {
         runners.submit(move || {
             let report = self.describe(firing);
-            report.log();
+            say(|| report.log());
             // Each on its own thread when there are two: one that hangs does not silence the other.
             match (self.on_timeout.clone(), self.on_alert.is_some()) {
                 (None, _) => self.alert(&report),
@@ -126,6 +127,8 @@ impl fmt::Display for TimeoutReport {
 
 fn log_failure(callback: &str, report: &TimeoutReport, outcome: Result<(), String>) {
     if let Err(panic) = outcome {
-        tracing::error!(target: "backstay", watchdog = report.name.as_deref(), panic, "a watchdog's {callback} panicked");
+        say(
+            || tracing::error!(target: "backstay", watchdog = report.name.as_deref(), panic, "a watchdog's {callback} panicked"),
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::callback::caught;
+use crate::callback::{caught, say};
 use crate::clock::{Clock, Moment};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -77,7 +77,7 @@ impl Runners {
             if let Some((_, job)) = state.jobs.pop_front() {
                 drop(state);
                 if let Err(panic) = caught(job) {
-                    tracing::error!(target: "backstay", panic, "a watchdog's job panicked");
+                    say(|| tracing::error!(target: "backstay", panic, "a watchdog's job panicked"));
                 }
                 state = self.lock();
                 continue;

@@ -15,7 +15,7 @@ use backstay_core::watchdog::{Holes, Patience, Verdict, judge};
 use super::beat::Beat;
 use super::monitor::{Entry, Monitor};
 use super::report::Firing;
-use crate::callback::caught;
+use crate::callback::{caught, say};
 use crate::clock::{Moment, boottime};
 use crate::heartbeat::Heartbeat;
 
@@ -107,7 +107,9 @@ fn apply(verdict: Option<Result<(), String>>, beat: &Beat, file: &StateFile) -> 
     match verdict? {
         Ok(()) => {
             if beat.pulse.load().is_triggered() {
-                tracing::info!(target: "backstay", state_file = %file.path.display(), "a watched service is back");
+                say(
+                    || tracing::info!(target: "backstay", state_file = %file.path.display(), "a watched service is back"),
+                );
             }
             beat.pulse.ping(beat.clock.now());
             None
