@@ -4,6 +4,7 @@
 //! its own.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Condvar;
 use std::task::Waker;
 
@@ -67,7 +68,8 @@ impl Drop for Alarm {
 impl Timer {
     fn start(&'static self) {
         let thread = std::thread::Builder::new().name("backstay-timer".into());
-        if let Err(error) = thread.spawn(move || self.run()) {
+        // However it is unwound, it goes on: nobody else would wake those who wait.
+        if let Err(error) = thread.spawn(move || while caught(|| self.run()).is_err() {}) {
             // Without the thread the best that can be done is to let the tasks look for themselves, now.
             say(
                 || tracing::error!(target: "backstay", %error, "no thread for the timer: waiting tasks are woken early"),
@@ -77,11 +79,11 @@ impl Timer {
                 alarms.running = false;
                 std::mem::take(&mut alarms.pending)
             };
-            pending.into_values().for_each(Waker::wake);
+            pending.into_values().for_each(|waker| drop(caught(|| waker.wake())));
         }
     }
 
-    fn run(&self) {
+    fn run(&self) -> Infallible {
         let clock = Clock::system();
         let mut alarms = self.alarms.lock();
         loop {

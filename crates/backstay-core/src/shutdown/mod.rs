@@ -1,6 +1,6 @@
 //! Rules of the shutdown: whose turn it is, how long it may take, what a signal means, what the report says.
 
-use alloc::collections::VecDeque;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::ops::RangeInclusive;
 use core::time::Duration;
@@ -113,7 +113,15 @@ pub struct Entry<C> {
 /// assert_eq!(order, ["orders".into(), "logs".into(), "database".into()]);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Roster<C>(VecDeque<Entry<C>>);
+pub struct Roster<C> {
+    waiting: BTreeMap<Place, Entry<C>>,
+    places: BTreeMap<Arc<str>, Place>,
+    /// How many were added so far.
+    added: u64,
+}
+
+/// A priority, and how many had been added before.
+type Place = (i32, u64);
 
 impl<C> Roster<C> {
     /// Adds one.
@@ -121,42 +129,46 @@ impl<C> Roster<C> {
     /// # Errors
     /// Gives it back where one of that name waits already.
     pub fn add(&mut self, entry: Entry<C>) -> Result<(), Entry<C>> {
-        if self.0.iter().any(|other| other.name == entry.name) {
+        if self.places.contains_key(&entry.name) {
             return Err(entry);
         }
-        let place = self.0.partition_point(|other| other.priority <= entry.priority);
-        self.0.insert(place, entry);
+        let place = (entry.priority, self.added);
+        self.added += 1;
+        self.places.insert(Arc::clone(&entry.name), place);
+        self.waiting.insert(place, entry);
         Ok(())
     }
 
     /// Takes out the one with that name.
     pub fn remove(&mut self, name: &str) -> Option<Entry<C>> {
-        let place = self.0.iter().position(|entry| &*entry.name == name)?;
-        self.0.remove(place)
+        let place = self.places.remove(name)?;
+        self.waiting.remove(&place)
     }
 
     /// Takes out the one whose turn it is.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Option<Entry<C>> {
-        self.0.pop_front()
+        let (_, entry) = self.waiting.pop_first()?;
+        self.places.remove(&entry.name);
+        Some(entry)
     }
 
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.waiting.len()
     }
 
     /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiting.is_empty()
     }
 }
 
 impl<C> Default for Roster<C> {
     fn default() -> Self {
-        Self(VecDeque::new())
+        Self { waiting: BTreeMap::new(), places: BTreeMap::new(), added: 0 }
     }
 }
 

@@ -69,8 +69,8 @@ impl Listeners {
         if self.listeners.is_empty() {
             return;
         }
-        let mut ours = false;
-        while let Some(transition) = self.next(&mut ours) {
+        let mut telling = Telling { queue: &self.queue, ours: false };
+        while let Some(transition) = telling.next() {
             for listener in &self.listeners {
                 if let Err(panic) = caught(|| listener(&transition)) {
                     say(
@@ -80,15 +80,31 @@ impl Listeners {
             }
         }
     }
+}
 
-    fn next(&self, ours: &mut bool) -> Option<Transition> {
+/// Someone who would tell what is pending. Unwound, it leaves the rest to whoever comes next.
+struct Telling<'a> {
+    queue: &'a Mutex<Queue>,
+    ours: bool,
+}
+
+impl Telling<'_> {
+    fn next(&mut self) -> Option<Transition> {
         let mut queue = self.queue.lock();
-        if queue.somebody_tells && !*ours {
+        if queue.somebody_tells && !self.ours {
             return None;
         }
         let next = queue.pending.pop_front();
-        *ours = next.is_some();
-        queue.somebody_tells = *ours;
+        self.ours = next.is_some();
+        queue.somebody_tells = self.ours;
         next
+    }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        if self.ours {
+            self.queue.lock().somebody_tells = false;
+        }
     }
 }

@@ -10,7 +10,7 @@ use backstay_core::heartbeat::{Host, Schedule, Status};
 use backstay_core::time::Moment;
 use serde_json::Value;
 
-use super::callbacks::{Callbacks, Event, Outbox, TargetDeath, serve};
+use super::callbacks::{Callbacks, Event, Inside, Outbox, TargetDeath, serve};
 use super::file::StateFile;
 use super::life::{Details, Life, Phase, Place, Run, lock};
 use super::{HeartbeatError, HeartbeatState, Target, host};
@@ -196,8 +196,12 @@ impl Beating {
         }
     }
 
-    /// Whether one of them is dead. A target that panics is what it was when it last answered.
+    /// Whether one of them is dead. One that panics is what it was when it last answered, as all are for a beat that a
+    /// target makes while it is asked.
     fn look_at_targets(&self, life: &Life, tell: &mut impl FnMut(Event)) -> bool {
+        let Some(_asking) = Inside::asking() else {
+            return life.dead.iter().any(|dead| dead.load(Ordering::Acquire));
+        };
         let mut any = false;
         for (target, was_dead) in self.targets.iter().zip(&life.dead) {
             let before = was_dead.load(Ordering::Acquire);

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::LocalKey;
 
 use super::{HeartbeatError, HeartbeatState};
 use crate::alert::Alert;
@@ -37,7 +38,30 @@ pub(super) enum Event {
 
 thread_local! {
     /// Whether this thread runs a callback. A beat made inside one calls none: `on_beat` may call `beat`.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    static CALLING: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread asks targets. A beat made inside one asks none: a target may call `beat`.
+    static ASKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The thread is inside foreign code of one kind, until this is dropped.
+pub(super) struct Inside(&'static LocalKey<Cell<bool>>);
+
+impl Inside {
+    /// About to ask targets; `None` where the thread is asking already.
+    pub(super) fn asking() -> Option<Self> {
+        Self::enter(&ASKING)
+    }
+
+    fn enter(kind: &'static LocalKey<Cell<bool>>) -> Option<Self> {
+        let entered = !kind.replace(true);
+        entered.then(|| Self(kind))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
 }
 
 impl Callbacks {
@@ -48,16 +72,13 @@ impl Callbacks {
 
     /// Runs the callback for `event`, if there is one, to its end. Call it without a lock.
     pub(super) fn run(&self, event: &Event) {
-        if INSIDE.replace(true) {
-            return;
-        }
+        let Some(_calling) = Inside::enter(&CALLING) else { return };
         let ran = match event {
             Event::Beat(state) => self.on_beat.as_ref().map(|f| ("on_beat", f.run(state))),
             Event::Missed(error) => self.on_missed_beat.as_ref().map(|f| ("on_missed_beat", f.run(error))),
             Event::Alert(alert) => self.on_alert.as_ref().map(|f| ("on_alert", f.run(alert))),
             Event::TargetDead(death) => self.on_target_dead.as_ref().map(|f| ("on_target_dead", f.run(death))),
         };
-        INSIDE.set(false);
         if let Some((callback, Err(panic))) = ran {
             say(|| tracing::error!(target: "backstay", callback, panic, "a heartbeat's callback panicked"));
         }

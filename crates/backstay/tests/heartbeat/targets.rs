@@ -1,7 +1,7 @@
 //! What a heartbeat follows.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use backstay::clock::ManualClock;
 use backstay::heartbeat::{HeartbeatBuilder, Status, Target};
@@ -60,6 +60,35 @@ fn a_dead_target_degrades_the_service_and_is_told_once() {
     heartbeat.stop();
     assert_eq!(deaths.load(Ordering::SeqCst), 3);
     assert_eq!(*alerts.lock().unwrap(), vec![("target \"worker\" is dead".to_owned(), "worker".into()); 3]);
+}
+
+// ALL-1: a target that beats is not asked again for that beat, nor is its name.
+#[test]
+fn a_target_may_beat() {
+    struct Beats(Arc<OnceLock<Heartbeat>>, Arc<AtomicUsize>);
+
+    impl Target for Beats {
+        fn is_dead(&self) -> bool {
+            self.0.wait().beat().unwrap();
+            self.1.fetch_add(1, Ordering::SeqCst).is_multiple_of(2)
+        }
+
+        fn name(&self) -> Option<String> {
+            self.0.wait().beat().unwrap();
+            None
+        }
+    }
+
+    let folder = Folder::new();
+    let (itself, asked) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
+    let target = Beats(Arc::clone(&itself), Arc::clone(&asked));
+    let heartbeat = Heartbeat::builder().state_file(folder.file()).interval(INTERVAL).target(target).build().unwrap();
+    itself.set(heartbeat.clone()).unwrap();
+    heartbeat.beat().unwrap();
+    assert_eq!((asked.load(Ordering::SeqCst), folder.state().sequence), (1, Some(3)));
+    assert_eq!(folder.state().status, Some(Status::Degraded));
+    heartbeat.beat().unwrap();
+    assert_eq!(folder.state().status, Some(Status::Ready));
 }
 
 // HB-8: a frozen main loop does not look healthy because a background thread still beats.
