@@ -1,9 +1,13 @@
 //! What can be said on the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::run::{HealthUrl, Restart};
 
 /// Fault tolerance from the outside: for programs in any language, unchanged.
 #[derive(Debug, Parser)]
@@ -14,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
     max_term_width = 120,
     after_help = "\
 Examples:
+  backstay run -- python bot.py            restarted when it crashes, stopped in order, seen by status
   backstay probe /run/bot.heartbeat        is it alive? the exit code says what is wrong
   backstay status --watch /run             every heartbeat of a folder, live
   backstay config show                     which setting holds, and where it comes from"
@@ -25,10 +30,13 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Run(Box<Run>),
     Probe(Probe),
     Status(Status),
     #[command(subcommand)]
     Config(Config),
+    #[command(hide = true)]
+    Guard(Guard),
 }
 
 macro_rules! with_codes {
@@ -51,6 +59,133 @@ Exit codes:
   11  alive, but starting or stopping (with --strict)"
         )
     };
+}
+
+/// Supervise a program: restart it when it crashes or freezes, hold crash loops back, stop it in order
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  backstay run -- python bot.py
+  backstay run --alive-by output --timeout 1m -- ./worker      frozen: writes nothing for a minute
+  backstay run --alive-by http://127.0.0.1:8080/healthz -- ./server
+  backstay run --on-freeze 'py-spy dump --pid $BACKSTAY_PID' -- python bot.py
+  ENTRYPOINT [\"backstay\", \"run\", \"--\"]                      in a Dockerfile: process 1, orphans are reaped
+
+The program finds in its environment BACKSTAY_HEARTBEAT_FILE, to beat into, and NOTIFY_SOCKET, systemd's own protocol.
+Without --alive-by these two count from the first sign that the program gives.
+
+Signals: TERM, INT and QUIT stop: they go to the program's whole process group, after --grace follows KILL; a second
+one kills at once. HUP, USR1 and USR2 go to the program. Should this process itself be killed, a guard ends the program.
+
+Exit codes: the program's, or 128 + n where signal n ended it;
+  125  backstay itself failed
+  126  the program cannot be run
+  127  there is no such program
+    2  the command line is wrong")]
+pub(crate) struct Run {
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+    /// What to call it [default: the program's file name]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// What must give signs of life: heartbeat, output, notify, or a health URL; may be given several times
+    #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
+    pub(crate) alive_by: Vec<AliveBy>,
+    /// Frozen: no sign of life for so long
+    #[arg(long, value_name = "TIME", value_parser = positive, default_value = "30s")]
+    pub(crate) timeout: Duration,
+    /// How long the first sign of life may take [default: the timeout]
+    #[arg(long, value_name = "TIME", value_parser = positive)]
+    pub(crate) start_timeout: Option<Duration>,
+    /// A heartbeat file that the program writes anyway
+    #[arg(long, value_name = "FILE")]
+    pub(crate) heartbeat: Option<PathBuf>,
+    /// A heartbeat that says `degraded` is no sign of life
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Run by `sh` when it froze, before it is ended; BACKSTAY_PID is the frozen process
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) on_freeze: Option<OsString>,
+    /// How long that may take
+    #[arg(long, value_name = "TIME", value_parser = positive, default_value = "10s")]
+    pub(crate) on_freeze_timeout: Duration,
+    /// From the polite signal to the last
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
+    pub(crate) grace: Duration,
+    /// After which ends to start it again
+    #[arg(long, value_enum, default_value = "on-failure")]
+    pub(crate) restart: Restart,
+    /// Before the first restart; doubled for each one that does not last, half of it by chance
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
+    pub(crate) wait: Duration,
+    /// The longest wait
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]
+    pub(crate) max_wait: Duration,
+    /// What runs for so long has not crashed at once
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
+    pub(crate) stable: Duration,
+    /// At most so many restarts ...
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_restarts: u32,
+    /// ... in so long
+    #[arg(long, value_name = "TIME", value_parser = positive, default_value = "10m")]
+    pub(crate) per: Duration,
+    /// So many crashes in a row are a crash loop ...
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_crashes: u32,
+    /// ... which is held back for so long between two tries
+    #[arg(long, value_name = "TIME", value_parser = positive, default_value = "1m")]
+    pub(crate) open_for: Duration,
+    /// How often to beat, for `backstay status` [default: the configuration's, or 10s]
+    #[arg(long, value_name = "TIME", value_parser = positive)]
+    pub(crate) interval: Option<Duration>,
+    /// How to log, on standard error
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    /// Log what is bad only
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// How `run` logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    /// One object on each line
+    Json,
+}
+
+/// A way to give signs of life, as it is written.
+#[derive(Clone, Debug)]
+pub(crate) enum AliveBy {
+    Heartbeat,
+    Output,
+    Notify,
+    Http(HealthUrl),
+}
+
+impl FromStr for AliveBy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "heartbeat" => Ok(Self::Heartbeat),
+            "output" => Ok(Self::Output),
+            "notify" => Ok(Self::Notify),
+            url if url.starts_with("http") => HealthUrl::parse(url).map(Self::Http),
+            _ => Err("must be heartbeat, output, notify, or a URL such as http://127.0.0.1:8080/healthz".to_owned()),
+        }
+    }
+}
+
+/// Ends a program whose supervisor was killed
+#[derive(Debug, Args)]
+pub(crate) struct Guard {
+    #[arg(long, value_parser = duration)]
+    pub(crate) grace: Duration,
+    #[arg(long)]
+    pub(crate) folder: PathBuf,
 }
 
 /// Say in one line, and by the exit code, whether the service that writes a heartbeat file is alive
@@ -167,6 +302,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         Err(_) => text.parse::<jiff::SignedDuration>().ok().and_then(|length| Duration::try_from(length).ok()),
     };
     length.ok_or_else(wrong)
+}
+
+/// A time that is not zero.
+fn positive(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|time| if time.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(time) })
 }
 
 #[cfg(test)]

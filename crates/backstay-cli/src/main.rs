@@ -5,6 +5,7 @@ mod config;
 mod output;
 mod places;
 mod probe;
+mod run;
 mod status;
 mod verdict;
 
@@ -15,6 +16,8 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Run(arguments) => run::run(*arguments),
+        Command::Guard(arguments) => run::guard(&arguments),
         Command::Probe(arguments) => probe::probe(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Config(arguments) => config::config(&arguments),

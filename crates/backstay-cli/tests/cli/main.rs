@@ -5,6 +5,7 @@
 
 mod config;
 mod probe;
+mod run;
 mod status;
 
 use std::path::Path;

@@ -1,0 +1,94 @@
+//! What the supervisor hears and says, and what it was told to begin with.
+
+use std::time::Duration;
+
+use super::life::{Source, Watch};
+use super::news::{Ask, Exit, News};
+
+/// What is not decided anew each time.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub(crate) restart: Restart,
+    pub(crate) watch: Watch,
+    /// From the polite signal to the last.
+    pub(crate) grace: Duration,
+    /// How long the command for freezes may take, where there is one.
+    pub(crate) hook: Option<Duration>,
+}
+
+/// After which ends it is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Restart {
+    /// After an exit code other than 0, a signal, or a freeze
+    OnFailure,
+    /// After every end
+    Always,
+    Never,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Started {
+        pid: u32,
+    },
+    /// There is no such program (127), or it cannot be run (126).
+    NotStarted {
+        error: String,
+        code: u8,
+    },
+    /// The program ended; perhaps it left others of its family.
+    Exited {
+        exit: Exit,
+        family_left: bool,
+    },
+    /// Nobody of the family is left.
+    FamilyGone,
+    /// Somebody wants it to end: the first time politely.
+    Asked(Ask),
+    /// Somebody has something to say to the program.
+    PassOn(i32),
+    HookEnded,
+    Ready,
+    Stopping,
+    Extend(Duration),
+    /// The program knows by itself that it froze.
+    Trigger,
+    WatchdogTime(Duration),
+    /// Nothing but time.
+    Tick,
+}
+
+/// Something to do.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Action {
+    Spawn,
+    /// To the whole family.
+    Signal(i32),
+    /// To the program alone.
+    SignalProgram(i32),
+    RunHook {
+        pid: u32,
+        inactive: Duration,
+        source: Source,
+    },
+    KillHook,
+    Tell(News),
+    Exit(u8),
+}
+
+pub(crate) const SIGKILL: i32 = signal_hook::consts::SIGKILL;
+pub(crate) const SIGTERM: i32 = signal_hook::consts::SIGTERM;
+pub(crate) const SIGCONT: i32 = signal_hook::consts::SIGCONT;
+pub(crate) const SIGHUP: i32 = signal_hook::consts::SIGHUP;
+
+/// How things stand, for those who look from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Waiting,
+    Starting,
+    Running,
+    Frozen,
+    Ending,
+    Done,
+}

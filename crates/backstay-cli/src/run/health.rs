@@ -1,0 +1,119 @@
+//! Signs of life from a health URL: plain HTTP/1.1, one request at a time, on a thread of its own.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use backstay::clock::Clock;
+
+use super::signs::LastSeen;
+
+/// A URL that can be asked: `http://host[:port][/path]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HealthUrl {
+    authority: String,
+    address: String,
+    path: String,
+}
+
+impl HealthUrl {
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        let wrong = |what: &str| format!("{url:?} {what}; must be like http://127.0.0.1:8080/healthz");
+        let rest = url.strip_prefix("http://").ok_or_else(|| wrong("is not an http:// URL"))?;
+        let (authority, path) = match rest.find(['/', '?']) {
+            Some(at) if rest.as_bytes()[at] == b'/' => (&rest[..at], rest[at..].to_owned()),
+            Some(at) => (&rest[..at], format!("/{}", &rest[at..])),
+            None => (rest, "/".to_owned()),
+        };
+        if url.contains(|c: char| c.is_whitespace() || c.is_control())
+            || authority.contains('@')
+            || authority.is_empty()
+        {
+            return Err(wrong("is not a URL that can be asked"));
+        }
+        let has_port = authority.rsplit_once(':').is_some_and(|(host, port)| {
+            !port.is_empty()
+                && port.bytes().all(|byte| byte.is_ascii_digit())
+                && (!host.contains(':') || host.ends_with(']'))
+        });
+        let address = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        Ok(Self { authority: authority.to_owned(), address, path })
+    }
+
+    /// Whether it answers well (2xx or 3xx) within `time`.
+    fn is_well(&self, time: Duration, clock: &Clock) -> io::Result<bool> {
+        let until = clock.now() + time;
+        let left = || {
+            let left = until.since(clock.now());
+            if left.is_zero() { Err(io::Error::from(io::ErrorKind::TimedOut)) } else { Ok(left) }
+        };
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for address in self.address.to_socket_addrs()? {
+            let mut stream = match TcpStream::connect_timeout(&address, left()?) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
+            stream.set_write_timeout(Some(left()?))?;
+            let (path, host) = (&self.path, &self.authority);
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: backstay\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes())?;
+            // "HTTP/1.1 200": the first digit of the code says enough.
+            let mut head = [0; 12];
+            let mut length = 0;
+            while length < head.len() {
+                stream.set_read_timeout(Some(left()?))?;
+                match stream.read(&mut head[length..])? {
+                    0 => return Ok(false),
+                    read => length += read,
+                }
+            }
+            return Ok(head.starts_with(b"HTTP/1.") && matches!(head[9], b'2' | b'3'));
+        }
+        Err(last)
+    }
+
+    /// Asks every so often for as long as the process lives, three times in each `timeout`.
+    pub(crate) fn ask_for_ever(self, timeout: Duration, seen: LastSeen) -> io::Result<()> {
+        let every = (timeout / 3).clamp(Duration::from_millis(50), Duration::from_secs(10));
+        let clock = Clock::system();
+        let asking = move || {
+            loop {
+                let began = clock.now();
+                if self.is_well(every, &clock).unwrap_or(false) {
+                    // It was alive when it was asked, at least.
+                    seen.note(began);
+                }
+                let until = began + every;
+                while clock.now() < until {
+                    std::thread::park_timeout(until.since(clock.now()));
+                }
+            }
+        };
+        std::thread::Builder::new().name("backstay-health".to_owned()).spawn(asking).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let parts = |url| HealthUrl::parse(url).map(|url| (url.authority, url.address, url.path)).unwrap();
+        let parts = |url| {
+            let (authority, address, path) = parts(url);
+            [authority, address, path].join(" ")
+        };
+        assert_eq!(parts("http://localhost"), "localhost localhost:80 /");
+        assert_eq!(parts("http://127.0.0.1:8080/healthz?x=1"), "127.0.0.1:8080 127.0.0.1:8080 /healthz?x=1");
+        assert_eq!(parts("http://[::1]/"), "[::1] [::1]:80 /");
+        assert_eq!(parts("http://[::1]:81?a"), "[::1]:81 [::1]:81 /?a");
+        for wrong in ["https://x", "x", "http://", "http://a b", "http://u@h", "http://a\r\nX: y"] {
+            assert!(HealthUrl::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! When the next sign of life is due, for each way in which a program gives one.
+
+use std::fmt;
+use std::time::Duration;
+
+use backstay::clock::Moment;
+
+/// A way to give signs of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The heartbeat file.
+    Heartbeat,
+    /// Anything written to standard output or standard error.
+    Output,
+    /// `WATCHDOG=1` on the notification socket.
+    Notify,
+    /// A good answer of the health URL.
+    Http,
+}
+
+impl Source {
+    pub(crate) const ALL: [Self; 4] = [Self::Heartbeat, Self::Output, Self::Notify, Self::Http];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Heartbeat => "heartbeat",
+            Self::Output => "output",
+            Self::Notify => "notify",
+            Self::Http => "http",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Heartbeat => "no heartbeat",
+            Self::Output => "no output",
+            Self::Notify => "no WATCHDOG=1",
+            Self::Http => "no good answer of the health URL",
+        })
+    }
+}
+
+/// What is watched, and how long it may stay silent.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch {
+    pub(crate) timeout: Duration,
+    /// Until the first sign of those that are required.
+    pub(crate) start_timeout: Duration,
+    /// Those that must come. None: a heartbeat file and `WATCHDOG=1` count from when the program first gives them.
+    pub(crate) required: Vec<Source>,
+}
+
+impl Watch {
+    pub(crate) fn is_required(&self, source: Source) -> bool {
+        self.required.contains(&source)
+    }
+
+    /// Whether it counts at all.
+    pub(crate) fn looks_at(&self, source: Source) -> bool {
+        self.is_required(source) || self.required.is_empty() && matches!(source, Source::Heartbeat | Source::Notify)
+    }
+}
+
+/// The signs of life of one start of the program.
+#[derive(Debug)]
+pub(crate) struct Life {
+    dues: Vec<Due>,
+}
+
+#[derive(Debug)]
+struct Due {
+    source: Source,
+    last: Moment,
+    allowed: Duration,
+    timeout: Duration,
+    /// The program asked for time until then.
+    extended: Moment,
+    /// Somebody looked for a first sign; until there is one, it is looked for as often as for any other.
+    looked: Moment,
+    begun: bool,
+    /// Its silence means something: it was required, or has begun.
+    counts: bool,
+    /// One look may come too late because nobody was awake to look; a second in a row does not.
+    forgiven: bool,
+}
+
+impl Due {
+    fn at(&self) -> Moment {
+        (self.last + self.allowed).max(self.extended)
+    }
+
+    fn next_look(&self) -> Moment {
+        if self.begun { self.at() } else { self.at().min(self.looked + self.timeout) }
+    }
+}
+
+impl Life {
+    pub(crate) fn new(watch: Watch, started: Moment) -> Self {
+        let due = |source| {
+            let counts = watch.is_required(source);
+            let allowed = if counts { watch.start_timeout } else { watch.timeout };
+            Due {
+                source,
+                last: started,
+                allowed,
+                timeout: watch.timeout,
+                extended: started,
+                looked: started,
+                begun: false,
+                counts,
+                forgiven: false,
+            }
+        };
+        Self { dues: Source::ALL.into_iter().filter(|source| watch.looks_at(*source)).map(due).collect() }
+    }
+
+    /// When somebody has to look.
+    pub(crate) fn deadline(&self) -> Moment {
+        self.dues.iter().map(Due::next_look).min().unwrap_or(Moment::NEVER)
+    }
+
+    pub(crate) fn sign(&mut self, source: Source, at: Moment) {
+        for due in self.dues.iter_mut().filter(|due| due.source == source && at >= due.last) {
+            (due.last, due.allowed) = (at, due.timeout);
+            due.counts = true;
+            due.begun = true;
+            due.forgiven = false;
+        }
+    }
+
+    /// The program serves: from here on the usual time holds for it.
+    pub(crate) fn ready(&mut self, now: Moment) {
+        for due in self.dues.iter_mut().filter(|due| due.source == Source::Notify) {
+            (due.last, due.allowed) = (due.last.max(now), due.timeout);
+        }
+    }
+
+    pub(crate) fn set_timeout(&mut self, source: Source, timeout: Duration) {
+        for due in self.dues.iter_mut().filter(|due| due.source == source) {
+            (due.timeout, due.allowed) = (timeout, timeout);
+        }
+    }
+
+    pub(crate) fn extend(&mut self, now: Moment, time: Duration) {
+        for due in &mut self.dues {
+            due.extended = due.extended.max(now + time);
+        }
+    }
+
+    /// It said that it stops: it has this long, whatever signs it gives or not.
+    pub(crate) fn last_chance(&mut self, now: Moment, time: Duration) {
+        let due = Due {
+            source: Source::Notify,
+            last: now,
+            allowed: time,
+            timeout: time,
+            extended: now,
+            looked: now,
+            begun: true,
+            counts: true,
+            forgiven: true,
+        };
+        self.dues = vec![due];
+    }
+
+    /// Who has been silent for too long, and for how long.
+    ///
+    /// Time in which we did not run ourselves is nobody's freeze: who looks a quarter of the timeout too late starts
+    /// the clock again, once.
+    pub(crate) fn overdue(&mut self, now: Moment) -> Option<(Source, Duration)> {
+        for due in &mut self.dues {
+            let at = due.at();
+            due.looked = now;
+            if now < at {
+                continue;
+            }
+            if due.counts && (due.forgiven || now.since(at) < due.timeout / 4) {
+                return Some((due.source, now.since(due.last)));
+            }
+            due.forgiven = due.counts;
+            (due.last, due.allowed) = (now, due.timeout);
+        }
+        None
+    }
+}

@@ -1,0 +1,183 @@
+//! `backstay run`: supervises a program in any language, unchanged.
+//!
+//! `supervisor` decides, with `life` (is it frozen?) and `gate` (may it start again?): pure, with time as an argument.
+//! `shell` waits and acts, through `family` (processes), `notify` and `signs` (signs of life), `guard` (what if we
+//! are killed?) and `reporter` (who wants to know?).
+
+mod event;
+mod family;
+mod gate;
+mod guard;
+mod health;
+mod life;
+mod news;
+mod notify;
+mod reporter;
+mod shell;
+mod signs;
+mod supervisor;
+
+use std::collections::hash_map::RandomState;
+use std::ffi::OsString;
+use std::hash::{BuildHasher, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use backstay::clock::Clock;
+
+use crate::arguments::{AliveBy, Run};
+use crate::output;
+use event::Policy;
+pub(crate) use event::Restart;
+use gate::{Gate, Pace};
+use guard::Guard;
+pub(crate) use guard::guard;
+pub(crate) use health::HealthUrl;
+use life::{Source, Watch};
+use news::News;
+use notify::Ear;
+use reporter::Reporter;
+use shell::Shell;
+use signs::{BeatFile, LastSeen};
+use supervisor::Supervisor;
+
+/// The supervisor itself failed; what the program's own codes are is its business, as with `env` and `timeout`.
+const FAILED: u8 = 125;
+
+const SOCKET: &str = "notify";
+const BEATS: &str = "beats.heartbeat";
+/// What may stand in the private folder.
+const PRIVATE_FILES: [&str; 2] = [SOCKET, BEATS];
+
+pub(crate) fn run(arguments: Run) -> ExitCode {
+    match prepare(arguments) {
+        // The private folder goes with the supervisor.
+        Ok((shell, _folder)) => ExitCode::from(shell.run()),
+        Err(error) => {
+            output::error(&format!("error: {error}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// What is to be run, and how.
+pub(crate) struct Plan {
+    name: String,
+    program: OsString,
+    arguments: Vec<OsString>,
+    watch: Watch,
+    grace: Duration,
+    on_freeze: Option<OsString>,
+    socket: PathBuf,
+}
+
+impl Plan {
+    fn command(&self, beats: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .stdin(family::stdin())
+            .env("BACKSTAY_HEARTBEAT_FILE", beats)
+            .env("NOTIFY_SOCKET", &self.socket)
+            // Ours, should we be watched ourselves.
+            .env_remove("WATCHDOG_PID")
+            .env_remove("WATCHDOG_USEC");
+        if self.watch.looks_at(Source::Notify) {
+            command.env("WATCHDOG_USEC", self.watch.timeout.as_micros().to_string());
+        }
+        command
+    }
+}
+
+fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
+    let fail = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+    let signals = shell::signals().map_err(fail("no pipe for signals"))?;
+    let (program, rest) = arguments.command.split_first().ok_or("which command?")?;
+    let name = arguments
+        .name
+        .unwrap_or_else(|| Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned());
+    let mut required = Vec::new();
+    let mut health = None;
+    for way in arguments.alive_by {
+        required.push(match way {
+            AliveBy::Heartbeat => Source::Heartbeat,
+            AliveBy::Output => Source::Output,
+            AliveBy::Notify => Source::Notify,
+            AliveBy::Http(url) => {
+                health = Some(url);
+                Source::Http
+            }
+        });
+    }
+    let start_timeout = arguments.start_timeout.unwrap_or(arguments.timeout);
+    let watch = Watch { timeout: arguments.timeout, start_timeout, required };
+    let pace = Pace {
+        wait: arguments.wait,
+        max_wait: arguments.max_wait,
+        stable: arguments.stable,
+        restarts: arguments.max_restarts,
+        per: arguments.per,
+        crashes: arguments.max_crashes,
+        open: arguments.open_for,
+    };
+    let clock = Clock::system();
+    let gate =
+        Gate::new(pace, &clock, RandomState::new().build_hasher().finish()).map_err(|error| error.to_string())?;
+    let policy = Policy {
+        restart: arguments.restart,
+        watch: watch.clone(),
+        grace: arguments.grace,
+        hook: arguments.on_freeze.as_ref().map(|_| arguments.on_freeze_timeout),
+    };
+
+    let folder = tempfile::Builder::new().prefix("backstay-").tempdir().map_err(fail("no private folder"))?;
+    let socket = folder.path().join(SOCKET);
+    let ear = Ear::open(&socket).map_err(fail("no notification socket"))?;
+    let line = arguments.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let mut reporter = Reporter::new(&name, &line, arguments.log_format, arguments.quiet);
+    reporter.beat(arguments.interval).map_err(|error| error.to_string())?;
+    let trouble = |what: String| reporter.tell(&News::Trouble { what });
+
+    let is_init = std::process::id() == 1;
+    if let Err(error) = family::adopt_orphans() {
+        trouble(format!("orphans of the program cannot be reaped: {error}"));
+    }
+    // The kernel itself ends everybody when process 1 ends.
+    let guard = if is_init { Ok(None) } else { Guard::start(arguments.grace, folder.path()).map(Some) };
+    let guard = guard.unwrap_or_else(|error| {
+        trouble(format!("no guard: should this process be killed, the program will go on alone: {error}"));
+        None
+    });
+    let seen = LastSeen::default();
+    if let Some(url) = health {
+        url.ask_for_ever(watch.timeout, seen.clone()).map_err(fail("no thread for the health URL"))?;
+    }
+    let beats =
+        BeatFile { path: arguments.heartbeat.unwrap_or_else(|| folder.path().join(BEATS)), strict: arguments.strict };
+    let plan = Plan {
+        name,
+        program: program.clone(),
+        arguments: rest.to_vec(),
+        watch,
+        grace: arguments.grace,
+        on_freeze: arguments.on_freeze,
+        socket,
+    };
+    let shell = Shell {
+        plan,
+        supervisor: Supervisor::new(policy, gate),
+        reporter,
+        clock,
+        signals,
+        ear,
+        beats,
+        output: LastSeen::default(),
+        health: seen,
+        guard,
+        family: None,
+        hook: None,
+        pumps: Vec::new(),
+    };
+    Ok((shell, folder))
+}

@@ -1,0 +1,172 @@
+//! What there is to tell, for people and for programs.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::gate::{Reason, Wait};
+use super::life::Source;
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Exit {
+    pub(crate) fn is_success(self) -> bool {
+        self == Self::Code(0)
+    }
+
+    /// As a shell says it.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Code(code) => u8::try_from(code).unwrap_or(u8::MAX),
+            Self::Signal(signal) => 128_u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
+        }
+    }
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "{}", name(*signal)),
+        }
+    }
+}
+
+/// Who asks for the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ask(pub(crate) i32);
+
+impl Ask {
+    pub(crate) fn signal(self) -> i32 {
+        self.0
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum News {
+    Started {
+        pid: u32,
+        restarts: u64,
+    },
+    NotStarted {
+        error: String,
+    },
+    Ready,
+    Stopping,
+    Exited {
+        exit: Exit,
+        ran: Duration,
+    },
+    Froze {
+        source: Source,
+        inactive: Duration,
+    },
+    HookTooSlow,
+    HookFailed {
+        error: String,
+    },
+    Killing,
+    Waiting(Wait),
+    Asked(Ask),
+    AskedAgain(Ask),
+    /// Something of ours does not work, and the program goes on without it.
+    Trouble {
+        what: String,
+    },
+}
+
+impl News {
+    pub(crate) fn is_bad(&self) -> bool {
+        match self {
+            Self::Started { .. } | Self::Ready | Self::Stopping | Self::Asked(_) => false,
+            Self::Exited { exit, .. } => !exit.is_success(),
+            _ => true,
+        }
+    }
+
+    /// One word for programs.
+    pub(crate) fn event(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::NotStarted { .. } => "not_started",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+            Self::Exited { .. } => "exited",
+            Self::Froze { .. } => "froze",
+            Self::HookTooSlow => "on_freeze_timeout",
+            Self::HookFailed { .. } => "on_freeze_failed",
+            Self::Killing => "killing",
+            Self::Waiting(_) => "waiting",
+            Self::Asked(_) => "asked_to_stop",
+            Self::AskedAgain(_) => "asked_again",
+            Self::Trouble { .. } => "trouble",
+        }
+    }
+
+    /// One line for people.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Started { pid, restarts: 0 } => format!("started, process {pid}"),
+            Self::Started { pid, restarts } => format!("started again, process {pid}, restart {restarts}"),
+            Self::NotStarted { error } => format!("cannot be started: {error}"),
+            Self::Ready => "ready".to_owned(),
+            Self::Stopping => "says that it stops".to_owned(),
+            Self::Exited { exit, ran } => format!("ended after {}: {exit}", seconds(*ran)),
+            Self::Froze { source, inactive } if inactive.is_zero() => format!("frozen, it says ({})", source.as_str()),
+            Self::Froze { source, inactive } => format!("frozen: {source} for {}", seconds(*inactive)),
+            Self::HookTooSlow => "the command for freezes took too long and is killed".to_owned(),
+            Self::HookFailed { error } => format!("the command for freezes failed: {error}"),
+            Self::Killing => "does not end: killed".to_owned(),
+            Self::Waiting(Wait { time, reason }) => match reason {
+                Reason::Pause => format!("starts again in {}", seconds(*time)),
+                Reason::RateLimit => format!("too many restarts: waits for {}", seconds(*time)),
+                Reason::CircuitOpen => format!("crashes again and again: one try in {}", seconds(*time)),
+            },
+            Self::Asked(ask) => format!("{}: stops", name(ask.signal())),
+            Self::AskedAgain(ask) => format!("{} again: stops at once", name(ask.signal())),
+            Self::Trouble { what } => what.clone(),
+        }
+    }
+
+    /// The numbers in it, for programs. Times are in seconds.
+    pub(crate) fn fields(&self) -> Vec<(&'static str, Value)> {
+        match self {
+            Self::Started { pid, restarts } => vec![("pid", json!(pid)), ("restarts", json!(restarts))],
+            Self::NotStarted { error } | Self::HookFailed { error } => vec![("error", json!(error))],
+            Self::Exited { exit, ran } => {
+                let how = match exit {
+                    Exit::Code(code) => ("code", json!(code)),
+                    Exit::Signal(signal) => ("signal", json!(name(*signal))),
+                };
+                vec![how, ("ran", json!(ran.as_secs_f64()))]
+            }
+            Self::Froze { source, inactive } => {
+                vec![("source", json!(source.as_str())), ("inactive", json!(inactive.as_secs_f64()))]
+            }
+            Self::Waiting(Wait { time, reason }) => {
+                let reason = match reason {
+                    Reason::Pause => "pause",
+                    Reason::RateLimit => "rate_limit",
+                    Reason::CircuitOpen => "circuit_open",
+                };
+                vec![("reason", json!(reason)), ("wait", json!(time.as_secs_f64()))]
+            }
+            Self::Asked(ask) | Self::AskedAgain(ask) => vec![("signal", json!(name(ask.signal())))],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The signal's name, where it has one.
+pub(crate) fn name(signal: i32) -> String {
+    signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}

@@ -1,0 +1,173 @@
+//! Telling the world: the log on standard error, the heartbeat file that `status` sees, and systemd.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use backstay::heartbeat::Status;
+use backstay::{BuildError, Heartbeat};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::{Map, Value, json};
+
+use super::event::Standing;
+use super::news::News;
+use super::notify::Mouth;
+use super::supervisor::Supervisor;
+use crate::arguments::LogFormat;
+use crate::output::{Paint, Tone, now, printable};
+use crate::places;
+
+pub(crate) struct Reporter {
+    name: String,
+    format: LogFormat,
+    quiet: bool,
+    paint: Paint,
+    command: String,
+    heartbeat: Option<Heartbeat>,
+    mouth: Mouth,
+    /// What the program says of itself.
+    text: Option<String>,
+    told: Option<Standing>,
+}
+
+/// A reader of our log who reads nothing for so long loses lines: nobody holds up the supervisor.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// In characters; a pipe takes what is not much longer in one piece.
+const LONGEST: usize = 1000;
+
+impl Reporter {
+    pub(crate) fn new(name: &str, command: &str, format: LogFormat, quiet: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            format,
+            quiet,
+            paint: Paint::for_stream(&io::stderr()),
+            command: command.to_owned(),
+            heartbeat: None,
+            mouth: Mouth::of_process(),
+            text: None,
+            told: None,
+        }
+    }
+
+    /// Begins to beat, so that `status` sees it.
+    pub(crate) fn beat(&mut self, interval: Option<Duration>) -> Result<(), BuildError> {
+        let folder = places::folder();
+        let path = |name: &str| folder.join(format!("{name}.{}", places::EXTENSION));
+        // Another of the same name keeps its file.
+        let mut file = path(&self.name);
+        if Heartbeat::is_alive(&file, backstay::heartbeat::DEFAULT_MAX_AGE) {
+            file = path(&format!("{}-{}", self.name, std::process::id()));
+        }
+        let mut builder = Heartbeat::builder().state_file(file).status(Status::Starting);
+        if let Some(interval) = interval {
+            builder = builder.interval(interval);
+        }
+        let heartbeat = builder.metadata([("command", self.command.as_str())]).build()?;
+        if let Err(error) = heartbeat.start() {
+            self.tell(&News::Trouble { what: format!("no heartbeat: {error}") });
+        }
+        self.heartbeat = Some(heartbeat);
+        Ok(())
+    }
+
+    /// How often systemd wants to hear that we live.
+    pub(crate) fn watchdog(&self) -> Option<Duration> {
+        self.mouth.every
+    }
+
+    pub(crate) fn alive(&self) {
+        self.mouth.say("WATCHDOG=1");
+    }
+
+    pub(crate) fn tell(&self, news: &News) {
+        if self.quiet && !news.is_bad() {
+            return;
+        }
+        let mut line = match self.format {
+            LogFormat::Text => {
+                let text: String = printable(&news.text()).chars().take(LONGEST).collect();
+                let tone = if news.is_bad() { Tone::Warning } else { Tone::Faint };
+                self.paint.apply(tone, &format!("backstay: {}: {text}", printable(&self.name)))
+            }
+            LogFormat::Json => {
+                let level = if news.is_bad() { "warning" } else { "info" };
+                let mut object = Map::new();
+                for (key, value) in [
+                    ("time", json!(now())),
+                    ("level", json!(level)),
+                    ("name", json!(self.name)),
+                    ("event", json!(news.event())),
+                    ("message", json!(news.text())),
+                ] {
+                    object.insert(key.to_owned(), value);
+                }
+                object.extend(news.fields().into_iter().map(|(key, value)| (key.to_owned(), value)));
+                Value::Object(object).to_string()
+            }
+        };
+        line.push('\n');
+        let stderr = io::stderr();
+        let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+        if poll(&mut fds, Some(&PATIENCE)).is_ok_and(|ready| ready > 0) {
+            let _ = stderr.lock().write_all(line.as_bytes());
+        }
+    }
+
+    /// What the program says of itself.
+    pub(crate) fn status_text(&mut self, text: String, supervisor: &Supervisor) {
+        self.text = Some(text).filter(|text| !text.is_empty());
+        self.told = None;
+        self.show(supervisor);
+    }
+
+    /// Tells how things stand, where that is news.
+    pub(crate) fn show(&mut self, supervisor: &Supervisor) {
+        let standing = supervisor.standing();
+        if self.told.replace(standing) == Some(standing) {
+            return;
+        }
+        let (word, status) = match standing {
+            Standing::Waiting if supervisor.last_exit().is_none() => ("starting", Status::Starting),
+            Standing::Waiting => ("waits to start again", Status::Degraded),
+            Standing::Starting => ("starting", Status::Starting),
+            Standing::Running => ("running", Status::Ready),
+            Standing::Frozen => ("frozen", Status::Degraded),
+            Standing::Ending | Standing::Done => ("stopping", Status::Stopping),
+        };
+        let text = self.text.as_deref();
+        let mut said = format!("STATUS={}", text.map_or_else(|| word.to_owned(), |text| format!("{word}: {text}")));
+        if status == Status::Ready {
+            said += "\nREADY=1";
+        }
+        self.mouth.say(&said);
+
+        let Some(heartbeat) = &self.heartbeat else { return };
+        let mut metadata = Map::new();
+        let mut set = |key: &str, value: Value| metadata.insert(key.to_owned(), value);
+        set("command", json!(self.command));
+        set("state", json!(word));
+        if let Some(pid) = supervisor.pid() {
+            set("child", json!(pid));
+        }
+        set("restarts", json!(supervisor.restarts()));
+        set("freezes", json!(supervisor.freezes()));
+        if let Some(exit) = supervisor.last_exit() {
+            set("last_exit", json!(exit.to_string()));
+        }
+        if let Some(text) = text {
+            set("says", json!(text));
+        }
+        let _ = heartbeat.set_metadata(metadata);
+        heartbeat.set_status(status);
+    }
+
+    pub(crate) fn stopping(&self) {
+        self.mouth.say("STOPPING=1");
+    }
+
+    pub(crate) fn farewell(self) {
+        if let Some(heartbeat) = self.heartbeat {
+            heartbeat.stop();
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The hands of the supervisor: waits for whatever happens, asks it what to do, and does it.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use backstay::clock::{Clock, Moment};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Pid;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+
+use super::Plan;
+use super::event::{Action, Event};
+use super::family::{self, Family};
+use super::guard::Guard;
+use super::life::Source;
+use super::news::{Ask, News};
+use super::notify::{Ear, Said};
+use super::reporter::Reporter;
+use super::signs::{self, BeatFile, LastSeen};
+use super::supervisor::Supervisor;
+
+type Signals = SignalDelivery<UnixStream, SignalOnly>;
+
+const HEARD: [i32; 7] = [SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
+/// Between two looks whether the family is gone: not every process that ends is a child of ours.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(crate) struct Shell {
+    pub(crate) plan: Plan,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) reporter: Reporter,
+    pub(crate) clock: Clock,
+    pub(crate) signals: Signals,
+    pub(crate) ear: Ear,
+    pub(crate) beats: BeatFile,
+    pub(crate) output: LastSeen,
+    pub(crate) health: LastSeen,
+    pub(crate) guard: Option<Guard>,
+    pub(crate) family: Option<Family>,
+    pub(crate) hook: Option<Pid>,
+    pub(crate) pumps: Vec<JoinHandle<()>>,
+}
+
+pub(crate) fn signals() -> io::Result<Signals> {
+    let (read, write) = UnixStream::pair()?;
+    SignalDelivery::with_pipe(read, write, SignalOnly, HEARD)
+}
+
+impl Shell {
+    /// Until there is nothing left to supervise; the exit code.
+    pub(crate) fn run(mut self) -> u8 {
+        let mut ended = None;
+        let mut greeting = self.clock.now();
+        while ended.is_none() {
+            let now = self.clock.now();
+            if let Some(every) = self.reporter.watchdog()
+                && now >= greeting
+            {
+                self.reporter.alive();
+                greeting = now + every;
+            }
+            let mut until = self.supervisor.deadline();
+            if self.reporter.watchdog().is_some() {
+                until = until.min(greeting);
+            }
+            if self.supervisor.waits_for_family() {
+                until = until.min(now + LOOK);
+            }
+            self.wait(until, now);
+            for event in self.events() {
+                let now = self.clock.now();
+                let actions = self.supervisor.on(event, now);
+                ended = self.perform(actions).or(ended);
+            }
+            if self.family.is_some() && !self.supervisor.has_child() {
+                // The kernel may give the id to somebody else now.
+                self.family = None;
+                self.guard.iter_mut().for_each(|guard| guard.watch(None));
+            }
+            self.reporter.show(&self.supervisor);
+        }
+        self.leave();
+        ended.unwrap_or_default()
+    }
+
+    fn wait(&self, until: Moment, now: Moment) {
+        let mut fds = [
+            PollFd::new(self.signals.get_read(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.ear.as_fd(), PollFlags::IN),
+        ];
+        // The sleep of the kernel is not shorter than asked; a sleep for ever has no number.
+        let time = (until != Moment::NEVER).then(|| until.since(now));
+        let time = time.and_then(|time| Timespec::try_from(time).ok());
+        let _ = poll(&mut fds, time.as_ref());
+    }
+
+    /// What happened since the last time. What the program said comes before its end.
+    fn events(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(message) = self.ear.hear() {
+            for said in message {
+                self.said(said, &mut events);
+            }
+        }
+        for signal in self.signals.pending() {
+            match signal {
+                SIGCHLD => {}
+                SIGTERM | SIGINT | SIGQUIT => events.push(Event::Asked(Ask(signal))),
+                signal => events.push(Event::PassOn(signal)),
+            }
+        }
+        self.reap(&mut events);
+        if self.supervisor.waits_for_family() && self.family.is_some_and(|family| family.is_gone(&self.known())) {
+            events.push(Event::FamilyGone);
+        }
+        let now = self.clock.now();
+        if now >= self.supervisor.deadline() {
+            self.look_for_signs(now);
+            events.push(Event::Tick);
+        }
+        events
+    }
+
+    fn said(&mut self, said: Said, events: &mut Vec<Event>) {
+        events.push(match said {
+            Said::Ready => Event::Ready,
+            Said::Trigger => Event::Trigger,
+            Said::Stopping => Event::Stopping,
+            Said::Extend(time) => Event::Extend(time),
+            Said::WatchdogTime(time) => Event::WatchdogTime(time),
+            Said::Alive => return self.supervisor.sign(Source::Notify, self.clock.now()),
+            Said::Status(text) => return self.reporter.status_text(text, &self.supervisor),
+        });
+    }
+
+    fn reap(&mut self, events: &mut Vec<Event>) {
+        while let Some(ended) = family::reap() {
+            if self.family.is_some_and(|family| family.program == ended.pid) && self.supervisor.pid().is_some() {
+                let family_left = !self.family.is_some_and(|family| family.is_gone(&self.known()));
+                events.push(Event::Exited { exit: ended.exit, family_left });
+            } else if self.hook == Some(ended.pid) {
+                self.hook = None;
+                if !ended.exit.is_success() {
+                    self.reporter.tell(&News::HookFailed { error: ended.exit.to_string() });
+                }
+                events.push(Event::HookEnded);
+            } else if self.guard.as_ref().is_some_and(|guard| guard.pid == ended.pid) {
+                self.guard = None;
+                let what = "the guard was killed: should this process be killed too, the program will go on alone";
+                self.reporter.tell(&News::Trouble { what: what.to_owned() });
+            }
+        }
+    }
+
+    /// Our own children besides the program.
+    fn known(&self) -> Vec<Pid> {
+        self.guard.iter().map(|guard| guard.pid).chain(self.hook).collect()
+    }
+
+    fn look_for_signs(&mut self, now: Moment) {
+        let beat = self.beats.last(now);
+        for (source, at) in [
+            (Source::Heartbeat, beat),
+            (Source::Output, Some(self.output.last())),
+            (Source::Http, Some(self.health.last())),
+        ] {
+            if let Some(at) = at {
+                self.supervisor.sign(source, at);
+            }
+        }
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) -> Option<u8> {
+        let mut ended = None;
+        for action in actions {
+            match action {
+                Action::Tell(news) => {
+                    if matches!(news, News::Asked(_)) {
+                        self.reporter.stopping();
+                    }
+                    self.reporter.tell(&news);
+                }
+                Action::Spawn => {
+                    let event = self.spawn();
+                    let now = self.clock.now();
+                    let actions = self.supervisor.on(event, now);
+                    ended = self.perform(actions).or(ended);
+                }
+                Action::Signal(signal) => {
+                    if let Some(family) = self.family {
+                        family.signal(signal, &self.known());
+                    }
+                }
+                Action::SignalProgram(signal) => {
+                    if let Some(family) = self.family {
+                        family.signal_program(signal);
+                    }
+                }
+                Action::RunHook { pid, inactive, source } => self.run_hook(pid, inactive, source),
+                Action::KillHook => {
+                    if let Some(hook) = self.hook {
+                        let _ = rustix::process::kill_process_group(hook, rustix::process::Signal::KILL);
+                    }
+                }
+                Action::Exit(code) => ended = Some(code),
+            }
+        }
+        ended
+    }
+
+    fn spawn(&mut self) -> Event {
+        let mut command = self.plan.command(&self.beats.path);
+        let pumped = self.plan.watch.is_required(Source::Output);
+        if pumped {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
+        match family::spawn(&mut command) {
+            Ok(child) => {
+                let program = Pid::from_child(&child);
+                self.family = Some(Family { program });
+                if let Some(guard) = &mut self.guard {
+                    guard.watch(Some(program));
+                }
+                self.pumps.retain(|pump| !pump.is_finished());
+                let pid = child.id();
+                self.pump(child.stdout, child.stderr);
+                Event::Started { pid }
+            }
+            Err(error) => {
+                let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+                let program = self.plan.program.to_string_lossy().into_owned();
+                Event::NotStarted { error: format!("{program}: {error}"), code }
+            }
+        }
+    }
+
+    fn pump(&mut self, stdout: Option<ChildStdout>, stderr: Option<ChildStderr>) {
+        let pumps = [
+            stdout.map(|from| signs::pump_stdout(from, self.output.clone())),
+            stderr.map(|from| signs::pump_stderr(from, self.output.clone())),
+        ];
+        for pump in pumps.into_iter().flatten() {
+            match pump {
+                Ok(pump) => self.pumps.push(pump),
+                Err(error) => self.reporter.tell(&News::Trouble { what: format!("no thread for the output: {error}") }),
+            }
+        }
+    }
+
+    fn run_hook(&mut self, pid: u32, inactive: Duration, source: Source) {
+        let Some(hook) = &self.plan.on_freeze else { return };
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(hook)
+            .stdin(Stdio::null())
+            .env("BACKSTAY_PID", pid.to_string())
+            .env("BACKSTAY_NAME", &self.plan.name)
+            .env("BACKSTAY_SOURCE", source.as_str())
+            .env("BACKSTAY_INACTIVE", format!("{:.3}", inactive.as_secs_f64()));
+        // Standard output is the program's alone.
+        if let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() {
+            command.stdout(stderr);
+        }
+        match family::spawn(&mut command) {
+            Ok(child) => self.hook = Some(Pid::from_child(&child)),
+            Err(error) => {
+                self.reporter.tell(&News::HookFailed { error: error.to_string() });
+                let now = self.clock.now();
+                let actions = self.supervisor.on(Event::HookEnded, now);
+                let _ = self.perform(actions);
+            }
+        }
+    }
+
+    /// Nothing that the program wrote is lost.
+    fn leave(mut self) {
+        let until = self.clock.now() + self.plan.grace;
+        while self.pumps.iter().any(|pump| !pump.is_finished()) && self.clock.now() < until {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        if let Some(guard) = &mut self.guard {
+            guard.dismiss();
+        }
+        self.reporter.farewell();
+    }
+}

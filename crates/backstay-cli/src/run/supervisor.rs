@@ -1,0 +1,412 @@
+//! What the supervisor decides: pure, with time as an argument. The shell around it starts, signals and listens.
+//!
+//! ```text
+//!            spawn                      froze (with a hook)
+//!  Waiting --------> Running ------------------------------> Dumping
+//!     ^                 |  exited, asked to stop, froze         |
+//!     |   restart       v                                       |
+//!     +------------- Ending <-----------------------------------+
+//!                       |  no restart
+//!                       v
+//!                      Done
+//! ```
+
+use std::time::Duration;
+
+use backstay::clock::Moment;
+
+use super::event::{Action, Event, Policy, Restart, SIGCONT, SIGHUP, SIGKILL, SIGTERM, Standing};
+use super::gate::{Gate, Pass, Wait};
+use super::life::{Life, Source};
+use super::news::{Ask, Exit, News};
+
+/// How long what was killed may take to be gone, before one goes on without knowing.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    policy: Policy,
+    gate: Gate,
+    phase: Phase,
+    /// Somebody asked for the end.
+    asked: bool,
+    last_exit: Option<Exit>,
+    starts: u64,
+    freezes: u64,
+    actions: Vec<Action>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// For its turn to start.
+    Waiting {
+        until: Moment,
+    },
+    /// For the shell to say that it started.
+    Starting(Pass),
+    Child(Child),
+    Done,
+}
+
+#[derive(Debug)]
+struct Child {
+    pid: u32,
+    started: Moment,
+    pass: Pass,
+    life: Life,
+    stage: Stage,
+    exit: Option<Exit>,
+    ready: bool,
+    froze: bool,
+    /// It was told that its terminal is gone.
+    hung_up: bool,
+}
+
+#[derive(Debug, PartialEq)]
+enum Stage {
+    Running,
+    /// The command for freezes runs.
+    Dumping {
+        until: Moment,
+    },
+    /// It was told to end, or has ended and left others.
+    Ending {
+        until: Moment,
+        killed: bool,
+    },
+}
+
+impl Supervisor {
+    pub(crate) fn new(policy: Policy, gate: Gate) -> Self {
+        let phase = Phase::Waiting { until: Moment::from_nanos(0) };
+        Self { policy, gate, phase, asked: false, last_exit: None, starts: 0, freezes: 0, actions: Vec::new() }
+    }
+
+    /// When a [`Tick`](Event::Tick) is due.
+    pub(crate) fn deadline(&self) -> Moment {
+        match &self.phase {
+            Phase::Waiting { until } => *until,
+            Phase::Starting(_) | Phase::Done => Moment::NEVER,
+            Phase::Child(child) => match child.stage {
+                Stage::Running => child.life.deadline().min(child.pass.proven_at(child.started)),
+                Stage::Dumping { until } | Stage::Ending { until, .. } => until,
+            },
+        }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        match &self.phase {
+            Phase::Waiting { .. } => Standing::Waiting,
+            Phase::Starting(_) => Standing::Starting,
+            Phase::Done => Standing::Done,
+            Phase::Child(child) => match child.stage {
+                Stage::Dumping { .. } => Standing::Frozen,
+                Stage::Ending { .. } => Standing::Ending,
+                Stage::Running if child.ready => Standing::Running,
+                Stage::Running => Standing::Starting,
+            },
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match &self.phase {
+            Phase::Child(child) if child.exit.is_none() => Some(child.pid),
+            _ => None,
+        }
+    }
+
+    /// Whether there is a family that was not seen to be gone.
+    pub(crate) fn has_child(&self) -> bool {
+        matches!(&self.phase, Phase::Child(_))
+    }
+
+    /// Whether the program ended and others of its family may be left.
+    pub(crate) fn waits_for_family(&self) -> bool {
+        matches!(&self.phase, Phase::Child(child) if child.exit.is_some())
+    }
+
+    pub(crate) fn restarts(&self) -> u64 {
+        self.starts.saturating_sub(1)
+    }
+
+    pub(crate) fn freezes(&self) -> u64 {
+        self.freezes
+    }
+
+    pub(crate) fn last_exit(&self) -> Option<Exit> {
+        self.last_exit
+    }
+
+    /// The program gave a sign of life at `at`.
+    pub(crate) fn sign(&mut self, source: Source, at: Moment) {
+        if let Phase::Child(child) = &mut self.phase {
+            child.life.sign(source, at);
+        }
+    }
+
+    /// Takes in what happened; what is to be done about it, in this order.
+    pub(crate) fn on(&mut self, event: Event, now: Moment) -> Vec<Action> {
+        match event {
+            Event::Started { pid } => self.started(pid, now),
+            Event::NotStarted { error, code } => self.not_started(error, code, now),
+            Event::Exited { exit, family_left } => self.exited(exit, family_left, now),
+            Event::FamilyGone => self.family_gone(now),
+            Event::Asked(ask) => self.asked(ask, now),
+            Event::PassOn(signal) => self.pass_on(signal),
+            Event::HookEnded => self.hook_ended(now),
+            Event::Ready => self.ready(now),
+            Event::Stopping => self.stopping(now),
+            Event::Extend(time) => self.extend(time, now),
+            Event::Trigger => self.froze(Source::Notify, Duration::ZERO, now),
+            Event::WatchdogTime(time) => {
+                if let Phase::Child(child) = &mut self.phase {
+                    child.life.set_timeout(Source::Notify, time);
+                }
+            }
+            Event::Tick => self.tick(now),
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    fn tell(&mut self, news: News) {
+        self.act(Action::Tell(news));
+    }
+
+    fn tick(&mut self, now: Moment) {
+        if now < self.deadline() {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Waiting { .. } => self.try_to_start(now),
+            Phase::Starting(_) | Phase::Done => {}
+            Phase::Child(child) => match child.stage {
+                Stage::Running => {
+                    if now >= child.pass.proven_at(child.started) && child.pass.prove() {
+                        self.gate.reset();
+                    }
+                    if let Some((source, inactive)) = child.life.overdue(now) {
+                        self.froze(source, inactive, now);
+                    }
+                }
+                Stage::Dumping { .. } => {
+                    self.tell(News::HookTooSlow);
+                    self.act(Action::KillHook);
+                    self.end(SIGTERM, now);
+                }
+                Stage::Ending { killed: false, .. } => self.kill(now),
+                Stage::Ending { killed: true, .. } => self.family_gone(now),
+            },
+        }
+    }
+
+    fn try_to_start(&mut self, now: Moment) {
+        // The first start is no restart: it needs nobody's leave.
+        match self.gate.pass(self.starts > 0) {
+            Ok(pass) => {
+                self.phase = Phase::Starting(pass);
+                self.act(Action::Spawn);
+            }
+            Err(wait) => self.wait(wait, now),
+        }
+    }
+
+    fn wait(&mut self, wait: Wait, now: Moment) {
+        self.phase = Phase::Waiting { until: now + wait.time };
+        self.tell(News::Waiting(wait));
+    }
+
+    fn started(&mut self, pid: u32, now: Moment) {
+        let Phase::Starting(pass) = std::mem::replace(&mut self.phase, Phase::Done) else { return };
+        self.starts += 1;
+        let life = Life::new(self.policy.watch.clone(), now);
+        let ready = !self.policy.watch.is_required(Source::Notify);
+        let stage = Stage::Running;
+        self.phase = Phase::Child(Child {
+            pid,
+            started: now,
+            pass,
+            life,
+            stage,
+            exit: None,
+            ready,
+            froze: false,
+            hung_up: false,
+        });
+        self.tell(News::Started { pid, restarts: self.starts - 1 });
+        // Asked while it was being started.
+        if self.asked {
+            self.end(SIGTERM, now);
+        }
+    }
+
+    fn not_started(&mut self, error: String, code: u8, now: Moment) {
+        let Phase::Starting(pass) = std::mem::replace(&mut self.phase, Phase::Done) else { return };
+        self.tell(News::NotStarted { error });
+        let exit = Exit::Code(i32::from(code));
+        // Never once started, it is the command line that is wrong, not the program that is having a bad day.
+        if self.starts == 0 {
+            return self.done(exit);
+        }
+        self.gate.ended(pass, false, false);
+        self.after(exit, false, now);
+    }
+
+    fn exited(&mut self, exit: Exit, family_left: bool, now: Moment) {
+        let Phase::Child(child) = &mut self.phase else { return };
+        child.exit = Some(exit);
+        let dumping = matches!(child.stage, Stage::Dumping { .. });
+        let ending = matches!(child.stage, Stage::Ending { .. });
+        let ran = now.since(child.started);
+        self.tell(News::Exited { exit, ran });
+        if dumping {
+            self.act(Action::KillHook);
+        }
+        if !family_left {
+            self.family_gone(now);
+        } else if !ending {
+            self.end(SIGTERM, now);
+        }
+    }
+
+    fn family_gone(&mut self, now: Moment) {
+        let Phase::Child(child) = std::mem::replace(&mut self.phase, Phase::Done) else { return };
+        let exit = child.exit.unwrap_or(Exit::Signal(SIGKILL));
+        let proven = child.pass.is_proven(child.started, now);
+        let well = exit.is_success() && !child.froze || self.asked;
+        self.gate.ended(child.pass, well, proven);
+        if child.hung_up && exit == Exit::Signal(SIGHUP) {
+            return self.done(exit);
+        }
+        self.after(exit, !child.froze && exit.is_success(), now);
+    }
+
+    fn after(&mut self, exit: Exit, well: bool, now: Moment) {
+        self.last_exit = Some(exit);
+        let again = match self.policy.restart {
+            Restart::Always => true,
+            Restart::OnFailure => !well,
+            Restart::Never => false,
+        };
+        if self.asked || !again {
+            return self.done(exit);
+        }
+        let wait = self.gate.next_wait();
+        self.wait(wait, now);
+    }
+
+    fn done(&mut self, exit: Exit) {
+        self.phase = Phase::Done;
+        self.last_exit = Some(exit);
+        self.act(Action::Exit(exit.code()));
+    }
+
+    fn asked(&mut self, ask: Ask, now: Moment) {
+        let again = std::mem::replace(&mut self.asked, true);
+        if !again {
+            self.tell(News::Asked(ask));
+        }
+        match &self.phase {
+            Phase::Waiting { .. } => self.done(self.last_exit.unwrap_or(Exit::Code(0))),
+            Phase::Child(_) if again => {
+                self.tell(News::AskedAgain(ask));
+                self.kill(now);
+            }
+            Phase::Child(child) => {
+                let ending = matches!(child.stage, Stage::Ending { .. });
+                if matches!(child.stage, Stage::Dumping { .. }) {
+                    self.act(Action::KillHook);
+                }
+                if ending { self.act(Action::Signal(ask.signal())) } else { self.end(ask.signal(), now) }
+            }
+            Phase::Starting(_) | Phase::Done => {}
+        }
+    }
+
+    fn pass_on(&mut self, signal: i32) {
+        if let Phase::Child(child) = &mut self.phase {
+            child.hung_up |= signal == SIGHUP;
+            self.act(Action::SignalProgram(signal));
+        }
+    }
+
+    fn hook_ended(&mut self, now: Moment) {
+        if matches!(&self.phase, Phase::Child(Child { stage: Stage::Dumping { .. }, .. })) {
+            self.end(SIGTERM, now);
+        }
+    }
+
+    fn ready(&mut self, now: Moment) {
+        let Phase::Child(child) = &mut self.phase else { return };
+        let news = !std::mem::replace(&mut child.ready, true);
+        child.life.ready(now);
+        if news {
+            self.tell(News::Ready);
+        }
+    }
+
+    fn stopping(&mut self, now: Moment) {
+        let grace = self.policy.grace;
+        let Phase::Child(child) = &mut self.phase else { return };
+        if child.stage == Stage::Running {
+            child.life.last_chance(now, grace);
+        }
+        self.tell(News::Stopping);
+    }
+
+    fn extend(&mut self, time: Duration, now: Moment) {
+        let Phase::Child(child) = &mut self.phase else { return };
+        match &mut child.stage {
+            Stage::Running => child.life.extend(now, time),
+            Stage::Ending { until, killed: false } => *until = (*until).max(now + time),
+            _ => {}
+        }
+    }
+
+    fn froze(&mut self, source: Source, inactive: Duration, now: Moment) {
+        let Phase::Child(child) = &mut self.phase else { return };
+        if child.stage != Stage::Running || child.exit.is_some() {
+            return;
+        }
+        child.froze = true;
+        let pid = child.pid;
+        self.freezes += 1;
+        self.tell(News::Froze { source, inactive });
+        match self.policy.hook {
+            Some(time) => {
+                self.set_stage(Stage::Dumping { until: now + time });
+                self.act(Action::RunHook { pid, inactive, source });
+            }
+            None => self.end(SIGTERM, now),
+        }
+    }
+
+    /// Politely. What stands still has to go on to hear it.
+    fn end(&mut self, signal: i32, now: Moment) {
+        self.set_stage(Stage::Ending { until: now + self.policy.grace, killed: false });
+        self.act(Action::Signal(signal));
+        self.act(Action::Signal(SIGCONT));
+    }
+
+    fn kill(&mut self, now: Moment) {
+        if matches!(&self.phase, Phase::Child(Child { stage: Stage::Dumping { .. }, .. })) {
+            self.act(Action::KillHook);
+        }
+        self.set_stage(Stage::Ending { until: now + FAREWELL, killed: true });
+        self.tell(News::Killing);
+        self.act(Action::Signal(SIGKILL));
+    }
+
+    fn set_stage(&mut self, stage: Stage) {
+        if let Phase::Child(child) = &mut self.phase {
+            child.stage = stage;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "supervisor_tests.rs"]
+mod tests;

@@ -1,0 +1,121 @@
+//! A freeze is noticed, looked into, ended and restarted.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::process::{Signal, kill_process};
+
+use super::{AT_ONCE, Supervised};
+
+/// Frozen from the second beat on, in the first start; well in the second.
+const BEATS: &str = r#"beat() {
+        echo "{\"timestamp\": \"$(date -u +%FT%T.%NZ)\", \"pid\": $$, \"hostname\": \"$(hostname)\", \"metadata\": {}}" > beat.tmp
+        mv beat.tmp "$BACKSTAY_HEARTBEAT_FILE"; }
+    echo $$ >> starts; beat; sleep 0.1; beat
+    [ $(wc -l < starts) -ge 2 ] && exit 0
+    trap 'exit 0' TERM; while :; do sleep 0.05; done"#;
+
+// WD-8: the heartbeat file; also where nobody asked for it, from the first beat on.
+#[test]
+fn a_silent_heartbeat_is_a_freeze() {
+    for alive_by in [&["--alive-by", "heartbeat", "--start-timeout", "1m"][..], &[]] {
+        let options = [&AT_ONCE[..], &["--timeout", "1500ms"], alive_by].concat();
+        let mut it = Supervised::sh(&options, BEATS);
+        let froze = it.news("froze");
+        assert_eq!(froze["source"], "heartbeat");
+        assert!(froze["inactive"].as_f64().unwrap() >= 1.5, "{froze}");
+        assert_eq!(it.news("started")["restarts"], 1);
+        assert_eq!(it.code(), 0);
+    }
+}
+
+#[test]
+fn one_that_never_beats_is_no_freeze_unless_it_must() {
+    let mut it = Supervised::sh(&["--timeout", "50ms", "--restart", "never"], "sleep 0.5; exit 3");
+    assert_eq!(it.code(), 3);
+    let mut it = Supervised::sh(&["--timeout", "50ms", "--restart", "never", "--alive-by", "heartbeat"], "sleep 1000");
+    assert_eq!(it.news("froze")["source"], "heartbeat");
+    assert_eq!(it.code(), 143);
+}
+
+#[test]
+fn silence_is_a_freeze_where_output_is_the_sign() {
+    let options = [&AT_ONCE[..], &["--alive-by", "output", "--timeout", "1s"]].concat();
+    let script = "echo $$ >> starts; [ $(wc -l < starts) -ge 2 ] && exit 0; echo a; echo b >&2; sleep 1000";
+    let mut it = Supervised::sh(&options, script);
+    assert_eq!(it.news("froze")["source"], "output");
+    assert_eq!(it.code(), 0);
+}
+
+// SIGSTOPped, it cannot even hear the polite signal until it goes on.
+#[test]
+fn a_stopped_program_is_frozen() {
+    let options = [&AT_ONCE[..], &["--alive-by", "output", "--timeout", "1s", "--grace", "1h"]].concat();
+    let script = "echo $$ >> starts; [ $(wc -l < starts) -ge 2 ] && exit 0
+        echo $$ > pid; while :; do echo alive; sleep 0.05; done";
+    let mut it = Supervised::sh(&options, script);
+    kill_process(it.pid("pid"), Signal::STOP).unwrap();
+    it.news("froze");
+    assert_eq!(it.code(), 0);
+}
+
+#[test]
+fn the_hook_sees_the_frozen_process() {
+    let hook = "kill -0 $BACKSTAY_PID && echo $BACKSTAY_PID $BACKSTAY_SOURCE $BACKSTAY_NAME > dump";
+    let options = ["--alive-by", "output", "--timeout", "500ms", "--restart", "never", "--on-freeze", hook];
+    let mut it = Supervised::sh(&options, "echo $$ > pid; sleep 1000");
+    it.news("froze");
+    assert_eq!(it.code(), 143);
+    let pid = it.pid("pid").as_raw_nonzero();
+    assert_eq!(fs::read_to_string(it.path().join("dump")).unwrap(), format!("{pid} output it\n"));
+}
+
+#[test]
+fn a_hook_that_hangs_is_killed() {
+    let hook = "echo $$ > hook; sleep 1000";
+    let options = ["--alive-by", "output", "--timeout", "300ms", "--restart", "never"];
+    let options = [&options[..], &["--on-freeze", hook, "--on-freeze-timeout", "300ms"]].concat();
+    let mut it = Supervised::sh(&options, "sleep 1000");
+    it.news("on_freeze_timeout");
+    assert_eq!(it.code(), 143);
+    assert!(super::is_gone(it.pid("hook")));
+}
+
+#[test]
+fn a_frozen_program_that_does_not_listen_is_killed() {
+    let options = ["--alive-by", "output", "--timeout", "300ms", "--grace", "100ms", "--restart", "never"];
+    let mut it = Supervised::sh(&options, "trap '' TERM; while :; do sleep 0.05; done");
+    it.news("froze");
+    it.news("killing");
+    assert_eq!(it.code(), 137);
+}
+
+#[test]
+fn a_health_url_that_fails_is_a_freeze() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/healthz", listener.local_addr().unwrap());
+    let well = Arc::new(AtomicBool::new(true));
+    let healthy = well.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).unwrap_or(0);
+            assert!(request[..length].starts_with(b"GET /healthz HTTP/1.1\r\n"));
+            let code = if healthy.load(Ordering::SeqCst) { "204 No Content" } else { "500 Oh" };
+            let _ = stream.write_all(format!("HTTP/1.1 {code}\r\nContent-Length: 0\r\n\r\n").as_bytes());
+        }
+    });
+    let options = ["--alive-by", &url, "--timeout", "2s", "--restart", "never", "--stable", "3s"];
+    let mut it = Supervised::sh(&options, "sleep 1000");
+    it.news("started");
+    // Longer than the timeout: the answers count.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(it.child.try_wait().unwrap().is_none());
+    well.store(false, Ordering::SeqCst);
+    assert_eq!(it.news("froze")["source"], "http");
+    assert_eq!(it.code(), 143);
+}

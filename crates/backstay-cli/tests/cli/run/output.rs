@@ -1,0 +1,100 @@
+//! What the program writes passes through, byte for byte.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use crate::backstay;
+
+/// Far more than fits in between: what is not passed on at once would be seen in memory.
+const MEGABYTES: usize = 1024;
+
+fn flood(options: &[&str]) {
+    let home = tempfile::tempdir().unwrap();
+    // 1 GB of different lines, made fast.
+    let script = format!("yes 'no line is like the next, nearly' | head -c {}", MEGABYTES << 20);
+    let mut child = backstay(home.path())
+        .args(["run", "--quiet", "--restart", "never"])
+        .args(options)
+        .args(["--", "sh", "-c", &script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let line = b"no line is like the next, nearly\n";
+    let (mut total, mut most) = (0, 0);
+    let expected: Vec<u8> = line.repeat((1 << 20) / line.len() + 2);
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        let length = stdout.read(&mut chunk).unwrap();
+        if length == 0 {
+            break;
+        }
+        let at = total % line.len();
+        assert!(chunk[..length] == expected[at..at + length], "other bytes after {total}");
+        total += length;
+        if total >> 26 != (total - length) >> 26 {
+            most = most.max(resident(child.id()));
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(total, MEGABYTES << 20);
+    assert!(most < 64 << 20, "{most} bytes of memory");
+}
+
+fn resident(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+#[test]
+fn a_gigabyte_passes_untouched() {
+    flood(&[]);
+}
+
+#[test]
+fn a_gigabyte_passes_untouched_where_we_listen() {
+    flood(&["--alive-by", "output"]);
+}
+
+#[test]
+fn each_stream_keeps_its_bytes() {
+    let home = tempfile::tempdir().unwrap();
+    for options in [&[][..], &["--alive-by", "output"]] {
+        let output = backstay(home.path())
+            .args(["run", "--quiet"])
+            .args(options)
+            .args(["--", "sh", "-c", r"printf 'a\0\377\r\n\033'; printf 'no end' >&2"])
+            .output()
+            .unwrap();
+        assert_eq!(output.stdout, b"a\0\xff\r\n\x1b");
+        assert_eq!(output.stderr, b"no end");
+    }
+}
+
+#[test]
+fn standard_input_reaches_the_program() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("in"), "from outside").unwrap();
+    let input = std::fs::File::open(home.path().join("in")).unwrap();
+    let output = backstay(home.path()).args(["run", "--quiet", "--", "cat"]).stdin(input).output().unwrap();
+    assert_eq!(output.stdout, b"from outside");
+}
+
+#[test]
+fn the_program_learns_that_nobody_reads() {
+    let home = tempfile::tempdir().unwrap();
+    for options in [&[][..], &["--alive-by", "output"]] {
+        let mut child = backstay(home.path())
+            .args(["run", "--quiet", "--restart", "never"])
+            .args(options)
+            .args(["--", "yes"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        // By SIGPIPE, or as yes itself says.
+        assert!(matches!(child.wait().unwrap().code(), Some(141 | 1)));
+    }
+}

@@ -1,0 +1,70 @@
+//! After which ends it starts again, and what holds it back.
+
+use super::{AT_ONCE, Supervised};
+use crate::backstay;
+
+#[test]
+fn the_exit_code_is_the_programs() {
+    for (script, code) in [("exit 0", 0), ("exit 77", 77), ("kill -TERM $$", 143), ("kill -KILL $$", 137)] {
+        let mut it = Supervised::sh(&["--restart", "never"], script);
+        assert_eq!(it.code(), code, "{script}");
+    }
+}
+
+#[test]
+fn what_cannot_be_started_has_the_shells_codes() {
+    let mut it = Supervised::start(&["--restart", "always"], &["no-such-program"], |_| {});
+    assert_eq!(it.code(), 127);
+    let mut it = Supervised::start(&["--restart", "always"], &["/dev/null"], |_| {});
+    assert_eq!(it.code(), 126);
+    let home = tempfile::tempdir().unwrap();
+    assert_eq!(backstay(home.path()).arg("run").output().unwrap().status.code(), Some(2), "no program");
+}
+
+#[test]
+fn a_failure_is_restarted_until_it_goes_well() {
+    let script = "echo >> starts; [ $(wc -l < starts) -ge 3 ] || exit 5";
+    let mut it = Supervised::sh(&AT_ONCE, script);
+    assert_eq!(it.code(), 0);
+    let pids: Vec<_> =
+        it.rest().iter().filter(|news| news["event"] == "started").map(|news| news["restarts"].clone()).collect();
+    assert_eq!(pids, [0, 1, 2]);
+}
+
+// A crash loop is held back by the circuit breaker.
+#[test]
+fn a_crash_loop_is_held_back() {
+    let it = Supervised::sh(&["--wait", "1ms", "--max-crashes", "3", "--open-for", "300ms"], "exit 1");
+    for _ in 0..2 {
+        assert_eq!(it.news("waiting")["reason"], "pause");
+    }
+    // Open; then one try, after which it is open again.
+    for _ in 0..2 {
+        let waiting = it.news("waiting");
+        assert_eq!(waiting["reason"], "circuit_open", "{waiting}");
+        assert!(waiting["wait"].as_f64().unwrap() > 0.2);
+        it.news("started");
+    }
+}
+
+#[test]
+fn restarts_are_limited() {
+    let options = ["--wait", "1ms", "--restart", "always", "--max-restarts", "2", "--per", "1h"];
+    let it = Supervised::sh(&options, "exit 0");
+    let reasons: Vec<_> = (0..4).map(|_| it.news("waiting")["reason"].clone()).collect();
+    assert_eq!(reasons, ["pause", "pause", "pause", "rate_limit"]);
+}
+
+#[test]
+fn status_sees_it() {
+    let it = Supervised::sh(&["--wait", "1h", "--max-wait", "1h"], "exit 4");
+    it.news("waiting");
+    crate::until("status shows it", || {
+        let output = backstay(it.path()).args(["status", "--json"]).output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let metadata = &json[0]["heartbeat"]["metadata"];
+        metadata["state"] == "waits to start again" && metadata["last_exit"] == "exit code 4"
+    });
+    let probe = backstay(it.path()).args(["probe", "--strict", "run/it.heartbeat"]).output().unwrap();
+    assert_eq!(probe.status.code(), Some(5), "degraded");
+}

@@ -1,0 +1,113 @@
+//! systemd's protocol: programs that speak it, and a supervisor that speaks it to its own.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use super::{AT_ONCE, Supervised};
+use crate::{PATIENCE, backstay, until};
+
+/// sd_notify(3) in the shell's reach.
+const NOTIFY: &str = r#"
+import os, signal, socket, sys, time
+address = os.environ["NOTIFY_SOCKET"]
+def say(text):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.sendto(text.encode(), address)
+"#;
+
+fn python(options: &[&str], script: &str) -> Option<Supervised> {
+    if !Command::new("python3").arg("-V").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("passed over: no python3");
+        return None;
+    }
+    Some(Supervised::start(options, &["python3", "-c", &format!("{NOTIFY}{script}")], |_| {}))
+}
+
+#[test]
+fn ready_status_and_a_missing_watchdog() {
+    let script = r#"
+assert os.environ["WATCHDOG_USEC"] == "1500000"
+first = not os.path.exists("second")
+open("second", "w").close()
+say("STATUS=warming up")
+say("READY=1\nSTATUS=serving")
+say("WATCHDOG=1")
+if first: time.sleep(1000)
+"#;
+    let options = [&AT_ONCE[..], &["--alive-by", "notify", "--timeout", "1500ms", "--start-timeout", "1m"]].concat();
+    let Some(mut it) = python(&options, script) else { return };
+    it.news("ready");
+    until("status shows what it says", || {
+        let output = backstay(it.path()).args(["status"]).output().unwrap();
+        crate::stdout(&output).contains("says=serving state=running")
+    });
+    assert_eq!(it.news("froze")["source"], "notify");
+    assert_eq!(it.code(), 0);
+}
+
+#[test]
+fn more_time_and_an_end_that_was_told() {
+    let script = r#"
+say("EXTEND_TIMEOUT_USEC=60000000")
+time.sleep(1.5)
+say("READY=1")
+say("STOPPING=1")
+sys.exit(4)
+"#;
+    let options = ["--alive-by", "notify", "--timeout", "30s", "--start-timeout", "1s", "--restart", "never"];
+    let Some(mut it) = python(&options, script) else { return };
+    it.news("ready");
+    it.news("stopping");
+    assert_eq!(it.code(), 4);
+}
+
+#[test]
+fn a_program_can_say_that_it_froze() {
+    let Some(mut it) = python(&["--restart", "never"], "say('WATCHDOG=trigger')\ntime.sleep(1000)") else { return };
+    it.news("froze");
+    assert_eq!(it.code(), 143);
+}
+
+// A program of others that was not written for us.
+#[test]
+fn systemd_notify_is_understood() {
+    if Command::new("systemd-notify").arg("--version").output().is_err() {
+        eprintln!("passed over: no systemd-notify");
+        return;
+    }
+    let script = "systemd-notify --ready --status='all is well'; exit 3";
+    let mut it = Supervised::sh(&["--alive-by", "notify", "--restart", "never", "--start-timeout", "1m"], script);
+    it.news("ready");
+    assert_eq!(it.code(), 3);
+}
+
+#[test]
+fn a_good_citizen_under_systemd() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("above");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hears = |what: &str| {
+        let mut bytes = [0; 4096];
+        until(what, || {
+            let length = socket.recv(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes[..length]).lines().any(|line| line == what)
+        });
+    };
+    let mut it = Supervised::start(
+        &[],
+        &["sh", "-c", "trap 'exit 0' TERM; echo $$ > pid; while :; do sleep 0.05; done"],
+        |it| {
+            it.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
+        },
+    );
+    hears("READY=1");
+    hears("WATCHDOG=1");
+    hears("WATCHDOG=1");
+    it.pid("pid");
+    it.signal(Signal::TERM);
+    hears("STOPPING=1");
+    assert_eq!(it.code(), 0);
+}

@@ -1,0 +1,109 @@
+//! Signals are passed on, the end is orderly, and nothing is left.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use super::{AT_ONCE, Supervised, is_gone};
+use crate::until;
+
+/// Says that it listens, then waits for signals.
+fn listening(traps: &str) -> String {
+    format!("{traps}; echo $$ > pid; while :; do sleep 0.05; done")
+}
+
+#[test]
+fn signals_reach_the_program() {
+    let it = Supervised::sh(&[], &listening("for s in HUP USR1 USR2; do trap \"echo $s >> heard\" $s; done"));
+    it.pid("pid");
+    for (signal, name) in [(Signal::HUP, "HUP"), (Signal::USR1, "USR1"), (Signal::USR2, "USR2")] {
+        it.signal(signal);
+        until(name, || fs::read_to_string(it.path().join("heard")).is_ok_and(|heard| heard.contains(name)));
+    }
+}
+
+#[test]
+fn an_orderly_stop_has_the_programs_last_word() {
+    for (signal, name) in [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::QUIT, "QUIT")] {
+        let mut it =
+            Supervised::sh(&["--restart", "always"], &listening(&format!("trap 'echo bye > last; exit 9' {name}")));
+        it.pid("pid");
+        it.signal(signal);
+        assert_eq!(it.code(), 9, "{name}");
+        assert_eq!(fs::read_to_string(it.path().join("last")).unwrap(), "bye\n");
+    }
+}
+
+#[test]
+fn one_that_does_not_listen_is_killed_after_its_grace() {
+    let mut it = Supervised::sh(&["--grace", "200ms"], &listening("trap '' TERM"));
+    it.pid("pid");
+    it.signal(Signal::TERM);
+    it.news("killing");
+    assert_eq!(it.code(), 137);
+}
+
+#[test]
+fn a_second_signal_kills_at_once() {
+    let mut it = Supervised::sh(&["--grace", "1h"], &listening("trap 'echo >> heard' INT"));
+    it.pid("pid");
+    it.signal(Signal::INT);
+    until("the first is heard", || it.path().join("heard").exists());
+    it.signal(Signal::INT);
+    it.news("asked_again");
+    assert_eq!(it.code(), 137);
+}
+
+#[test]
+fn a_stopped_program_hears_the_end_too() {
+    let mut it = Supervised::sh(&["--grace", "1h"], &listening("trap 'exit 8' TERM"));
+    rustix::process::kill_process(it.pid("pid"), Signal::STOP).unwrap();
+    it.signal(Signal::TERM);
+    assert_eq!(it.code(), 8);
+}
+
+// The family: in the program's group, and out of it.
+#[test]
+fn grandchildren_end_with_the_program() {
+    let script = "sh -c 'trap \"\" TERM; echo $$ > stubborn; while :; do sleep 0.05; done' &
+        setsid sh -c 'echo $$ > away; while :; do sleep 0.05; done' &
+        while [ ! -s stubborn ] || [ ! -s away ]; do sleep 0.01; done; exit 6";
+    let mut it = Supervised::sh(&["--grace", "100ms", "--restart", "never"], script);
+    let (stubborn, away) = (it.pid("stubborn"), it.pid("away"));
+    assert_eq!(it.code(), 6);
+    assert!(is_gone(stubborn) && is_gone(away));
+}
+
+#[test]
+fn nothing_of_the_last_start_is_left_for_the_next() {
+    let script = "[ -s first ] && { kill -0 $(cat first) && echo left > last; exit 0; }
+        sh -c 'echo $$ > first; while :; do sleep 0.05; done' &
+        while [ ! -s first ]; do sleep 0.01; done; exit 1";
+    let mut it = Supervised::sh(&AT_ONCE, script);
+    assert_eq!(it.code(), 0);
+    assert!(!it.path().join("last").exists());
+}
+
+// As process 1: orphans are reaped while the program goes on.
+#[test]
+fn process_one_reaps_orphans() {
+    let namespace = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
+    let works = std::process::Command::new(namespace[0]).args(&namespace[1..]).arg("true").output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        eprintln!("passed over: no namespaces for this user");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let script = "(setsid sleep 0.01 &) ; (setsid sleep 1000 &)
+        until ls /proc | grep -qx 1; do :; done
+        until ! grep -l 'State:.Z' /proc/[0-9]*/status && [ $(cat /proc/[0-9]*/comm | grep -cx sleep) -le 1 ]; do sleep 0.02; done 2>/dev/null
+        [ $(cat /proc/1/comm) = backstay ] && exit 33";
+    let output = std::process::Command::new(namespace[0])
+        .args(&namespace[1..])
+        .args([env!("CARGO_BIN_EXE_backstay"), "run", "--restart", "never", "--", "sh", "-c", script])
+        .env("BACKSTAY_DIR", home.path())
+        .env("TMPDIR", home.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(33), "{output:?}");
+}
