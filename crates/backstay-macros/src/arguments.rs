@@ -12,13 +12,27 @@ use syn::{Expr, ItemFn, Lit};
 /// The attribute's arguments and the function, or the error at the place where it stands.
 pub(crate) fn parse<A: FromMeta>(arguments: TokenStream, item: TokenStream, name: &str) -> syn::Result<(A, ItemFn)> {
     let arguments = NestedMeta::parse_meta_list(arguments)?;
-    let arguments = A::from_list(&arguments).map_err(syn::Error::from)?;
+    let arguments = A::from_list(&arguments).map_err(in_our_words)?;
     let function: ItemFn = syn::parse2(item)
         .map_err(|error| syn::Error::new(error.span(), format!("`#[{name}]` stands on a function: {error}")))?;
     if let Some(constness) = &function.sig.constness {
         return Err(syn::Error::new_spanned(constness, format!("`#[{name}]` cannot stand on a `const fn`")));
     }
     Ok((arguments, function))
+}
+
+/// What darling calls a field is an argument to whoever wrote the attribute.
+fn in_our_words(error: darling::Error) -> syn::Error {
+    let mine = |error: syn::Error| {
+        let text = error.to_string().replacen("Unknown field", "unknown argument", 1);
+        syn::Error::new(error.span(), text.replacen(" field", " argument", 1))
+    };
+    let error = syn::Error::from(error);
+    let each = error.clone().into_iter().map(mine).reduce(|mut all, error| {
+        all.combine(error);
+        all
+    });
+    each.unwrap_or(error)
 }
 
 /// A time: `"30s"`, `"1h 30m"`, `"500ms"`, or a number of seconds.

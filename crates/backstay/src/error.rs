@@ -1,5 +1,6 @@
 //! One error per idea, each saying what to do next.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,7 +145,7 @@ impl<E> From<RateLimitExceededError> for CallError<E> {
 }
 
 /// Why something could not be built: an argument that cannot be meant, or a configuration that cannot be read.
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// An argument outside what is allowed.
@@ -154,6 +155,13 @@ pub enum BuildError {
     #[cfg(feature = "config")]
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
+}
+
+/// The same text as `Display`, so that `unwrap` and `main` show it as it is meant to be read.
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// ` "name"`, or nothing.
@@ -189,6 +197,21 @@ mod tests {
         let error = fold(Err(refused.into())).unwrap_err();
         assert_eq!(error.rejection().map(Rejection::retry_after), Some(Duration::from_millis(1500)));
         assert_eq!(fold(Err(CallError::Inner("down"))).unwrap_err().into_inner(), Some("down"));
+    }
+
+    // ALL-2: `unwrap` shows what is wrong as it is meant to be read.
+    #[test]
+    fn build_errors_read_well_wherever_they_are_shown() {
+        let error = crate::CircuitBreaker::builder().max_failures(0).build().unwrap_err();
+        assert_eq!(format!("{error:?}"), error.to_string());
+        assert!(error.to_string().starts_with("`max_failures` is 0"), "{error}");
+        #[cfg(feature = "config")]
+        {
+            use crate::config::{Config, Sources};
+            let sources = Sources::none().variable("BACKSTAY_WATCHDOG__TIMEOUT", "soon");
+            let error = Config::load(&sources).unwrap_err();
+            assert_eq!(format!("{error:?}"), error.to_string());
+        }
     }
 
     // ALL-2: each message names who refused, and how long to wait where there is something to wait for.

@@ -88,6 +88,8 @@ impl CircuitBreakerBuilder {
     /// # Errors
     /// [`BuildError`] for a number that makes no sense, or for a broken configuration where a value was left to it.
     pub fn build(self) -> Result<CircuitBreaker, BuildError> {
+        // What is given is looked at first: a broken file hides no wrong argument.
+        self.policy(&CircuitBreakerSettings::default())?;
         let settings = self.settings()?;
         Ok(self.build_with(&settings)?)
     }
@@ -110,14 +112,18 @@ impl CircuitBreakerBuilder {
         settings::circuit_breaker(self.name.as_deref())
     }
 
-    fn build_with(self, settings: &CircuitBreakerSettings) -> Result<CircuitBreaker, InvalidArgument> {
+    fn policy(&self, settings: &CircuitBreakerSettings) -> Result<Policy, InvalidArgument> {
         let reset_timeout = self.reset_timeout.or(settings.reset_timeout).unwrap_or(DEFAULT_RESET_TIMEOUT);
-        let policy = Policy::new(
+        Policy::new(
             self.max_failures.or(settings.max_failures).unwrap_or(DEFAULT_MAX_FAILURES),
             reset_timeout,
             self.half_open_max_calls.or(settings.half_open_max_calls).unwrap_or(DEFAULT_HALF_OPEN_MAX_CALLS),
             self.half_open_timeout.or(settings.half_open_timeout).unwrap_or(reset_timeout),
-        )?;
+        )
+    }
+
+    fn build_with(self, settings: &CircuitBreakerSettings) -> Result<CircuitBreaker, InvalidArgument> {
+        let policy = self.policy(settings)?;
         Ok(CircuitBreaker(Arc::new(Inner {
             word: AtomicU64::new(Phase::START.pack()),
             policy,

@@ -57,7 +57,7 @@ impl fmt::Display for Origin {
 /// assert_eq!(error.key(), Some("resilience.watchdog.timeout"));
 /// assert_eq!(error.allowed(), Some("seconds from 1 to 3600, or a text such as \"1m 30s\""));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("{}: {}{}", .0.origin, .0.problem(), .0.snippet)]
 pub struct ConfigError(Box<Report>);
 
@@ -138,6 +138,13 @@ impl ConfigError {
     #[must_use]
     pub fn allowed(&self) -> Option<&str> {
         self.0.allowed.as_deref()
+    }
+}
+
+/// The same text, so that `unwrap` and `main` show it as it is meant to be read.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -37,7 +37,8 @@
 //!
 //! A key without a value, and a variable that is empty, say nothing. A number outside its bounds is brought to the
 //! nearer one, and an unknown key is ignored; both with a warning, logged once. Everything else that is wrong in our
-//! section, or that is not YAML, is a [`ConfigError`]. Other sections of the files are not looked at.
+//! section, or that is not YAML, is a [`ConfigError`]. What is wrong with one component is that component's: the others
+//! are built. Other sections of the files are not looked at.
 //!
 //! All is read when a value is first needed, and kept for as long as the process lives. An error is not kept: whoever
 //! builds something after the file was corrected gets it built.
@@ -48,13 +49,15 @@ mod keys;
 mod reading;
 mod sources;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::per_process::PerProcess;
 use crate::settings::{
     CircuitBreakerSettings, HeartbeatSettings, RateLimiterSettings, ShutdownSettings, WatchdogSettings,
 };
+use crate::sync::Mutex;
 
 pub use error::{ConfigError, Origin, Place, Warning};
 use keys::Key;
@@ -67,7 +70,11 @@ pub struct Config {
     /// What was said: by component, instance (none for the component's own section) and key.
     values: BTreeMap<(&'static str, Option<String>, &'static str), Said>,
     warnings: Vec<Warning>,
+    /// The components about which something was said that is wrong, in the order in which it was found.
+    broken: Vec<(&'static str, ConfigError)>,
 }
+
+static CURRENT: OnceLock<Config> = OnceLock::new();
 
 #[derive(Clone, Debug)]
 struct Said {
@@ -95,18 +102,43 @@ impl Config {
     /// # Errors
     /// A source is broken. The next call looks again.
     pub fn current() -> Result<&'static Self, ConfigError> {
-        static CURRENT: OnceLock<Config> = OnceLock::new();
+        match CURRENT.get() {
+            Some(config) => Ok(config),
+            None => Ok(Self::load(&Sources::of_process())?.keep()),
+        }
+    }
+
+    /// What `take` finds for a component of this process. What is wrong with others is for those who need them.
+    fn of<T>(component: &str, take: impl FnOnce(&Self) -> T) -> Result<T, ConfigError> {
         if let Some(config) = CURRENT.get() {
-            return Ok(config);
+            return Ok(take(config));
         }
-        let read = Self::load(&Sources::of_process())?;
-        // Of several that read at once one is kept, and its warnings are logged.
-        if CURRENT.set(read).is_ok() {
-            for warning in CURRENT.get().into_iter().flat_map(Self::warnings) {
-                tracing::warn!(target: "backstay", "{warning}");
-            }
+        let mut read = Self::read(&Sources::of_process())?;
+        if let Some(place) = read.broken.iter().position(|(broken, _)| *broken == component) {
+            return Err(read.broken.swap_remove(place).1);
         }
-        Ok(CURRENT.get_or_init(Self::default))
+        if read.broken.is_empty() {
+            return Ok(take(read.keep()));
+        }
+        read.log_warnings();
+        Ok(take(&read))
+    }
+
+    fn keep(self) -> &'static Self {
+        self.log_warnings();
+        CURRENT.get_or_init(|| self)
+    }
+
+    /// Each once, however often it is read.
+    fn log_warnings(&self) {
+        static LOGGED: PerProcess<Mutex<BTreeSet<String>>> = PerProcess::new();
+        let mut logged = LOGGED.get().lock();
+        let new: Vec<_> =
+            self.warnings.iter().map(ToString::to_string).filter(|text| logged.insert(text.clone())).collect();
+        drop(logged);
+        for warning in new {
+            tracing::warn!(target: "backstay", "{warning}");
+        }
     }
 
     /// Reads `sources` anew. Nothing is logged and nothing kept: this is for tests and tools.
@@ -114,8 +146,14 @@ impl Config {
     /// # Errors
     /// A source is broken.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut config = Self::read(sources)?;
+        if config.broken.is_empty() { Ok(config) } else { Err(config.broken.swap_remove(0).1) }
+    }
+
+    /// Errors are those that are no component's.
+    fn read(sources: &Sources) -> Result<Self, ConfigError> {
         let mut config = Self::default();
-        config.read_environment(sources)?;
+        config.read_environment(sources);
         for document in sources.documents()? {
             if let Some(section) = document.section()? {
                 config.read_section(&document, &section)?;
@@ -195,8 +233,7 @@ impl Config {
 }
 
 pub(crate) fn circuit_breaker(name: Option<&str>) -> Result<CircuitBreakerSettings, ConfigError> {
-    let config = Config::current()?;
-    Ok(CircuitBreakerSettings {
+    Config::of(keys::MAX_FAILURES.component, |config| CircuitBreakerSettings {
         max_failures: config.count(&keys::MAX_FAILURES, name),
         reset_timeout: config.seconds(&keys::RESET_TIMEOUT, name),
         half_open_max_calls: config.count(&keys::HALF_OPEN_MAX_CALLS, name),
@@ -206,8 +243,7 @@ pub(crate) fn circuit_breaker(name: Option<&str>) -> Result<CircuitBreakerSettin
 }
 
 pub(crate) fn rate_limiter(name: Option<&str>) -> Result<RateLimiterSettings, ConfigError> {
-    let config = Config::current()?;
-    Ok(RateLimiterSettings {
+    Config::of(keys::RATE.component, |config| RateLimiterSettings {
         rate: config.number(&keys::RATE, name),
         per: config.seconds(&keys::PER, name),
         burst: config.number(&keys::BURST, name),
@@ -215,8 +251,7 @@ pub(crate) fn rate_limiter(name: Option<&str>) -> Result<RateLimiterSettings, Co
 }
 
 pub(crate) fn shutdown() -> Result<ShutdownSettings, ConfigError> {
-    let config = Config::current()?;
-    Ok(ShutdownSettings {
+    Config::of(keys::SHUTDOWN_TIMEOUT.component, |config| ShutdownSettings {
         timeout: config.seconds(&keys::SHUTDOWN_TIMEOUT, None),
         drain_delay: config.seconds(&keys::DRAIN_DELAY, None),
         force_exit_code: config.count(&keys::FORCE_EXIT_CODE, None).and_then(|code| i32::try_from(code).ok()),
@@ -224,9 +259,10 @@ pub(crate) fn shutdown() -> Result<ShutdownSettings, ConfigError> {
 }
 
 pub(crate) fn heartbeat() -> Result<HeartbeatSettings, ConfigError> {
-    Ok(HeartbeatSettings { interval: Config::current()?.seconds(&keys::INTERVAL, None) })
+    Config::of(keys::INTERVAL.component, |config| HeartbeatSettings { interval: config.seconds(&keys::INTERVAL, None) })
 }
 
 pub(crate) fn watchdog(name: Option<&str>) -> Result<WatchdogSettings, ConfigError> {
-    Ok(WatchdogSettings { timeout: Config::current()?.seconds(&keys::WATCHDOG_TIMEOUT, name) })
+    let key = &keys::WATCHDOG_TIMEOUT;
+    Config::of(key.component, |config| WatchdogSettings { timeout: config.seconds(key, name) })
 }

@@ -15,7 +15,7 @@ use super::{Config, Said, Sources, sources};
 const MOST_WARNINGS: usize = 50;
 
 impl Config {
-    pub(super) fn read_environment(&mut self, sources: &Sources) -> Result<(), ConfigError> {
+    pub(super) fn read_environment(&mut self, sources: &Sources) {
         let variable = |component: &str, spelling: &str| {
             format!("{}{}__{}", sources::PREFIX, component.to_uppercase(), spelling.to_uppercase())
         };
@@ -25,11 +25,14 @@ impl Config {
                 let Some(value) = sources.variables.get(OsStr::new(&name)) else { continue };
                 let path = format!("resilience.{}.{spelling}", key.component);
                 let origin = Origin::Environment(name.into());
-                let Some(text) = value.to_str() else {
-                    let error = ConfigError::new(origin, format!("is not UTF-8: {value:?}"));
-                    return Err(error.with_key(path).with_allowed(key.kind.allowed()));
+                let said = match value.to_str() {
+                    Some(text) => self.say(key, None, &path, &Written::in_environment(text), origin, |error| error),
+                    None => {
+                        let error = ConfigError::new(origin, format!("is not UTF-8: {value:?}"));
+                        Err(error.with_key(path).with_allowed(key.kind.allowed()))
+                    }
                 };
-                self.say(key, None, &path, &Written::in_environment(text), origin, |error| error)?;
+                self.broken.extend(said.err().map(|error| (key.component, error)));
             }
         }
         let known: Vec<String> =
@@ -40,13 +43,15 @@ impl Config {
                 self.warnings.push(Warning { origin: Origin::Environment(name.into()), text });
             }
         }
-        Ok(())
     }
 
     pub(super) fn read_section(&mut self, document: &Document, section: &Spanned<Section>) -> Result<(), ConfigError> {
         for (name, component) in entries(document, "resilience", section)? {
             match keys::COMPONENTS.into_iter().find(|known| name.is(known)) {
-                Some(known) => self.read_component(document, known, component)?,
+                Some(known) => {
+                    let read = self.read_component(document, known, component);
+                    self.broken.extend(read.err().map(|error| (known, error)));
+                }
                 None => self.unknown(document, &name, keys::COMPONENTS.into_iter()),
             }
         }

@@ -115,6 +115,8 @@ impl HeartbeatBuilder {
     /// An interval out of bounds, a state file without a name, metadata that no reader could read; or a configuration
     /// that cannot be read, where the interval is left to it.
     pub fn build(self) -> Result<Heartbeat, BuildError> {
+        let state_file = self.state_file.map(absolute).transpose()?;
+        readable(&self.metadata)?;
         let interval = match self.interval {
             Some(interval) => interval,
             None => settings::heartbeat()?.interval.unwrap_or(DEFAULT_INTERVAL),
@@ -122,8 +124,6 @@ impl HeartbeatBuilder {
         if !INTERVAL_LIMITS.contains(&interval) {
             return Err(InvalidArgument::new("interval", format!("{interval:?}"), "1 ms to a day").into());
         }
-        let state_file = self.state_file.map(absolute).transpose()?;
-        readable(&self.metadata)?;
         let status = self.status.unwrap_or(Status::Ready);
         let details = Details { status, metadata: self.metadata, started_at: None };
         Ok(Heartbeat(Arc::new(Handle(Arc::new(Beating {

@@ -235,7 +235,8 @@ impl RateLimiter {
     }
 
     /// Changes the rate. The tokens that there are stay, and those who wait keep their order; a burst that was not
-    /// given follows the rate.
+    /// given follows the rate. A limiter that comes to hold fewer tokens than a waiter asked for still serves that
+    /// waiter, once, when so many have come: it asked while they could be had.
     ///
     /// # Errors
     /// [`InvalidArgument`] as at building; the rate is as before then.
@@ -261,7 +262,8 @@ impl RateLimiter {
         self.shared.quota().per()
     }
 
-    /// How many tokens the bucket holds.
+    /// How many tokens the bucket holds. [`set_rate`](Self::set_rate) may change it; a waiter that asked for more than
+    /// it then holds is served all the same.
     #[must_use]
     pub fn burst(&self) -> f64 {
         self.shared.quota().capacity()

@@ -6,8 +6,8 @@ use backstay_core::shutdown::{DEFAULT_DRAIN_DELAY, DEFAULT_FORCE_EXIT_CODE, DEFA
 
 use super::{GracefulShutdown, Signal};
 use crate::clock::Clock;
-use crate::error::BuildError;
-use crate::settings;
+use crate::error::{BuildError, InvalidArgument};
+use crate::settings::{self, ShutdownSettings};
 
 /// Builds a [`GracefulShutdown`]. What it is not told comes from the configuration, then from the defaults.
 #[derive(Clone, Debug, Default)]
@@ -61,14 +61,20 @@ impl GracefulShutdownBuilder {
     /// A timeout of zero, a time of more than a day, an exit code outside 0 to 255, or a broken configuration where
     /// a value was left to it.
     pub fn build(self) -> Result<GracefulShutdown, BuildError> {
+        // What is given is looked at first: a broken file hides no wrong argument.
+        self.plan(&ShutdownSettings::default())?;
         let complete = self.timeout.is_some() && self.drain_delay.is_some() && self.force_exit_code.is_some();
-        let settings = if complete { settings::ShutdownSettings::default() } else { settings::shutdown()? };
-        let plan = Plan::new(
+        let settings = if complete { ShutdownSettings::default() } else { settings::shutdown()? };
+        let plan = self.plan(&settings)?;
+        let signals = self.signals.unwrap_or_else(|| vec![Signal::TERM, Signal::INT]);
+        Ok(GracefulShutdown::with(plan, signals, self.clock))
+    }
+
+    fn plan(&self, settings: &ShutdownSettings) -> Result<Plan, InvalidArgument> {
+        Plan::new(
             self.timeout.or(settings.timeout).unwrap_or(DEFAULT_TIMEOUT),
             self.drain_delay.or(settings.drain_delay).unwrap_or(DEFAULT_DRAIN_DELAY),
             self.force_exit_code.or(settings.force_exit_code).unwrap_or(DEFAULT_FORCE_EXIT_CODE),
-        )?;
-        let signals = self.signals.unwrap_or_else(|| vec![Signal::TERM, Signal::INT]);
-        Ok(GracefulShutdown::with(plan, signals, self.clock))
+        )
     }
 }

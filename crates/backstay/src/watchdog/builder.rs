@@ -34,28 +34,43 @@ enum Timeout {
 }
 
 impl Timeout {
-    fn resolve(self, argument: &'static str) -> Result<Duration, InvalidArgument> {
+    fn resolve(self, clamped: &str, unclamped: &'static str) -> Result<Duration, InvalidArgument> {
         match self {
-            Self::Clamped(timeout) => Ok(clamp_timeout(timeout)),
+            Self::Clamped(given) => {
+                let timeout = clamp_timeout(given);
+                if timeout != given {
+                    tracing::warn!(
+                        target: "backstay",
+                        "a watchdog's `{clamped}` is {given:?}, outside 1 s to 3600 s; {timeout:?} is used, and \
+                         `{unclamped}` takes it as it is"
+                    );
+                }
+                Ok(timeout)
+            }
             Self::Unclamped(timeout) if is_sensible(timeout) => Ok(timeout),
             Self::Unclamped(timeout) => {
-                Err(InvalidArgument::new(argument, format!("{timeout:?}"), "above 0 and below 584 years"))
+                Err(InvalidArgument::new(unclamped, format!("{timeout:?}"), "above 0 and below 584 years"))
             }
         }
     }
 }
 
 impl Common {
-    fn build(self, timeout: Duration, raise: bool, file: Option<StateFile>) -> Result<Watchdog, BuildError> {
+    /// Whether a watchdog can go by the clock it was given.
+    fn check(&self) -> Result<(), InvalidArgument> {
         #[cfg(feature = "tokio")]
         if matches!(self.clock.source(), crate::clock::Source::Tokio(_)) {
             let allowed = "the system's or one in the hand: a watchdog does not stop with the runtime it watches";
-            return Err(InvalidArgument::new("clock", "tokio's", allowed).into());
+            return Err(InvalidArgument::new("clock", "tokio's", allowed));
         }
+        Ok(())
+    }
+
+    fn build(self, timeout: Duration, raise: bool, file: Option<StateFile>) -> Watchdog {
         let beat = Arc::new(Beat::new(self.clock, timeout, raise, file));
         let Self { name, on_timeout, on_alert, .. } = self;
         let inner = Arc::new(Inner { beat: Arc::clone(&beat), name, on_timeout, on_alert });
-        Ok(Watchdog { beat, inner })
+        Watchdog { beat, inner }
     }
 }
 
@@ -147,14 +162,15 @@ impl WatchdogBuilder {
     /// An unclamped timeout that is zero or endless; a clock that depends on a runtime; a configuration that is broken,
     /// where the timeout was left to it.
     pub fn build(self) -> Result<Watchdog, BuildError> {
+        self.common.check()?;
         let timeout = match self.timeout {
-            Some(timeout) => timeout.resolve("timeout_unclamped")?,
+            Some(timeout) => timeout.resolve("timeout", "timeout_unclamped")?,
             None => {
                 let configured = settings::watchdog(self.common.name.as_deref())?.timeout;
                 clamp_timeout(configured.unwrap_or(DEFAULT_TIMEOUT))
             }
         };
-        self.common.build(timeout, self.raise, None)
+        Ok(self.common.build(timeout, self.raise, None))
     }
 }
 
@@ -199,14 +215,15 @@ impl StateFileWatchdogBuilder {
     /// An unclamped interval that is zero or endless; a `max_age` of zero; a clock that depends on a runtime.
     pub fn build(self) -> Result<Watchdog, BuildError> {
         let Self { mut common, path, check_interval, max_age } = self;
+        common.check()?;
         if max_age.is_zero() {
             return Err(InvalidArgument::new("max_age", "0 s", "above 0").into());
         }
         let interval = match check_interval {
-            Some(interval) => interval.resolve("check_interval_unclamped")?,
+            Some(interval) => interval.resolve("check_interval", "check_interval_unclamped")?,
             None => default_check_interval(max_age),
         };
         common.name.get_or_insert_with(|| format!("state_file_watcher:{}", path.display()).into());
-        common.build(interval, false, Some(StateFile { path, max_age, looking: AtomicBool::new(false) }))
+        Ok(common.build(interval, false, Some(StateFile { path, max_age, looking: AtomicBool::new(false) })))
     }
 }

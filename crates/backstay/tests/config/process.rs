@@ -231,6 +231,53 @@ fn files_are_read_only_when_a_value_is_missing() {
     assert!(!not.is_empty() && not.iter().all(|said| said == "broken.yml:1:13: unclosed bracket '['"), "{not:?}");
 }
 
+#[test]
+#[ignore = "run by others"]
+fn builds_one_of_each() {
+    for _ in 0..2 {
+        say(built(CircuitBreaker::builder().build()));
+        say(built(GracefulShutdown::builder().build()));
+        say(built(Heartbeat::builder().build()));
+        say(built(Watchdog::builder().build()));
+        say(built(RateLimiter::configured().build()));
+    }
+    say(Config::current().map_or_else(|error| error.to_string().lines().next().unwrap().to_owned(), |_| "read".into()));
+}
+
+// CF-4: what is wrong with one component breaks whoever needs that one, and nobody else; the whole is broken all the same.
+#[test]
+fn a_broken_section_breaks_those_who_read_it() {
+    let text = "resilience: {heartbeat: {interval: soon}, watchdog: {timeout: 0}}";
+    let folder = Folder::new().with("work/kstlib.conf.yml", text);
+    let interval = "./kstlib.conf.yml:1:36: `resilience.heartbeat.interval` is the text \"soon\", but must be seconds from \
+                    1 to 300, or a text such as \"1m 30s\"";
+    let drain = "environment variable BACKSTAY_SHUTDOWN__DRAIN_DELAY: `resilience.shutdown.drain_delay` is the text \"x\", \
+                 but must be seconds from 0 to 86400, or a text such as \"1m 30s\"";
+    let each = ["built", drain, interval, "built", "built"];
+    let said = child("builds_one_of_each", &folder, &[("BACKSTAY_SHUTDOWN__DRAIN_DELAY", "x")]);
+    assert_eq!(said, [&each[..], &each[..], &[drain]].concat());
+}
+
+#[test]
+#[ignore = "run by others"]
+fn builds_nonsense() {
+    say(built(CircuitBreaker::builder().max_failures(0).build()));
+    say(built(GracefulShutdown::builder().force_exit_code(256).build()));
+    say(built(Heartbeat::builder().state_file("/").build()));
+    #[cfg(feature = "tokio")]
+    say(built(Watchdog::builder().clock(backstay::clock::Clock::tokio()).build()));
+}
+
+// CF-5: a broken file hides no wrong argument.
+#[test]
+fn arguments_are_looked_at_before_files() {
+    let folder = Folder::new().with("work/kstlib.conf.yml", "resilience: [");
+    let said = child("builds_nonsense", &folder, &[]);
+    let arguments: Vec<_> = said.iter().map(|said| said.split('`').nth(1)).collect();
+    let expected = ["max_failures", "force_exit_code", "state_file", "clock"].map(Some);
+    assert_eq!(arguments, expected[..if cfg!(feature = "tokio") { 4 } else { 3 }], "{said:?}");
+}
+
 /// How many failures open it.
 fn failures(breaker: &CircuitBreaker) -> usize {
     let fails = || breaker.call(|| Err::<(), _>("failed"));
