@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use backstay::heartbeat::{Liveness, Status};
+use backstay::heartbeat::{HeartbeatError, Liveness, Status};
 use backstay::{GracefulShutdown, Heartbeat};
 
 const HELP: &str = "\
@@ -44,10 +44,15 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let shutdown = GracefulShutdown::new()?;
     shutdown.install()?;
     let mut last = String::new();
+    let mut hinted = false;
     loop {
         let (verdict, age) = look(&file, max_age);
         if verdict != last {
             println!("{verdict}{age}");
+            if let (false, Ok(Some(pid))) = (hinted, alive(&file, max_age)) {
+                println!("         To see it freeze and come back: kill -STOP {pid}, then kill -CONT {pid}.");
+                hinted = true;
+            }
             last = verdict;
         }
         if shutdown.begun_within(LOOK) {
@@ -77,6 +82,12 @@ fn look(file: &Path, max_age: Duration) -> (String, String) {
         dead => (format!("DEAD     process {pid}: {dead}"), state.timestamp.elapsed().unwrap_or_default()),
     };
     (verdict, format!(", last beat {:.1} s ago", age.as_secs_f64()))
+}
+
+/// The process, if it lives.
+fn alive(file: &Path, max_age: Duration) -> Result<Option<u32>, HeartbeatError> {
+    let state = Heartbeat::read_state(file)?;
+    Ok(state.liveness(max_age).is_alive().then_some(state.pid))
 }
 
 type Options = (PathBuf, Duration, bool);

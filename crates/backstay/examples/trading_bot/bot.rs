@@ -173,6 +173,13 @@ impl TradingBot {
         Ok(self.shutdown.trigger_async().await)
     }
 
+    /// In the moment in which the shutdown begins, says so; in the heartbeat as well, for those who watch from outside.
+    pub(crate) async fn announce_end(self: Arc<Self>) {
+        self.shutdown.begun().await;
+        self.heartbeat.set_status(Status::Stopping);
+        self.desk.screen.event(Tone::Strong, "shutdown", "shutdown began; Ctrl-C again ends at once");
+    }
+
     /// What must not happen in a task, and does: something blocks.
     #[allow(clippy::disallowed_methods)]
     fn freeze(&self) {

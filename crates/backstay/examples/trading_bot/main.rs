@@ -77,12 +77,15 @@ async fn trade(options: Options) -> Result<bool, Box<dyn Error>> {
     let began = Instant::now();
     let live = tokio::spawn(show(Arc::clone(&bot), Arc::clone(&screen)));
     let end = tokio::spawn(terminate_after(day, Arc::clone(&screen)));
+    // A task of its own: the loop may be in the middle of something, or frozen.
+    let announced = tokio::spawn(Arc::clone(&bot).announce_end());
     let outcome = bot.run().await;
     end.abort();
     live.abort();
+    let report = outcome?;
+    announced.await?;
     screen.still();
 
-    let report = outcome?;
     screen.line("\nSummary");
     screen.table(&summary(&bot, exchange.as_deref(), began.elapsed()));
     screen.line(&format!("\n{report}"));
@@ -123,19 +126,22 @@ fn status(bot: &TradingBot, rate: u64) -> Live {
         false => (Tone::Good, "awake".to_owned()),
         true => (Tone::Bad, format!("FROZEN {inactive:.1} s")),
     };
-    let label = |text: &str| (Tone::Faint, text.to_owned());
+    let beat = bot.last_beat.lock().map(|beat| beat.clone()).unwrap_or_default();
+    let (status, number) = beat.split_at(beat.find(' ').unwrap_or(beat.len()));
     let plain = |text: String| (Tone::Plain, text);
+    // What a narrow terminal has no room for.
+    let detail = |text: String| (Tone::Faint, text);
     vec![
-        label("bot "),
+        plain("bot ".to_owned()),
         bot_is,
-        plain(" | ".to_owned()),
-        label("breaker "),
+        plain(" | breaker ".to_owned()),
         (tone(state), state.to_string()),
-        plain(format!(" {rate}/s, {} failed, {} refused | ", calls.failed, calls.rejected)),
-        label("limiter "),
-        plain(format!("{:.1} tokens, {} refused | ", limiter.tokens(), tokens.rejected)),
-        label("heart "),
-        plain(bot.last_beat.lock().map(|beat| beat.clone()).unwrap_or_default()),
+        plain(format!(" {rate}/s")),
+        detail(format!(", {} failed, {} refused", calls.failed, calls.rejected)),
+        plain(format!(" | limiter {:.1} tokens", limiter.tokens())),
+        detail(format!(", {} refused", tokens.rejected)),
+        plain(format!(" | heart {status}")),
+        detail(number.to_owned()),
     ]
 }
 

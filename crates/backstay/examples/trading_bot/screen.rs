@@ -110,7 +110,7 @@ impl Screen {
         }
     }
 
-    /// The live line as it fits into the terminal, first without its labels: one that wraps could not be redrawn.
+    /// The live line as it fits into the terminal, first without what is faint: one that wraps could not be redrawn.
     fn fit(&self, live: &Live) -> String {
         let width = terminal_width().saturating_sub(1);
         let is_narrow = live.iter().map(|(_, piece)| piece.chars().count()).sum::<usize>() > width;

@@ -78,6 +78,7 @@ fn ctrl_c_ends_it_in_order() {
         bot.signal(Signal::INT);
         let status = bot.end();
         assert!(status.success(), "{status}:\n{}", bot.said.join("\n"));
+        bot.said_in_order(&["shutdown began; Ctrl-C again ends at once"]);
         bot.said_in_order(&IN_ORDER);
         assert!(!bot.said.iter().any(|line| line.contains("sends SIGTERM")));
         assert!(is_stopped(&heartbeat));
@@ -94,6 +95,7 @@ fn the_monitor_tells_alive_from_dead() {
 
     let mut bot = Child::start(bot(&heartbeat, 60).args(["--seed", "1"]));
     monitor.says("ALIVE");
+    monitor.says("kill -STOP");
     bot.signal(Signal::STOP);
     monitor.says("no beat for more than 3s");
     bot.signal(Signal::CONT);
