@@ -77,6 +77,9 @@ Without --alive-by these two count from the first sign that the program gives.
 Signals: TERM, INT and QUIT stop: they go to the program's whole process group, after --grace follows KILL; a second
 one kills at once. HUP, USR1 and USR2 go to the program. Should this process itself be killed, a guard ends the program.
 
+What is not given comes from kstlib.conf.yml, resilience.run.instances.NAME or resilience.run, and BACKSTAY_RUN__GRACE=30
+and the like; `backstay config show` shows it.
+
 Exit codes: the program's, or 128 + n where signal n ended it;
   125  backstay itself failed
   126  the program cannot be run
@@ -87,14 +90,14 @@ pub(crate) struct Run {
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
     /// What to call it [default: the program's file name]
-    #[arg(long)]
+    #[arg(long, value_parser = file_name)]
     pub(crate) name: Option<String>,
     /// What must give signs of life: heartbeat, output, notify, or a health URL; may be given several times
     #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
     pub(crate) alive_by: Vec<AliveBy>,
-    /// Frozen: no sign of life for so long
-    #[arg(long, value_name = "TIME", value_parser = positive, default_value = "30s")]
-    pub(crate) timeout: Duration,
+    /// Frozen: no sign of life for so long [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = positive)]
+    pub(crate) timeout: Option<Duration>,
     /// How long the first sign of life may take [default: the timeout]
     #[arg(long, value_name = "TIME", value_parser = positive)]
     pub(crate) start_timeout: Option<Duration>,
@@ -107,36 +110,36 @@ pub(crate) struct Run {
     /// Run by `sh` when it froze, before it is ended; BACKSTAY_PID is the frozen process
     #[arg(long, value_name = "COMMAND")]
     pub(crate) on_freeze: Option<OsString>,
-    /// How long that may take
-    #[arg(long, value_name = "TIME", value_parser = positive, default_value = "10s")]
-    pub(crate) on_freeze_timeout: Duration,
-    /// From the polite signal to the last
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
-    pub(crate) grace: Duration,
-    /// After which ends to start it again
-    #[arg(long, value_enum, default_value = "on-failure")]
-    pub(crate) restart: Restart,
-    /// Before the first restart; doubled for each one that does not last, half of it by chance
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
-    pub(crate) wait: Duration,
-    /// The longest wait
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]
-    pub(crate) max_wait: Duration,
-    /// What runs for so long has not crashed at once
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
-    pub(crate) stable: Duration,
-    /// At most so many restarts ...
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_restarts: u32,
-    /// ... in so long
-    #[arg(long, value_name = "TIME", value_parser = positive, default_value = "10m")]
-    pub(crate) per: Duration,
-    /// So many crashes in a row are a crash loop ...
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_crashes: u32,
-    /// ... which is held back for so long between two tries
-    #[arg(long, value_name = "TIME", value_parser = positive, default_value = "1m")]
-    pub(crate) open_for: Duration,
+    /// How long that may take [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = positive)]
+    pub(crate) on_freeze_timeout: Option<Duration>,
+    /// From the polite signal to the last [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) grace: Option<Duration>,
+    /// After which ends to start it again [default: on-failure]
+    #[arg(long, value_enum)]
+    pub(crate) restart: Option<Restart>,
+    /// Before the first restart; doubled for each one that does not last, half of it by chance [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+    /// The longest wait [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) max_wait: Option<Duration>,
+    /// What runs for so long has not crashed at once [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) stable: Option<Duration>,
+    /// At most so many restarts ... [default: 20]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_restarts: Option<u32>,
+    /// ... in so long [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = positive)]
+    pub(crate) per: Option<Duration>,
+    /// So many crashes in a row are a crash loop ... [default: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_crashes: Option<u32>,
+    /// ... which is held back for so long between two tries [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = positive)]
+    pub(crate) open_for: Option<Duration>,
     /// How often to beat, for `backstay status` [default: the configuration's, or 10s]
     #[arg(long, value_name = "TIME", value_parser = positive)]
     pub(crate) interval: Option<Duration>,
@@ -302,6 +305,12 @@ fn duration(text: &str) -> Result<Duration, String> {
         Err(_) => text.parse::<jiff::SignedDuration>().ok().and_then(|length| Duration::try_from(length).ok()),
     };
     length.ok_or_else(wrong)
+}
+
+/// A name that stays in its folder.
+fn file_name(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.len() <= 100 && !text.starts_with('.') && !text.contains(['/', '\0']);
+    if fits { Ok(text.to_owned()) } else { Err("must be the name of a file, without a dot in front".to_owned()) }
 }
 
 /// A time that is not zero.

@@ -93,6 +93,7 @@ fn to_json(setting: &Setting) -> serde_json::Value {
         Some(Value::Seconds(time)) => json!(time.as_secs_f64()),
         Some(Value::Number(number)) => json!(number),
         Some(Value::Flag(flag)) => json!(flag),
+        Some(Value::Word(word)) => json!(word),
         _ => json!(null),
     };
     let from = match &setting.origin {

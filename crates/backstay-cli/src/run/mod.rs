@@ -12,6 +12,7 @@ mod health;
 mod life;
 mod news;
 mod notify;
+mod options;
 mod reporter;
 mod shell;
 mod signs;
@@ -25,18 +26,20 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use backstay::clock::Clock;
+use backstay::config::{Config, Sources};
 
 use crate::arguments::{AliveBy, Run};
 use crate::output;
 use event::Policy;
 pub(crate) use event::Restart;
-use gate::{Gate, Pace};
+use gate::Gate;
 use guard::Guard;
 pub(crate) use guard::guard;
 pub(crate) use health::HealthUrl;
 use life::{Source, Watch};
 use news::News;
 use notify::Ear;
+use options::Options;
 use reporter::Reporter;
 use shell::Shell;
 use signs::{BeatFile, LastSeen};
@@ -96,7 +99,10 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
     let (program, rest) = arguments.command.split_first().ok_or("which command?")?;
     let name = arguments
         .name
+        .clone()
         .unwrap_or_else(|| Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned());
+    let config = Config::load(&Sources::of_process()).map_err(|error| error.to_string())?;
+    let options = Options::new(&arguments, &name, &config);
     let mut required = Vec::new();
     let mut health = None;
     for way in arguments.alive_by {
@@ -110,25 +116,15 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
             }
         });
     }
-    let start_timeout = arguments.start_timeout.unwrap_or(arguments.timeout);
-    let watch = Watch { timeout: arguments.timeout, start_timeout, required };
-    let pace = Pace {
-        wait: arguments.wait,
-        max_wait: arguments.max_wait,
-        stable: arguments.stable,
-        restarts: arguments.max_restarts,
-        per: arguments.per,
-        crashes: arguments.max_crashes,
-        open: arguments.open_for,
-    };
+    let watch = Watch { timeout: options.timeout, start_timeout: options.start_timeout, required };
     let clock = Clock::system();
-    let gate =
-        Gate::new(pace, &clock, RandomState::new().build_hasher().finish()).map_err(|error| error.to_string())?;
+    let gate = Gate::new(options.pace, &clock, RandomState::new().build_hasher().finish())
+        .map_err(|error| error.to_string())?;
     let policy = Policy {
-        restart: arguments.restart,
+        restart: options.restart,
         watch: watch.clone(),
-        grace: arguments.grace,
-        hook: arguments.on_freeze.as_ref().map(|_| arguments.on_freeze_timeout),
+        grace: options.grace,
+        hook: arguments.on_freeze.as_ref().map(|_| options.on_freeze_timeout),
     };
 
     let folder = tempfile::Builder::new().prefix("backstay-").tempdir().map_err(fail("no private folder"))?;
@@ -138,13 +134,14 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
     let mut reporter = Reporter::new(&name, &line, arguments.log_format, arguments.quiet);
     reporter.beat(arguments.interval).map_err(|error| error.to_string())?;
     let trouble = |what: String| reporter.tell(&News::Trouble { what });
+    config.warnings().iter().for_each(|warning| trouble(warning.to_string()));
 
     let is_init = std::process::id() == 1;
     if let Err(error) = family::adopt_orphans() {
         trouble(format!("orphans of the program cannot be reaped: {error}"));
     }
     // The kernel itself ends everybody when process 1 ends.
-    let guard = if is_init { Ok(None) } else { Guard::start(arguments.grace, folder.path()).map(Some) };
+    let guard = if is_init { Ok(None) } else { Guard::start(options.grace, folder.path()).map(Some) };
     let guard = guard.unwrap_or_else(|error| {
         trouble(format!("no guard: should this process be killed, the program will go on alone: {error}"));
         None
@@ -160,7 +157,7 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
         program: program.clone(),
         arguments: rest.to_vec(),
         watch,
-        grace: arguments.grace,
+        grace: options.grace,
         on_freeze: arguments.on_freeze,
         socket,
     };

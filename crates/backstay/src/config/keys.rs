@@ -1,5 +1,7 @@
 //! The keys of the section `resilience`, as one table: spellings, kinds, bounds, defaults. All else follows from it.
 
+mod run;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -37,6 +39,7 @@ pub(super) enum Kind {
     AtLeast(f64),
     Above(f64),
     Flag,
+    Word(&'static [&'static str]),
 }
 
 /// A configured value.
@@ -51,6 +54,8 @@ pub enum Value {
     Number(f64),
     /// Yes or no.
     Flag(bool),
+    /// One of a few words.
+    Word(&'static str),
 }
 
 impl fmt::Display for Value {
@@ -60,6 +65,7 @@ impl fmt::Display for Value {
             Self::Seconds(duration) => write!(f, "{}", duration.as_secs_f64()),
             Self::Number(number) => write!(f, "{number}"),
             Self::Flag(flag) => write!(f, "{flag}"),
+            Self::Word(word) => f.write_str(word),
         }
     }
 }
@@ -141,6 +147,9 @@ impl Kind {
             (Self::Above(bound), Written::Number(number)) if number > bound && number.is_finite() => {
                 Fits(Value::Number(*number))
             }
+            (Self::Word(words), Written::Text(text)) => {
+                words.iter().find(|word| *word == text).map_or(Wrong, |word| Fits(Value::Word(word)))
+            }
             _ => Wrong,
         }
     }
@@ -154,6 +163,7 @@ impl Kind {
             Self::AtLeast(least) => format!("a number, at least {least}"),
             Self::Above(bound) => format!("a number above {bound}"),
             Self::Flag => "true or false".to_owned(),
+            Self::Word(words) => format!("one of {}", words.join(", ")),
         }
     }
 
@@ -225,6 +235,7 @@ pub(super) const RATE_LIMITER: &str = "rate_limiter";
 pub(super) const SHUTDOWN: &str = "shutdown";
 pub(super) const HEARTBEAT: &str = "heartbeat";
 pub(super) const WATCHDOG: &str = "watchdog";
+pub(super) const RUN: &str = "run";
 
 pub(super) static MAX_FAILURES: Key = Key {
     component: CIRCUIT_BREAKER,
@@ -315,8 +326,8 @@ pub(super) static WATCHDOG_TIMEOUT: Key = Key {
     default: Some(Value::Seconds(watchdog::DEFAULT_TIMEOUT)),
 };
 
-/// Every key, in the order in which they are shown.
-pub(super) static ALL: &[&Key] = &[
+/// The keys of the five components, in the order in which they are shown.
+static OF_COMPONENTS: &[&Key] = &[
     &MAX_FAILURES,
     &RESET_TIMEOUT,
     &HALF_OPEN_MAX_CALLS,
@@ -332,9 +343,14 @@ pub(super) static ALL: &[&Key] = &[
     &WATCHDOG_TIMEOUT,
 ];
 
-pub(super) static COMPONENTS: [&str; 5] = [CIRCUIT_BREAKER, RATE_LIMITER, SHUTDOWN, HEARTBEAT, WATCHDOG];
+pub(super) static COMPONENTS: [&str; 6] = [CIRCUIT_BREAKER, RATE_LIMITER, SHUTDOWN, HEARTBEAT, WATCHDOG, RUN];
+
+/// Every key, in the order in which they are shown.
+pub(super) fn all() -> impl Iterator<Item = &'static Key> + Clone {
+    OF_COMPONENTS.iter().copied().chain(&run::KEYS)
+}
 
 /// The keys of one component.
 pub(super) fn of(component: &str) -> impl Iterator<Item = &'static Key> + Clone + use<'_> {
-    ALL.iter().copied().filter(move |key| key.component == component)
+    all().filter(move |key| key.component == component)
 }

@@ -30,6 +30,12 @@
 //!     timeout: 30                  # seconds, 1 to 3600
 //!     instances:
 //!       worker: {timeout: 5}
+//!   run:                           # the command line's supervisor; the times are in seconds
+//!     timeout: 30                  # also start_timeout, on_freeze_timeout, grace, wait, max_wait, stable, per, open_for
+//!     restart: on-failure          # or always, never
+//!     max_restarts: 20             # also max_crashes
+//!     instances:
+//!       bot: {grace: 60}           # `backstay run --name bot`
 //! ```
 //!
 //! What a named instance is told comes before what its section is told, wherever that stands; there are no variables
@@ -169,7 +175,7 @@ impl Config {
 
     /// Every key, and every key that a named instance says something about.
     pub fn settings(&self) -> impl Iterator<Item = Setting> {
-        keys::ALL.iter().flat_map(|key| {
+        keys::all().flat_map(|key| {
             let id = (key.component, None, key.name());
             let (value, origin) = match self.values.get(&id) {
                 Some(said) => (Some(said.value), said.origin.clone()),

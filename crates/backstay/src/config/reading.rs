@@ -19,7 +19,7 @@ impl Config {
         let variable = |component: &str, spelling: &str| {
             format!("{}{}__{}", sources::PREFIX, component.to_uppercase(), spelling.to_uppercase())
         };
-        for key in keys::ALL {
+        for key in keys::all() {
             for spelling in key.section {
                 let name = variable(key.component, spelling);
                 let Some(value) = sources.variables.get(OsStr::new(&name)) else { continue };
@@ -36,7 +36,7 @@ impl Config {
             }
         }
         let known: Vec<String> =
-            keys::ALL.iter().flat_map(|key| key.section.iter().map(|name| variable(key.component, name))).collect();
+            keys::all().flat_map(|key| key.section.iter().map(|name| variable(key.component, name))).collect();
         for name in sources.variables.keys().filter_map(|name| name.to_str()) {
             if name.contains("__") && !known.iter().any(|known| known == name) {
                 let text = unknown(name, known.iter().map(String::as_str));

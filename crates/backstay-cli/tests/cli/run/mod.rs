@@ -38,7 +38,8 @@ impl Supervised {
         let home = tempfile::tempdir().unwrap();
         let mut backstay = backstay(home.path());
         backstay
-            .args(["run", "--name", "it", "--log-format", "json"])
+            .args(["run", "--log-format", "json"])
+            .args(if options.contains(&"--name") { &[][..] } else { &["--name", "it"] })
             .args(options)
             .arg("--")
             .args(command)

@@ -68,3 +68,25 @@ fn status_sees_it() {
     let probe = backstay(it.path()).args(["probe", "--strict", "run/it.heartbeat"]).output().unwrap();
     assert_eq!(probe.status.code(), Some(5), "degraded");
 }
+
+// CF-1, CF-3: the file's section for this name, then the one for all.
+#[test]
+fn the_configuration_is_obeyed() {
+    let home = tempfile::tempdir().unwrap();
+    let text = "resilience:\n  run:\n    restart: never\n    instances:\n      loop: {restart: always, max_crashes: 1, open_for: 30}\n";
+    std::fs::write(home.path().join("kstlib.conf.yml"), text).unwrap();
+    let config = home.path().join("kstlib.conf.yml");
+    let with_it = |it: &mut std::process::Command| {
+        it.env("BACKSTAY_CONFIG", &config);
+    };
+    let mut it = Supervised::start(&[], &["sh", "-c", "exit 3"], with_it);
+    assert_eq!(it.code(), 3);
+    let it = Supervised::start(&["--name", "loop"], &["sh", "-c", "exit 3"], with_it);
+    assert_eq!(it.news("waiting")["reason"], "circuit_open");
+
+    std::fs::write(&config, "resilience: {run: {restart: sometimes}}").unwrap();
+    let output = backstay(home.path()).args(["run", "--", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let error = crate::stderr(&output);
+    assert!(error.contains("must be one of on-failure, always, never"), "{error}");
+}

@@ -1,0 +1,126 @@
+//! What holds: the command line, then the configuration for this name, then for every `run`, then the defaults.
+
+use std::time::Duration;
+
+use backstay::config::{Config, Setting, Value};
+use clap::ValueEnum;
+
+use super::event::Restart;
+use super::gate::Pace;
+use crate::arguments::Run;
+
+pub(crate) struct Options {
+    pub(crate) timeout: Duration,
+    pub(crate) start_timeout: Duration,
+    pub(crate) on_freeze_timeout: Duration,
+    pub(crate) grace: Duration,
+    pub(crate) restart: Restart,
+    pub(crate) pace: Pace,
+}
+
+impl Options {
+    pub(crate) fn new(given: &Run, name: &str, config: &Config) -> Self {
+        let told = Told { settings: config.settings().collect(), name };
+        // Every key but `start_timeout` has a default.
+        let time = |given: Option<Duration>, key| given.or_else(|| told.time(key)).unwrap_or_default();
+        let count = |given: Option<u32>, key| given.or_else(|| told.count(key)).unwrap_or(1);
+        let timeout = time(given.timeout, "timeout");
+        Self {
+            timeout,
+            start_timeout: given.start_timeout.or_else(|| told.time("start_timeout")).unwrap_or(timeout),
+            on_freeze_timeout: time(given.on_freeze_timeout, "on_freeze_timeout"),
+            grace: time(given.grace, "grace"),
+            restart: given.restart.or_else(|| told.restart()).unwrap_or(Restart::OnFailure),
+            pace: Pace {
+                wait: time(given.wait, "wait"),
+                max_wait: time(given.max_wait, "max_wait"),
+                stable: time(given.stable, "stable"),
+                restarts: count(given.max_restarts, "max_restarts"),
+                per: time(given.per, "per"),
+                crashes: count(given.max_crashes, "max_crashes"),
+                open: time(given.open_for, "open_for"),
+            },
+        }
+    }
+}
+
+struct Told<'a> {
+    settings: Vec<Setting>,
+    name: &'a str,
+}
+
+impl Told<'_> {
+    fn value(&self, key: &str) -> Option<Value> {
+        let find =
+            |key: &str| self.settings.iter().find(|setting| setting.key == key).and_then(|setting| setting.value);
+        find(&format!("run.instances.{}.{key}", self.name)).or_else(|| find(&format!("run.{key}")))
+    }
+
+    fn time(&self, key: &str) -> Option<Duration> {
+        match self.value(key)? {
+            Value::Seconds(time) => Some(time),
+            _ => None,
+        }
+    }
+
+    fn count(&self, key: &str) -> Option<u32> {
+        match self.value(key)? {
+            Value::Count(count) => Some(count),
+            _ => None,
+        }
+    }
+
+    fn restart(&self) -> Option<Restart> {
+        match self.value("restart")? {
+            Value::Word(word) => Restart::from_str(word, false).ok(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backstay::config::Sources;
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+
+    fn options(line: &[&str], variables: &[(&str, &str)]) -> Options {
+        let sources = variables.iter().fold(Sources::none(), |sources, (name, value)| sources.variable(name, value));
+        let arguments = Arguments::parse_from([&["backstay", "run"], line, &["x"]].concat());
+        let Command::Run(run) = arguments.command else { panic!("another command") };
+        Options::new(&run, "bot", &Config::load(&sources).unwrap())
+    }
+
+    // CF-1: argument, variable, default.
+    #[test]
+    fn the_command_line_comes_first() {
+        let told = [("BACKSTAY_RUN__GRACE", "40"), ("BACKSTAY_RUN__RESTART", "always")];
+        assert_eq!(options(&["--grace", "5"], &told).grace, Duration::from_secs(5));
+        assert_eq!(options(&[], &told).grace, Duration::from_secs(40));
+        assert_eq!(options(&[], &told).restart, Restart::Always);
+        assert_eq!(options(&[], &[]).restart, Restart::OnFailure);
+        assert_eq!(options(&["--timeout", "7"], &[]).start_timeout, Duration::from_secs(7));
+    }
+
+    // The help and the table of keys say the same.
+    #[test]
+    fn the_help_shows_the_defaults_that_hold() {
+        let config = Config::load(&Sources::none()).unwrap();
+        let command = Arguments::command();
+        let run = command.find_subcommand("run").unwrap();
+        for setting in config.settings().filter(|setting| setting.key.starts_with("run.")) {
+            let name = setting.key["run.".len()..].replace('_', "-");
+            let help = run.get_arguments().find(|argument| argument.get_long() == Some(&name)).unwrap();
+            let help = help.get_help().unwrap().to_string();
+            let shown = match setting.value {
+                None => continue,
+                Some(Value::Seconds(time)) if time.as_secs() % 60 == 0 => format!("{}m", time.as_secs() / 60),
+                Some(Value::Seconds(time)) => format!("{}s", time.as_secs()),
+                Some(value) => value.to_string(),
+            };
+            assert!(help.ends_with(&format!("[default: {shown}]")), "{name}: {help}");
+        }
+    }
+}
