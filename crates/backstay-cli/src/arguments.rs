@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Status(Status),
     #[command(subcommand)]
     Config(Config),
+    Completions(Completions),
+    Man(Man),
     #[command(hide = true)]
     Guard(Guard),
 }
@@ -180,6 +182,27 @@ impl FromStr for AliveBy {
             _ => Err("must be heartbeat, output, notify, or a URL such as http://127.0.0.1:8080/healthz".to_owned()),
         }
     }
+}
+
+/// Print what a shell needs to complete command lines
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  backstay completions bash > ~/.local/share/bash-completion/completions/backstay
+  backstay completions zsh > ~/.zfunc/_backstay
+  backstay completions fish > ~/.config/fish/completions/backstay.fish")]
+pub(crate) struct Completions {
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Write the man pages into a folder, one for each command
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  backstay man ~/.local/share/man/man1 && man backstay-run")]
+pub(crate) struct Man {
+    /// Made when missing
+    pub(crate) folder: PathBuf,
 }
 
 /// Ends a program whose supervisor was killed

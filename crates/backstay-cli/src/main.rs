@@ -2,6 +2,7 @@
 
 mod arguments;
 mod config;
+mod manual;
 mod output;
 mod places;
 mod probe;
@@ -17,6 +18,8 @@ use clap::Parser;
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(*arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments),
         Command::Guard(arguments) => run::guard(&arguments),
         Command::Probe(arguments) => probe::probe(&arguments),
         Command::Status(arguments) => status::status(&arguments),

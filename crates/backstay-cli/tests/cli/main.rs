@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "they look at real processes, in real time")]
 
 mod config;
+mod manual;
 mod probe;
 mod run;
 mod status;
