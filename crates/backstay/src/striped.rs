@@ -24,6 +24,14 @@ impl<const N: usize> Striped<N> {
         Self((0..stripes).map(|_| Stripe(std::array::from_fn(|_| AtomicU64::new(0)))).collect())
     }
 
+    /// As [`add`](Self::add), also from a signal handler that interrupts this very thread between reading and writing.
+    #[inline]
+    pub(crate) fn add_even_in_handlers(&self, counter: usize, amount: u64) {
+        if let Some(stripe) = self.0.get(thread_number() & (self.0.len() - 1)) {
+            stripe.0[counter].fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
     #[inline]
     pub(crate) fn add(&self, counter: usize, amount: u64) {
         let (number, owned) = (thread_number(), self.0.len() / 2);
@@ -31,8 +39,7 @@ impl<const N: usize> Striped<N> {
             // There always is a stripe; a path that panics would keep callers from being inlined.
             if let Some(stripe) = self.0.get(number) {
                 let count = &stripe.0[counter];
-                // Nobody else writes here. One instruction where the processor has it, so that not even a signal
-                // handler of this thread comes in between.
+                // Nobody else writes here.
                 count.store(count.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
             }
         } else if let Some(stripe) = self.0.get(owned + (number & (owned - 1))) {

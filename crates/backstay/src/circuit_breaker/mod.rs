@@ -113,7 +113,7 @@ impl<'a> Running<'a> {
 
     #[inline]
     fn judge(inner: &Inner, word: u64, admitted: Option<Admitted>, verdict: Verdict) {
-        inner.counters.add(verdict as usize, 1);
+        inner.counters.add_even_in_handlers(verdict as usize, 1);
         let well = verdict == Verdict::Success && Phase::unpack(word).is_well();
         if !(well && inner.word.load(Ordering::Acquire) == word) {
             Self::decide(inner, word, admitted, verdict);
@@ -271,7 +271,7 @@ impl Inner {
     }
 
     fn judge(&self, admitted: Admitted, verdict: Verdict) {
-        self.counters.add(verdict as usize, 1);
+        self.counters.add_even_in_handlers(verdict as usize, 1);
         self.decide(admitted, verdict);
     }
 
@@ -318,7 +318,7 @@ impl Inner {
     }
 
     fn rejection(&self, remaining: Duration) -> CircuitOpenError {
-        self.counters.add(REJECTED, 1);
+        self.counters.add_even_in_handlers(REJECTED, 1);
         tracing::debug!(target: "backstay", breaker = self.name.as_deref(), ?remaining, "circuit breaker refused a call");
         CircuitOpenError { name: self.name.clone(), remaining }
     }
