@@ -250,12 +250,12 @@ fn a_callback_that_panics_is_survived() {
     }
 }
 
-// WD-6: the report says which thread froze.
+// WD-6: the report says which thread froze, and what it was doing.
 #[test]
 #[cfg(target_os = "linux")]
 fn the_report_names_the_frozen_thread() {
     let clock = ManualClock::new();
-    let (watchdog, reports) = on_hand(&clock, |builder| builder);
+    let (watchdog, reports) = on_hand(&clock, |builder| builder.stack_of(|thread| Some(format!("{thread} sleeps"))));
     watchdog.start().unwrap();
     let (release, gate) = channel::<()>();
     let (pinged, pings) = channel();
@@ -274,6 +274,7 @@ fn the_report_names_the_frozen_thread() {
     let report = reports.recv_timeout(PATIENCE).unwrap();
     assert_eq!(report.thread_id, Some(id.unsigned_abs()));
     assert_eq!(report.thread_name.as_deref(), Some("order-worker"));
+    assert_eq!(report.stack, Some(format!("{id} sleeps").into()));
     drop(release);
     worker.join().unwrap();
 }

@@ -24,6 +24,7 @@ struct Common {
     clock: Clock,
     on_timeout: Option<Callback<TimeoutReport>>,
     on_alert: Option<Callback<Alert>>,
+    stack_of: Option<fn(u32) -> Option<String>>,
 }
 
 /// How long to wait: as it is written down, or brought into the bounds.
@@ -68,8 +69,8 @@ impl Common {
 
     fn build(self, timeout: Duration, raise: bool, file: Option<StateFile>) -> Watchdog {
         let beat = Arc::new(Beat::new(self.clock, timeout, raise, file));
-        let Self { name, on_timeout, on_alert, .. } = self;
-        let inner = Arc::new(Inner { beat: Arc::clone(&beat), name, on_timeout, on_alert });
+        let Self { name, on_timeout, on_alert, stack_of, .. } = self;
+        let inner = Arc::new(Inner { beat: Arc::clone(&beat), name, on_timeout, on_alert, stack_of });
         Watchdog { beat, inner }
     }
 }
@@ -153,6 +154,13 @@ impl WatchdogBuilder {
     /// [`WatchdogTimeoutError`](crate::WatchdogTimeoutError) after the watchdog has fired.
     pub fn raise_on_timeout(mut self, raise: bool) -> Self {
         self.raise = raise;
+        self
+    }
+
+    /// Asked at each firing, before anybody is told, what the thread with this id is doing: for interpreters, which
+    /// know more of their threads than the operating system. In [`TimeoutReport::stack`], in the log and in alerts.
+    pub fn stack_of(mut self, stack_of: fn(u32) -> Option<String>) -> Self {
+        self.common.stack_of = Some(stack_of);
         self
     }
 

@@ -68,6 +68,7 @@ struct Inner {
     name: Option<Arc<str>>,
     on_timeout: Option<Callback<TimeoutReport>>,
     on_alert: Option<Callback<Alert>>,
+    stack_of: Option<fn(u32) -> Option<String>>,
 }
 
 /// What a watchdog has seen so far.

@@ -25,6 +25,8 @@ pub struct TimeoutReport {
     pub thread_id: Option<u32>,
     /// That thread's name, while it is alive.
     pub thread_name: Option<String>,
+    /// What that thread was doing when the watchdog fired, where [`stack_of`](super::WatchdogBuilder::stack_of) says.
+    pub stack: Option<Arc<str>>,
     /// How long nobody had pinged, without the time in which the process did not run. For a heartbeat file, how long
     /// ago it was last seen to be well.
     pub inactive: Duration,
@@ -69,11 +71,18 @@ impl Inner {
             name: self.name.clone(),
             thread_id,
             thread_name: thread_id.and_then(thread_name),
+            stack: thread_id.and_then(|thread| self.stack_of(thread)),
             inactive: firing.inactive,
             firings: firing.count,
             state_file: file.map(|file| file.path.clone()),
             reason: firing.reason,
         }
+    }
+
+    fn stack_of(&self, thread: u32) -> Option<Arc<str>> {
+        let stack_of = self.stack_of?;
+        // Without the stack the report is still worth having.
+        std::panic::catch_unwind(|| stack_of(thread)).ok().flatten().map(Arc::from)
     }
 
     fn alert(&self, report: &TimeoutReport) {
@@ -92,6 +101,7 @@ impl TimeoutReport {
             thread_id = self.thread_id,
             seconds = self.inactive.as_secs_f64(),
             firings = self.firings,
+            stack = self.stack.as_deref(),
             "{self}"
         );
     }
@@ -103,6 +113,7 @@ impl TimeoutReport {
             ("firings", json!(self.firings)),
             ("thread_id", json!(self.thread_id)),
             ("thread_name", json!(self.thread_name)),
+            ("stack", json!(self.stack.as_deref())),
             ("state_file", json!(self.state_file.as_ref().map(|path| path.to_string_lossy()))),
             ("reason", json!(self.reason)),
         ];

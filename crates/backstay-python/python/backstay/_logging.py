@@ -1,0 +1,25 @@
+"""Where the native module's words arrive."""
+
+from __future__ import annotations
+
+import sys
+
+_DEBUG = 10
+
+
+def listens_to_debug() -> bool:
+    """Whether somebody wants to know everything; before `logging` is imported nobody does."""
+    logging = sys.modules.get("logging")
+    return logging is not None and logging.getLogger("backstay").isEnabledFor(_DEBUG)
+
+
+def say(level: int, message: str, fields: dict[str, str]) -> None:
+    """Logs one event; below it the stack of the thread that froze, where there is one."""
+    import logging
+
+    logger = logging.getLogger("backstay")
+    if not logger.isEnabledFor(level):
+        return
+    if "stack" in fields:
+        message = f"{message}\n{fields['stack']}"
+    logger.log(level, "%s", message, extra={"backstay": fields})

@@ -1,0 +1,94 @@
+"""What properties return. In a module of its own, because `dataclasses` and `enum` are slow to import."""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass
+
+
+class CircuitState(enum.Enum):
+    """Where a circuit breaker stands."""
+
+    CLOSED = 1
+    OPEN = 2
+    HALF_OPEN = 3
+
+
+@dataclass
+class CircuitStats:
+    """What a circuit breaker has done so far: a snapshot."""
+
+    total_calls: int = 0
+    successful_calls: int = 0
+    failed_calls: int = 0
+    rejected_calls: int = 0
+    state_changes: int = 0
+
+    def record_success(self) -> None:
+        """Counts a call that succeeded."""
+        self.total_calls += 1
+        self.successful_calls += 1
+
+    def record_failure(self) -> None:
+        """Counts a call that failed."""
+        self.total_calls += 1
+        self.failed_calls += 1
+
+    def record_rejection(self) -> None:
+        """Counts a call that was turned away."""
+        self.total_calls += 1
+        self.rejected_calls += 1
+
+    def record_state_change(self) -> None:
+        """Counts a change of the state."""
+        self.state_changes += 1
+
+
+@dataclass
+class RateLimiterStats:
+    """What a rate limiter has done so far: a snapshot. `total_waited` is in seconds."""
+
+    total_acquired: int = 0
+    total_rejected: int = 0
+    total_waited: float = 0.0
+
+    def record_acquired(self) -> None:
+        """Counts a token."""
+        self.total_acquired += 1
+
+    def record_rejected(self) -> None:
+        """Counts a refusal."""
+        self.total_rejected += 1
+
+    def record_wait(self, seconds: float) -> None:
+        """Adds a wait."""
+        self.total_waited += seconds
+
+
+@dataclass
+class WatchdogStats:
+    """What a watchdog has seen so far: a snapshot. Times are monotonic seconds."""
+
+    pings_total: int = 0
+    timeouts_triggered: int = 0
+    last_ping_time: float | None = None
+    start_time: float | None = None
+
+    def record_ping(self) -> None:
+        """Counts a ping, now."""
+        self.pings_total += 1
+        self.last_ping_time = time.monotonic()
+
+    def record_timeout(self) -> None:
+        """Counts a firing."""
+        self.timeouts_triggered += 1
+
+    def record_start(self) -> None:
+        """Notes a start, now."""
+        self.start_time = time.monotonic()
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the start; 0 before it."""
+        return 0.0 if self.start_time is None else time.monotonic() - self.start_time

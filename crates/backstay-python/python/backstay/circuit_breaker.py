@@ -1,0 +1,153 @@
+"""Circuit breaker: calls that keep failing are not made for a while."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from typing import Any, ParamSpec, TypeVar, overload
+
+    from backstay._values import CircuitState as CircuitState
+    from backstay._values import CircuitStats as CircuitStats
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+from backstay import _native
+from backstay.exceptions import CircuitBreakerError, CircuitOpenError
+
+__all__ = [
+    "CircuitBreaker",
+    "CircuitBreakerError",
+    "CircuitOpenError",
+    "CircuitState",
+    "CircuitStats",
+    "circuit_breaker",
+]
+
+
+class CircuitBreaker(_native.CircuitBreaker):
+    """Lets calls pass until `max_failures` in a row fail; then turns them away for `reset_timeout` seconds.
+
+    What is not given comes from the configuration, and is brought into its bounds: 1 to 100 failures (5), 1 to 3600
+    seconds (60), 1 to 10 trials at once (1). `excluded_exceptions` are neither success nor failure.
+
+    >>> breaker = CircuitBreaker(max_failures=3, reset_timeout=30)
+    >>> breaker.call(len, "abc")
+    3
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ConfigError: the configuration is broken.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_failures: int | None = None,
+        reset_timeout: float | None = None,
+        half_open_max_calls: int | None = None,
+        excluded_exceptions: type[BaseException] | Iterable[type[BaseException]] = (),
+        name: str | None = None,
+    ) -> None:
+        self._build(max_failures, reset_timeout, half_open_max_calls, excluded_exceptions, name)
+
+    @property
+    def stats(self) -> CircuitStats:
+        """A snapshot of what the breaker has done so far."""
+        from backstay._values import CircuitStats
+
+        return CircuitStats(*self._stats())
+
+    async def acall(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Calls `func`, plain or async, if the breaker lets it pass; what can be awaited is awaited.
+
+        Raises:
+            CircuitOpenError: the breaker is open; `func` was not called.
+        """
+        from inspect import isawaitable
+
+        permit = self._admit()
+        try:
+            result = func(*args, **kwargs)
+            if isawaitable(result):
+                result = await result
+        except BaseException as error:
+            permit.raised(error)
+            raise
+        permit.success()
+        return result
+
+    def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
+        """A function that calls `func` through this breaker: `@breaker`."""
+        from functools import wraps
+
+        from backstay._functions import is_async
+
+        call = self.call
+        acall = self.acall
+        if is_async(func):
+
+            @wraps(func)
+            async def guarded(*args: Any, **kwargs: Any) -> Any:
+                return await acall(func, *args, **kwargs)
+
+        else:
+
+            @wraps(func)
+            def guarded(*args: Any, **kwargs: Any) -> Any:
+                return call(func, *args, **kwargs)
+
+        guarded._circuit_breaker = self  # type: ignore[attr-defined]
+        return guarded  # type: ignore[return-value]
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"CircuitBreaker(state={self.state.name}, failure_count={self.failure_count}{name})"
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def circuit_breaker(func: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def circuit_breaker(
+        func: None = None,
+        *,
+        max_failures: int | None = None,
+        reset_timeout: float | None = None,
+        half_open_max_calls: int | None = None,
+        excluded_exceptions: type[BaseException] | Iterable[type[BaseException]] = (),
+        name: str | None = None,
+    ) -> CircuitBreaker: ...
+
+
+def circuit_breaker(
+    func: Callable[..., Any] | None = None,
+    *,
+    max_failures: int | None = None,
+    reset_timeout: float | None = None,
+    half_open_max_calls: int | None = None,
+    excluded_exceptions: type[BaseException] | Iterable[type[BaseException]] = (),
+    name: str | None = None,
+) -> Any:
+    """Guards a function by a breaker of its own: `@circuit_breaker`, or `@circuit_breaker(max_failures=3)`.
+
+    The breaker hangs on the function as `_circuit_breaker`.
+    """
+    breaker = CircuitBreaker(
+        max_failures=max_failures,
+        reset_timeout=reset_timeout,
+        half_open_max_calls=half_open_max_calls,
+        excluded_exceptions=excluded_exceptions,
+        name=name,
+    )
+    return breaker if func is None else breaker(func)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("CircuitState", "CircuitStats"):
+        from backstay import _values
+
+        return getattr(_values, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,133 @@
+"""Heartbeat: a file that says to other processes that this one lives."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+    from typing import Any
+
+    from typing_extensions import Self
+
+    from backstay._states import HeartbeatState as HeartbeatState
+    from backstay._states import HeartbeatTarget as HeartbeatTarget
+    from backstay.watchdog import OnAlertCallback
+
+from backstay import _native
+from backstay.exceptions import HeartbeatError
+
+__all__ = ["Heartbeat", "HeartbeatState", "HeartbeatTarget", "OnAlertCallback"]
+
+
+class Heartbeat(_native.Heartbeat):
+    """Writes `state_file` every `interval` seconds (1 to 300; the configuration's, or 10) while it runs.
+
+    `on_missed_beat` hears each beat that could not be written, `on_beat` each that was. While `target.is_dead`, the
+    file says "degraded", and `on_target_dead` hears of it once. Callbacks may be plain or async.
+
+    >>> heartbeat = Heartbeat("/tmp/bot.heartbeat", interval=10)
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be meant, or metadata that is no JSON.
+        ConfigError: the configuration is broken.
+    """
+
+    _is_shutdown = False
+
+    def __init__(
+        self,
+        state_file: str | Path | None = None,
+        *,
+        interval: float | None = None,
+        on_missed_beat: Callable[[Exception], Any] | None = None,
+        on_alert: OnAlertCallback | None = None,
+        target: HeartbeatTarget | None = None,
+        on_target_dead: Callable[[], Awaitable[None] | None] | None = None,
+        on_beat: Callable[[], Awaitable[None] | None] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._build(state_file, interval, on_missed_beat, on_alert, target, on_target_dead, on_beat, metadata)
+        self._target = target
+        self._path = state_file
+
+    @property
+    def state_file(self) -> Path | None:
+        """The file, as it was given."""
+        from pathlib import Path
+
+        return None if self._path is None else Path(self._path)
+
+    @property
+    def target(self) -> HeartbeatTarget | None:
+        """What it follows."""
+        return self._target
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether `shutdown` was called, and it was not started since."""
+        return self._is_shutdown and not self.is_running
+
+    def start(self) -> None:
+        """Beats at once, and then every `interval` seconds.
+
+        Raises:
+            HeartbeatError: it runs already.
+        """
+        self._start(None)
+
+    async def astart(self) -> None:
+        """`start` for tasks: what callbacks return is awaited on this loop."""
+        from backstay._callbacks import running_loop
+
+        self._start(running_loop())
+
+    async def astop(self) -> None:
+        """`stop` for tasks."""
+        from backstay._callbacks import in_thread
+
+        await in_thread(self.stop)
+
+    def shutdown(self) -> None:
+        """Ends the beating; what a graceful shutdown calls."""
+        self.stop()
+        self._is_shutdown = True
+
+    async def ashutdown(self) -> None:
+        """`shutdown` for tasks."""
+        await self.astop()
+        self._is_shutdown = True
+
+    @staticmethod
+    def read_state(state_file: str | Path) -> HeartbeatState | None:
+        """What the file says; `None` where it is missing, damaged or no file. Never blocks."""
+        from backstay._states import HeartbeatState
+
+        state = _native.Heartbeat._read_state(state_file)
+        return None if state is None else HeartbeatState.from_dict(state)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.astart()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.astop()
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("HeartbeatState", "HeartbeatTarget"):
+        from backstay import _states
+
+        return getattr(_states, name)
+    if name == "OnAlertCallback":
+        from backstay.watchdog import OnAlertCallback
+
+        return OnAlertCallback
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,150 @@
+"""Rate limiter: a token bucket, for threads and tasks alike."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, ParamSpec, TypeVar, overload
+
+    from typing_extensions import Self
+
+    from backstay._values import RateLimiterStats as RateLimiterStats
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+from backstay import _native
+from backstay.exceptions import RateLimitError, RateLimitExceededError
+
+__all__ = ["RateLimitError", "RateLimitExceededError", "RateLimiter", "RateLimiterStats", "rate_limiter"]
+
+
+class RateLimiter(_native.RateLimiter):
+    """Grants `rate` tokens per `per` seconds, and up to `burst` at once after a pause.
+
+    Without a rate the configuration says, or else 10 per second. `burst` is `rate` where it is not given, and holds
+    one token at least. Waiters, threads and tasks together, are served first come, first served.
+
+    >>> limiter = RateLimiter(rate=10, per=1.0)
+    >>> limiter.acquire()
+    True
+
+    Raises:
+        ValueError: a number that cannot be meant.
+        ConfigError: the configuration is broken.
+    """
+
+    def __init__(
+        self,
+        rate: float | None = None,
+        per: float | None = None,
+        *,
+        burst: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._build(rate, per, burst, name)
+
+    @property
+    def stats(self) -> RateLimiterStats:
+        """A snapshot of what the limiter has done so far."""
+        from backstay._values import RateLimiterStats
+
+        return RateLimiterStats(*self._stats())
+
+    async def acquire_async(self, *, timeout: float | None = None) -> bool:
+        """Waits for a token in a task. Cancelled, it gives its place back.
+
+        Raises:
+            RateLimitExceededError: the token would come after more than `timeout` seconds.
+        """
+        pending = self._reserve(timeout)
+        if pending is not None:
+            from backstay._waiting import wait
+
+            await wait(pending)
+        return True
+
+    async def __aenter__(self) -> Self:
+        await self.acquire_async()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"RateLimiter(rate={self.rate}, per={self.per}{name})"
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def rate_limiter(fn: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def rate_limiter(
+        fn: None = None,
+        *,
+        rate: float | None = None,
+        per: float | None = None,
+        burst: float | None = None,
+        blocking: bool = True,
+        timeout: float | None = None,
+        name: str | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def rate_limiter(
+    fn: Callable[..., Any] | None = None,
+    *,
+    rate: float | None = None,
+    per: float | None = None,
+    burst: float | None = None,
+    blocking: bool = True,
+    timeout: float | None = None,
+    name: str | None = None,
+) -> Any:
+    """Takes a token of a limiter of its own before each call: `@rate_limiter(rate=100, per=60.0)`.
+
+    With `blocking=False`, or where the token would come after `timeout` seconds, the call is not made and
+    `RateLimitExceededError` is raised. The limiter hangs on the function as `_rate_limiter`.
+    """
+    limiter = RateLimiter(rate, per, burst=burst, name=name)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        from functools import wraps
+
+        from backstay._functions import is_async
+
+        if is_async(function):
+
+            @wraps(function)
+            async def limited(*args: Any, **kwargs: Any) -> Any:
+                if blocking:
+                    await limiter.acquire_async(timeout=timeout)
+                else:
+                    limiter._check()
+                return await function(*args, **kwargs)
+
+        else:
+
+            @wraps(function)
+            def limited(*args: Any, **kwargs: Any) -> Any:
+                if blocking:
+                    limiter.acquire(timeout=timeout)
+                else:
+                    limiter._check()
+                return function(*args, **kwargs)
+
+        limited._rate_limiter = limiter  # type: ignore[attr-defined]
+        return limited
+
+    return decorate if fn is None else decorate(fn)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "RateLimiterStats":
+        from backstay._values import RateLimiterStats
+
+        return RateLimiterStats
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,203 @@
+"""Graceful shutdown: what has to be closed is closed in order, on a signal or when told."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from types import FrameType
+    from typing import Any
+
+    from typing_extensions import Self
+
+    from backstay._states import CleanupCallback as CleanupCallback
+
+from backstay import _native
+from backstay.exceptions import ShutdownError
+
+__all__ = ["CleanupCallback", "GracefulShutdown", "ShutdownError"]
+
+
+class GracefulShutdown(_native.GracefulShutdown):
+    """Runs the registered callbacks once, lowest priority first, in `timeout` seconds (5 to 300; 30) in all.
+
+    `install` lets SIGTERM and SIGINT, or `signals`, begin it. On a signal, the process exits with `force_exit_code`
+    if a callback still runs when everything is over; a second signal exits at once.
+
+    >>> shutdown = GracefulShutdown()
+    >>> shutdown.register("database", print, priority=10)
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be meant.
+        ConfigError: the configuration is broken.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float | None = None,
+        signals: tuple[signal.Signals, ...] | None = None,
+        force_exit_code: int | None = None,
+    ) -> None:
+        self._build(timeout, force_exit_code)
+        self._signals = None if signals is None else tuple(signals)
+        # The handlers that were there before, and the process in which ours were put there.
+        self._previous: dict[int, Any] = {}
+        self._owner: int | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the signals are taken, in this process."""
+        import os
+
+        return self._owner == os.getpid()
+
+    def install(self) -> None:
+        """Takes the signals. Handlers that were there keep their turn. Installed already, it changes nothing.
+
+        Raises:
+            ShutdownError: not in the main thread, or a signal that cannot be caught.
+        """
+        import os
+        import signal
+
+        from backstay._threads import is_main_thread
+
+        if self.is_installed:
+            return
+        if not is_main_thread():
+            raise ShutdownError("install() must be called in the main thread, where Python handles signals")
+        wanted = (signal.SIGTERM, signal.SIGINT) if self._signals is None else self._signals
+        taken: dict[int, Any] = {}
+        refusal: Exception | None = None
+        for number in wanted:
+            if number in (getattr(signal, "SIGKILL", None), getattr(signal, "SIGSTOP", None)):
+                for known, handler in taken.items():
+                    signal.signal(known, signal.SIG_DFL if handler is None else handler)
+                raise ShutdownError(f"{_name(number)} cannot be caught; take SIGTERM, SIGINT, SIGHUP or SIGUSR1")
+            try:
+                taken[number] = signal.signal(number, self._handle)
+            except (OSError, ValueError) as error:  # A signal that the platform lacks.
+                refusal = error
+        if wanted and not taken:
+            raise ShutdownError(f"no signal could be taken: {refusal}") from refusal
+        self._previous = taken
+        self._owner = os.getpid()
+        self._note_loop()
+
+    def uninstall(self) -> None:
+        """Puts back what was there, where it is still ours. A shutdown that has begun goes on."""
+        import signal
+
+        was_installed, self._owner = self.is_installed, None
+        if not was_installed:
+            return
+        for number, handler in self._previous.items():
+            if signal.getsignal(number) == self._handle:
+                try:
+                    signal.signal(number, signal.SIG_DFL if handler is None else handler)
+                except ValueError:
+                    pass  # Not in the main thread: ours stays, and passes everything on.
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        import os
+        import signal
+
+        previous = self._previous.get(number)
+        if self._owner != os.getpid():
+            # Uninstalled from another thread, or a forked child: as if we had never been there.
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)
+            os.kill(os.getpid(), number)
+            return
+        self._on_signal(number)
+        # One that only ends the program is what a shutdown stands for.
+        if callable(previous) and previous is not signal.default_int_handler:
+            previous(number, frame)
+
+    def _note_loop(self) -> None:
+        from backstay._callbacks import running_loop
+
+        loop = running_loop()
+        if loop is not None:
+            self._loop = loop
+
+    _loop: Any = None
+
+    def register(
+        self, name: str, callback: Any, *, priority: int = 100, timeout: float | None = None
+    ) -> None:
+        """Registers a callback, plain or async: the lowest priority has its turn first.
+
+        Raises:
+            ShutdownError: the name is taken, or the shutdown has begun.
+        """
+        super().register(name, callback, priority=priority, timeout=timeout)
+        self._note_loop()
+        self._on_loop(self._loop)
+
+    def trigger(self) -> None:
+        """Begins the shutdown, or joins the one that is under way, and waits for its end."""
+        from backstay._callbacks import blocked
+
+        with blocked():
+            self._trigger()
+
+    async def atrigger(self) -> None:
+        """`trigger` for tasks. Cancelled, the shutdown goes on all the same."""
+        from backstay._waiting import wait
+
+        self._note_loop()
+        self._on_loop(self._loop)
+        await wait(self._atrigger())
+
+    async def await_shutdown(self, timeout: float | None = None) -> bool:
+        """Waits in a task until the shutdown begins, `timeout` seconds at most: whether it has begun."""
+        import asyncio
+
+        from backstay._waiting import wait
+
+        self._note_loop()
+        self._on_loop(self._loop)
+        try:
+            await asyncio.wait_for(wait(self._begun()), timeout)
+        except asyncio.TimeoutError:
+            return self.is_shutting_down
+        return True
+
+    def __enter__(self) -> Self:
+        self.install()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        from backstay._callbacks import blocked
+
+        with blocked():
+            self._settle()
+        self.uninstall()
+
+    async def __aenter__(self) -> Self:
+        self.install()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        from backstay._callbacks import in_thread
+
+        await in_thread(self._settle)
+        self.uninstall()
+
+
+def _name(number: int) -> str:
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CleanupCallback":
+        from backstay._states import CleanupCallback
+
+        return CleanupCallback
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

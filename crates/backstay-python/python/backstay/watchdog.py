@@ -1,0 +1,155 @@
+"""Watchdog: tells when a thread, a task or a process does nothing any more."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from typing_extensions import Self
+
+    from backstay._values import WatchdogStats as WatchdogStats
+
+    OnAlertCallback = Callable[[str, str, Mapping[str, Any]], Awaitable[None] | None]
+
+from backstay import _native
+from backstay.exceptions import WatchdogError, WatchdogTimeoutError
+
+__all__ = ["OnAlertCallback", "Watchdog", "WatchdogStats", "watchdog_context"]
+
+
+class Watchdog(_native.Watchdog):
+    """Fires when nobody has pinged for `timeout` seconds (1 to 3600; the configuration's, or 30).
+
+    Firing logs who froze and where, then calls `on_timeout`, plain or async, and `on_alert` with a channel, a message
+    and a mapping, on a thread of their own: neither waits for the frozen thread or loop.
+
+    >>> with Watchdog(timeout=30) as watchdog:
+    ...     watchdog.ping()
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be meant.
+        ConfigError: the configuration is broken.
+    """
+
+    _is_shutdown = False
+
+    def __init__(
+        self,
+        *,
+        timeout: float | None = None,
+        on_timeout: Callable[[], Awaitable[None] | None] | None = None,
+        on_alert: OnAlertCallback | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._build(timeout, on_timeout, on_alert, name, False)
+
+    @classmethod
+    def from_state_file(
+        cls,
+        state_file: str | Path,
+        *,
+        check_interval: float | None = None,
+        max_age: float = 30.0,
+        on_timeout: Callable[[], Awaitable[None] | None] | None = None,
+        on_alert: OnAlertCallback | None = None,
+        name: str | None = None,
+    ) -> Self:
+        """Watches the heartbeat file of another process: fires when it is missing, damaged or older than `max_age`
+        seconds, or its process is gone. Looks at once, and then every `check_interval` (`max_age / 2`) seconds.
+        """
+        self = cls.__new__(cls)
+        name = f"state_file_watcher:{state_file}" if name is None else name
+        self._build_for_file(state_file, check_interval, max_age, on_timeout, on_alert, name)
+        return self
+
+    @property
+    def state_file(self) -> Path | None:
+        """The heartbeat file that is watched."""
+        from pathlib import Path
+
+        path = self._state_file()
+        return None if path is None else Path(path)
+
+    @property
+    def stats(self) -> WatchdogStats:
+        """A snapshot of what the watchdog has seen so far."""
+        from backstay._values import WatchdogStats
+
+        return WatchdogStats(*self._stats())
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether `shutdown` was called, and it was not started since."""
+        return self._is_shutdown and not self.is_running
+
+    def shutdown(self) -> None:
+        """Ends the watch; what a graceful shutdown calls."""
+        self.stop()
+        self._is_shutdown = True
+
+    async def ashutdown(self) -> None:
+        """`shutdown` for tasks."""
+        self.shutdown()
+
+    async def aping(self) -> None:
+        """`ping` for tasks."""
+        self.ping()
+
+    async def astart(self) -> None:
+        """`start` for tasks."""
+        self.start()
+
+    async def astop(self) -> None:
+        """`stop` for tasks."""
+        self.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        self.stop()
+        if kind is None:
+            self._check()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        self.__exit__(kind, *exception)
+
+    def __repr__(self) -> str:
+        status = "running" if self.is_running else "stopped"
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"Watchdog(timeout={self.timeout:g}, status={status}{name})"
+
+
+def watchdog_context(
+    timeout: float | None = None,
+    on_timeout: Callable[[], Awaitable[None] | None] | None = None,
+    *,
+    raise_on_timeout: bool = False,
+    name: str | None = None,
+) -> Watchdog:
+    """A watchdog for a `with` block. With `raise_on_timeout` the next ping after it fired, or the end of the block,
+    raises `WatchdogTimeoutError`.
+    """
+    watchdog = Watchdog.__new__(Watchdog)
+    watchdog._build(timeout, on_timeout, None, name, raise_on_timeout)
+    return watchdog
+
+
+def __getattr__(name: str) -> Any:
+    if name == "WatchdogStats":
+        from backstay._values import WatchdogStats
+
+        return WatchdogStats
+    if name == "OnAlertCallback":
+        from collections.abc import Awaitable, Callable, Mapping
+        from typing import Any, Optional, Union
+
+        return Callable[[str, str, Mapping[str, Any]], Optional[Awaitable[None]]]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

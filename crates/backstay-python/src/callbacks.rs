@@ -1,0 +1,149 @@
+//! Python functions that are called from threads of Rust's.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use backstay::clock::{Clock, Moment};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
+
+/// The monotonic time.
+pub(crate) fn now() -> Moment {
+    static CLOCK: OnceLock<Clock> = OnceLock::new();
+    CLOCK.get_or_init(Clock::system).now()
+}
+
+/// Whether this is the thread that runs Python's signal handlers.
+pub(crate) fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    static IS_MAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let is_main = IS_MAIN.import(py, "backstay._threads", "is_main_thread")?;
+    is_main.call0()?.extract()
+}
+
+/// A Python function, plain or async, and the loop on which what it returns is awaited.
+///
+/// Shared between the object that was given it, which shows it to Python's garbage collector, and the closure that
+/// calls it.
+pub(crate) struct Callback(Mutex<Option<Target>>);
+
+struct Target {
+    function: Py<PyAny>,
+    /// The loop that ran when the component was started from a task.
+    event_loop: Option<Py<PyAny>>,
+}
+
+impl Callback {
+    pub(crate) fn new(function: Py<PyAny>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some(Target { function, event_loop: None }))))
+    }
+
+    /// What it returns that can be awaited is from now on awaited there; `None`: on a loop of its own.
+    pub(crate) fn on_loop(&self, event_loop: Option<Py<PyAny>>) {
+        let mut event_loop = event_loop;
+        if let Some(target) = self.target().as_mut() {
+            std::mem::swap(&mut target.event_loop, &mut event_loop);
+        }
+        // The old one goes without the lock.
+        drop(event_loop);
+    }
+
+    /// Calls the function with `arguments` to its end. An exception comes back as its text. Nothing happens once the
+    /// interpreter is ending.
+    pub(crate) fn run(
+        &self,
+        arguments: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyTuple>>,
+    ) -> Result<(), String> {
+        let called = Python::try_attach(|py| -> PyResult<()> {
+            static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let target = self.target();
+            let Some(Target { function, event_loop }) = &*target else { return Ok(()) };
+            let (function, event_loop) = (function.clone_ref(py), event_loop.as_ref().map(|known| known.clone_ref(py)));
+            drop(target);
+            RUN.import(py, "backstay._callbacks", "run")?.call1((function, arguments(py)?, event_loop)).map(drop)
+        });
+        match called {
+            Some(Err(error)) => Err(Python::try_attach(|py| described(py, &error)).unwrap_or_default()),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    /// As [`run`](Self::run); an exception is logged, as that of `who`'s `what`.
+    pub(crate) fn run_logged(
+        &self,
+        who: &str,
+        what: &str,
+        arguments: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyTuple>>,
+    ) {
+        if let Err(error) = self.run(arguments) {
+            tracing::error!(target: "backstay", error, "{who}'s {what} raised");
+        }
+    }
+
+    /// Shows the function to the garbage collector.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Held only for moments; a collector must not wait, and may come back.
+        let Ok(target) = self.0.try_lock() else { return Ok(()) };
+        let Some(target) = &*target else { return Ok(()) };
+        visit.call(&target.function)?;
+        visit.call(&target.event_loop)
+    }
+
+    /// Forgets the function: the garbage collector found that nobody can reach it any more.
+    pub(crate) fn clear(&self) {
+        let target = self.target().take();
+        drop(target);
+    }
+
+    fn target(&self) -> MutexGuard<'_, Option<Target>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The functions that one object was given.
+#[derive(Default)]
+pub(crate) struct Callbacks(Vec<Arc<Callback>>);
+
+impl Callbacks {
+    /// Takes one more, where there is one; checked, so that the mistake is seen where it was made.
+    pub(crate) fn add(&mut self, name: &str, function: Option<Bound<'_, PyAny>>) -> PyResult<Option<Arc<Callback>>> {
+        let Some(function) = function else { return Ok(None) };
+        if !function.is_callable() {
+            let found = function.get_type();
+            return Err(PyTypeError::new_err(format!("{name} is a {}, allowed is a function", found.name()?)));
+        }
+        let callback = Callback::new(function.unbind());
+        self.0.push(Arc::clone(&callback));
+        Ok(Some(callback))
+    }
+
+    pub(crate) fn on_loop(&self, py: Python<'_>, event_loop: Option<&Py<PyAny>>) {
+        self.0.iter().for_each(|callback| callback.on_loop(event_loop.map(|known| known.clone_ref(py))));
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.iter().try_for_each(|callback| callback.traverse(visit))
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.iter().for_each(|callback| callback.clear());
+    }
+}
+
+/// What `on_alert` is called with.
+pub(crate) fn alert<'py>(py: Python<'py>, alert: &backstay::Alert) -> PyResult<Bound<'py, PyTuple>> {
+    let context = crate::json::to_python(py, &serde_json::Value::Object(alert.context.clone()))?;
+    (alert.channel, &alert.message, context).into_pyobject(py)
+}
+
+/// An exception as one line, as the last one of a traceback.
+pub(crate) fn described(py: Python<'_>, error: &PyErr) -> String {
+    let kind = error.get_type(py);
+    let kind = kind.qualname().map_or_else(|_| "an exception".to_owned(), |name| name.to_string());
+    match error.value(py).str().map(|text| text.to_string()) {
+        Ok(text) if text.is_empty() => kind,
+        Ok(text) => format!("{kind}: {text}"),
+        Err(_) => kind,
+    }
+}

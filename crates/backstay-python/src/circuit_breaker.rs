@@ -1,0 +1,256 @@
+//! The circuit breaker.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use backstay::circuit_breaker::{CircuitBreaker as Handle, CircuitState, Permit as OwnedPermit, Verdict};
+use backstay_core::circuit_breaker::{HALF_OPEN_MAX_CALLS_BOUNDS, MAX_FAILURES_BOUNDS, RESET_TIMEOUT_BOUNDS};
+use pyo3::exceptions::{PyException, PyGeneratorExit, PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyNone, PyString, PyTuple, PyType};
+
+use crate::arguments::{integer_within, seconds_within};
+use crate::{errors, logging};
+
+/// The part of `backstay.CircuitBreaker` that is not Python.
+#[pyclass(frozen, subclass, module = "backstay._native")]
+pub(crate) struct CircuitBreaker(OnceLock<Made>);
+
+struct Made {
+    handle: Handle,
+    /// Classes of exceptions that are neither success nor failure.
+    excluded: Py<PyTuple>,
+}
+
+impl CircuitBreaker {
+    #[inline]
+    fn made(&self) -> PyResult<&Made> {
+        self.0.get().ok_or_else(|| PyRuntimeError::new_err("CircuitBreaker.__init__ was not called"))
+    }
+}
+
+#[pymethods]
+impl CircuitBreaker {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self(OnceLock::new())
+    }
+
+    fn _build(
+        &self,
+        py: Python<'_>,
+        max_failures: Option<Bound<'_, PyAny>>,
+        reset_timeout: Option<f64>,
+        half_open_max_calls: Option<Bound<'_, PyAny>>,
+        excluded_exceptions: &Bound<'_, PyAny>,
+        name: Option<String>,
+    ) -> PyResult<()> {
+        logging::look(py);
+        let mut builder = Handle::builder();
+        if let Some(number) = max_failures {
+            builder = builder.max_failures(integer_within("max_failures", &number, &MAX_FAILURES_BOUNDS)?);
+        }
+        if let Some(seconds) = reset_timeout {
+            builder = builder.reset_timeout(seconds_within("reset_timeout", seconds, &RESET_TIMEOUT_BOUNDS)?);
+        }
+        if let Some(number) = half_open_max_calls {
+            let number = integer_within("half_open_max_calls", &number, &HALF_OPEN_MAX_CALLS_BOUNDS)?;
+            builder = builder.half_open_max_calls(number);
+        }
+        let excluded = exception_classes(excluded_exceptions)?;
+        if let Some(name) = name {
+            builder = builder.name(name);
+        }
+        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        let made = Made { handle, excluded: excluded.unbind() };
+        self.0.set(made).map_err(|_| PyRuntimeError::new_err("CircuitBreaker.__init__ was called twice"))
+    }
+
+    /// Calls `func(*args, **kwargs)` if the breaker lets it pass.
+    ///
+    /// What it returns that can be awaited, or is a generator, is judged when it ends.
+    ///
+    /// Raises:
+    ///     CircuitOpenError: the breaker is open; `func` was not called.
+    ///     BaseException: whatever `func` raises.
+    #[pyo3(signature = (func, /, *args, **kwargs))]
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let made = self.made()?;
+        let permit = made.handle.try_acquire_owned().map_err(|error| rejected(py, &error))?;
+        match func.call(args, kwargs) {
+            Ok(value) if is_plain(&value) => {
+                permit.success();
+                Ok(value)
+            }
+            Ok(value) => follow(py, made, permit, value),
+            Err(error) => {
+                let verdict = verdict(py, &error, made.excluded.bind(py));
+                // Listeners and the log may run now: nothing of Python's is borrowed.
+                permit.judge(verdict);
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets one call pass, that reports its end itself.
+    fn _admit(&self, py: Python<'_>) -> PyResult<Permit> {
+        let made = self.made()?;
+        let permit = made.handle.try_acquire_owned().map_err(|error| rejected(py, &error))?;
+        Ok(Permit { permit: Mutex::new(Some(permit)), excluded: made.excluded.clone_ref(py) })
+    }
+
+    /// Closes the breaker and forgets the failures.
+    fn reset(&self) -> PyResult<()> {
+        self.made()?.handle.reset();
+        Ok(())
+    }
+
+    /// Holds the breaker open until `reset`.
+    fn isolate(&self) -> PyResult<()> {
+        self.made()?.handle.isolate();
+        Ok(())
+    }
+
+    /// Closed, open or half-open, now.
+    #[getter]
+    fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        static STATE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let name = match self.made()?.handle.state() {
+            CircuitState::Closed => "CLOSED",
+            CircuitState::Open => "OPEN",
+            CircuitState::HalfOpen => "HALF_OPEN",
+        };
+        STATE.import(py, "backstay._values", "CircuitState")?.getattr(name)
+    }
+
+    /// Failures in a row.
+    #[getter]
+    fn failure_count(&self) -> PyResult<u32> {
+        Ok(self.made()?.handle.failure_count())
+    }
+
+    /// The name in errors and in the log.
+    #[getter]
+    fn name(&self) -> PyResult<Option<&str>> {
+        Ok(self.made()?.handle.name())
+    }
+
+    /// Total, successful, failed, rejected, state changes.
+    fn _stats(&self) -> PyResult<(u64, u64, u64, u64, u64)> {
+        let stats = self.made()?.handle.stats();
+        Ok((stats.total, stats.successful, stats.failed, stats.rejected, stats.state_changes))
+    }
+}
+
+/// The leave to make one call. Dropped without a word, the call counts as neither success nor failure.
+#[pyclass(frozen, module = "backstay._native")]
+pub(crate) struct Permit {
+    permit: Mutex<Option<OwnedPermit>>,
+    excluded: Py<PyTuple>,
+}
+
+impl Permit {
+    fn take(&self) -> Option<OwnedPermit> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[pymethods]
+impl Permit {
+    /// The call ended well. Whatever is reported after the first report is ignored.
+    fn success(&self) {
+        if let Some(permit) = self.take() {
+            permit.success();
+        }
+    }
+
+    /// The call ended with this exception.
+    fn raised(&self, py: Python<'_>, error: Bound<'_, PyAny>) {
+        let verdict = verdict(py, &PyErr::from_value(error), self.excluded.bind(py));
+        if let Some(permit) = self.take() {
+            permit.judge(verdict);
+        }
+    }
+}
+
+fn rejected(py: Python<'_>, error: &backstay::CircuitOpenError) -> PyErr {
+    logging::look(py);
+    errors::circuit_open(py, error)
+}
+
+/// Whether a result is what it looks like: no promise that is still to be kept. Only the usual types, which is quick;
+/// the others are looked at in Python.
+#[inline]
+fn is_plain(value: &Bound<'_, PyAny>) -> bool {
+    value.is_exact_instance_of::<PyNone>()
+        || value.is_exact_instance_of::<PyDict>()
+        || value.is_exact_instance_of::<PyInt>()
+        || value.is_exact_instance_of::<PyString>()
+        || value.is_exact_instance_of::<PyList>()
+        || value.is_exact_instance_of::<PyBool>()
+        || value.is_exact_instance_of::<PyTuple>()
+        || value.is_exact_instance_of::<PyFloat>()
+}
+
+/// Judges an awaitable or a generator when it ends, and anything else now.
+fn follow<'py>(
+    py: Python<'py>,
+    made: &Made,
+    permit: OwnedPermit,
+    value: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static FOLLOW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let permit = Permit { permit: Mutex::new(Some(permit)), excluded: made.excluded.clone_ref(py) };
+    FOLLOW.import(py, "backstay._outcomes", "follow")?.call1((permit, value))
+}
+
+/// CB-7: excluded exceptions, and those that end a task or a program, say nothing of the service that was called.
+fn verdict(py: Python<'_>, error: &PyErr, excluded: &Bound<'_, PyTuple>) -> Verdict {
+    let is_neutral = error.is_instance(py, excluded)
+        || error.is_instance_of::<PyKeyboardInterrupt>(py)
+        || error.is_instance_of::<PySystemExit>(py)
+        || error.is_instance_of::<PyGeneratorExit>(py)
+        || (!error.is_instance_of::<PyException>(py) && is_cancellation(py, error));
+    if is_neutral { Verdict::Neutral } else { Verdict::Failure }
+}
+
+fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {
+    let kind = error.get_type(py);
+    let names = kind.mro().iter().filter_map(|class| {
+        let class = class.cast_into::<PyType>().ok()?;
+        Some((class.module().ok()?.to_string(), class.name().ok()?.to_string()))
+    });
+    names.into_iter().any(|(module, name)| {
+        matches!(
+            (module.split('.').next(), name.as_str()),
+            (Some("asyncio"), "CancelledError") | (Some("trio"), "Cancelled")
+        )
+    })
+}
+
+/// A class of exceptions or any iterable of them, as a tuple (PY-6).
+fn exception_classes<'py>(given: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    let py = given.py();
+    let wrong = |found: &Bound<'_, PyAny>| {
+        PyTypeError::new_err(format!("excluded_exceptions has {found:?}, allowed are classes of exceptions"))
+    };
+    let is_class = |candidate: &Bound<'_, PyAny>| {
+        let class = candidate.cast::<PyType>();
+        class.is_ok_and(|class| class.is_subclass(&py.get_type::<pyo3::exceptions::PyBaseException>()).unwrap_or(false))
+    };
+    if is_class(given) {
+        return PyTuple::new(py, [given]);
+    }
+    let classes = given.try_iter().map_err(|_| wrong(given))?.collect::<PyResult<Vec<_>>>()?;
+    match classes.iter().find(|class| !is_class(class)) {
+        Some(other) => Err(wrong(other)),
+        None => PyTuple::new(py, classes),
+    }
+}

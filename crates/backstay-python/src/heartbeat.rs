@@ -1,0 +1,211 @@
+//! The heartbeat.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use backstay::heartbeat::{Heartbeat as Handle, HeartbeatError, Status, Target};
+use backstay_core::heartbeat::INTERVAL_BOUNDS;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::arguments::seconds_within;
+use crate::callbacks::{self, Callbacks};
+use crate::watchdog::Watchdog;
+use crate::{errors, json, logging};
+
+/// The part of `backstay.Heartbeat` that is not Python.
+#[pyclass(frozen, subclass, module = "backstay._native")]
+pub(crate) struct Heartbeat(OnceLock<Made>);
+
+struct Made {
+    handle: Handle,
+    callbacks: Callbacks,
+}
+
+impl Heartbeat {
+    fn made(&self) -> PyResult<&Made> {
+        self.0.get().ok_or_else(|| PyRuntimeError::new_err("Heartbeat.__init__ was not called"))
+    }
+}
+
+#[pymethods]
+impl Heartbeat {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self(OnceLock::new())
+    }
+
+    #[allow(clippy::too_many_arguments)] // as many as the contract has
+    fn _build(
+        &self,
+        py: Python<'_>,
+        state_file: Option<PathBuf>,
+        interval: Option<f64>,
+        on_missed_beat: Option<Bound<'_, PyAny>>,
+        on_alert: Option<Bound<'_, PyAny>>,
+        target: Option<Bound<'_, PyAny>>,
+        on_target_dead: Option<Bound<'_, PyAny>>,
+        on_beat: Option<Bound<'_, PyAny>>,
+        metadata: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        const WHO: &str = "a heartbeat";
+        logging::look(py);
+        let mut callbacks = Callbacks::default();
+        let mut builder = Handle::builder();
+        if let Some(path) = state_file {
+            builder = builder.state_file(path);
+        }
+        if let Some(interval) = interval {
+            builder = builder.interval(seconds_within("interval", interval, &INTERVAL_BOUNDS)?);
+        }
+        if let Some(metadata) = metadata {
+            builder = builder.metadata(json::from_python(&metadata)?);
+        }
+        builder = match target {
+            None => builder,
+            // One of ours is asked without Python, and so also while Python is frozen.
+            Some(target) => match target.cast::<Watchdog>() {
+                Ok(watchdog) => builder.target(watchdog.get().handle()?.clone()),
+                Err(_) => builder.target(PyTarget(target.unbind())),
+            },
+        };
+        if let Some(callback) = callbacks.add("on_missed_beat", on_missed_beat)? {
+            builder = builder.on_missed_beat(move |error| {
+                callback.run_logged(WHO, "on_missed_beat", |py| (refused(py, error).into_value(py),).into_pyobject(py));
+            });
+        }
+        if let Some(callback) = callbacks.add("on_alert", on_alert)? {
+            builder = builder.on_alert(move |alert| {
+                callback.run_logged(WHO, "on_alert", |py| callbacks::alert(py, alert));
+            });
+        }
+        if let Some(callback) = callbacks.add("on_target_dead", on_target_dead)? {
+            builder = builder.on_target_dead(move |_| {
+                callback.run_logged(WHO, "on_target_dead", |py| Ok(PyTuple::empty(py)));
+            });
+        }
+        if let Some(callback) = callbacks.add("on_beat", on_beat)? {
+            builder = builder.on_beat(move |_| callback.run_logged(WHO, "on_beat", |py| Ok(PyTuple::empty(py))));
+        }
+        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        let made = Made { handle, callbacks };
+        self.0.set(made).map_err(|_| PyRuntimeError::new_err("Heartbeat.__init__ was called twice"))
+    }
+
+    /// Starts; what the callbacks return is awaited on `event_loop`, where there is one.
+    fn _start(&self, py: Python<'_>, event_loop: Option<Py<PyAny>>) -> PyResult<()> {
+        let made = self.made()?;
+        made.callbacks.on_loop(py, event_loop.as_ref());
+        py.detach(|| made.handle.start()).map_err(|error| refused(py, &error))
+    }
+
+    /// Ends the beating, with a last state that says so. Of one that does not beat, nothing happens.
+    fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        let made = self.made()?;
+        py.detach(|| made.handle.stop());
+        Ok(())
+    }
+
+    /// Beats once, now.
+    ///
+    /// Raises:
+    ///     HeartbeatError: the state file could not be written, or the heartbeat was stopped.
+    fn beat(&self, py: Python<'_>) -> PyResult<()> {
+        let made = self.made()?;
+        py.detach(|| made.handle.beat()).map_err(|error| refused(py, &error))
+    }
+
+    /// Says how the service is: "starting", "ready", "degraded" or "stopping".
+    fn set_status(&self, py: Python<'_>, status: &str) -> PyResult<()> {
+        let status = match status {
+            "starting" => Status::Starting,
+            "ready" => Status::Ready,
+            "degraded" => Status::Degraded,
+            "stopping" => Status::Stopping,
+            other => {
+                let allowed = "allowed are 'starting', 'ready', 'degraded' and 'stopping'";
+                return Err(PyValueError::new_err(format!("status is {other:?}, {allowed}")));
+            }
+        };
+        let made = self.made()?;
+        py.detach(|| made.handle.set_status(status));
+        Ok(())
+    }
+
+    /// Whether it beats.
+    #[getter]
+    fn is_running(&self) -> PyResult<bool> {
+        Ok(self.made()?.handle.is_running())
+    }
+
+    /// Seconds between two beats.
+    #[getter]
+    fn interval(&self) -> PyResult<f64> {
+        Ok(self.made()?.handle.interval().as_secs_f64())
+    }
+
+    /// Whether the heartbeat in `state_file` is fresh and its process alive.
+    #[staticmethod]
+    #[pyo3(signature = (state_file, max_age_seconds = 30.0))]
+    fn is_alive(py: Python<'_>, state_file: PathBuf, max_age_seconds: f64) -> PyResult<bool> {
+        if max_age_seconds.is_nan() {
+            return Err(PyValueError::new_err("max_age_seconds is nan, allowed is a number of seconds"));
+        }
+        let max_age = Duration::try_from_secs_f64(max_age_seconds.max(0.0)).unwrap_or(Duration::MAX);
+        Ok(py.detach(|| Handle::is_alive(&state_file, max_age)))
+    }
+
+    #[staticmethod]
+    fn _read_state(py: Python<'_>, state_file: PathBuf) -> PyResult<Option<Bound<'_, PyAny>>> {
+        let Ok(state) = py.detach(|| Handle::read_state(&state_file)) else { return Ok(None) };
+        let value = serde_json::to_value(state).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        json::to_python(py, &value).map(Some)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.get().map_or(Ok(()), |made| made.callbacks.traverse(&visit))
+    }
+
+    fn __clear__(&self) {
+        if let Some(made) = self.0.get() {
+            made.callbacks.clear();
+        }
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        // The last handle may wait for the beating thread, which may want the interpreter.
+        if let Some(made) = self.0.take() {
+            Python::try_attach(|py| py.detach(|| drop(made)));
+        }
+    }
+}
+
+fn refused(py: Python<'_>, error: &HeartbeatError) -> PyErr {
+    errors::HEARTBEAT.error(py, error.to_string())
+}
+
+/// Anything with a property `is_dead`. One that raises is logged, and taken to live.
+struct PyTarget(Py<PyAny>);
+
+impl Target for PyTarget {
+    fn is_dead(&self) -> bool {
+        let asked = Python::try_attach(|py| {
+            let answer = self.0.bind(py).getattr("is_dead").and_then(|answer| answer.is_truthy());
+            answer.map_err(|error| callbacks::described(py, &error))
+        });
+        match asked {
+            Some(Ok(is_dead)) => is_dead,
+            Some(Err(error)) => {
+                tracing::error!(target: "backstay", error, "a heartbeat's target raised");
+                false
+            }
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! JSON between Python's objects and ours, by Python's own `json`.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use serde_json::{Map, Value};
+
+/// A dictionary as JSON.
+///
+/// # Errors
+/// `TypeError` or `ValueError` of Python's `json`: what is in it is no JSON, or contains itself.
+pub(crate) fn from_python(mapping: &Bound<'_, PyAny>) -> PyResult<Map<String, Value>> {
+    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = mapping.py();
+    let options = PyDict::new(py);
+    options.set_item("allow_nan", false)?;
+    let text: String = DUMPS.import(py, "json", "dumps")?.call((mapping,), Some(&options))?.extract()?;
+    serde_json::from_str(&text).map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))
+}
+
+/// JSON as Python's objects.
+pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LOADS.import(py, "json", "loads")?.call1((value.to_string(),))
+}

@@ -1,0 +1,39 @@
+//! The native half of the Python package `backstay`: handles, and no rules. `python/backstay` is the other half.
+
+use pyo3::prelude::*;
+
+mod arguments;
+mod callbacks;
+mod circuit_breaker;
+mod errors;
+mod heartbeat;
+mod json;
+mod logging;
+mod rate_limiter;
+mod shutdown;
+mod waiting;
+mod watchdog;
+
+#[pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use crate::circuit_breaker::{CircuitBreaker, Permit};
+    #[pymodule_export]
+    use crate::heartbeat::Heartbeat;
+    #[pymodule_export]
+    use crate::rate_limiter::RateLimiter;
+    #[pymodule_export]
+    use crate::shutdown::GracefulShutdown;
+    #[pymodule_export]
+    use crate::waiting::Pending;
+    #[pymodule_export]
+    use crate::watchdog::Watchdog;
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::logging::install();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,106 @@
+//! What the library says, in Python's `logging` under `backstay`.
+
+use std::fmt::{Debug, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// Whether somebody listens to `DEBUG`. Asked when an object is made and when something is said, not at each refusal:
+/// asking Python costs more than refusing.
+static DEBUG: AtomicBool = AtomicBool::new(false);
+
+/// From now on the library's words go to `logging`.
+pub(crate) fn install() {
+    // Another one can only be there when this module is loaded twice, and then it is the same.
+    let _ = tracing::subscriber::set_global_default(ToLogging);
+}
+
+/// Looks whether somebody listens to `DEBUG`. Does not import `logging`: before anybody has, nobody does.
+pub(crate) fn look(py: Python<'_>) {
+    static LISTENS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let asked = || LISTENS.import(py, "backstay._logging", "listens_to_debug")?.call0()?.is_truthy();
+    let listens = asked().unwrap_or(false);
+    if DEBUG.swap(listens, Ordering::Relaxed) != listens {
+        tracing::callsite::rebuild_interest_cache();
+    }
+}
+
+struct ToLogging;
+
+impl Subscriber for ToLogging {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && (*metadata.level() <= Level::INFO || DEBUG.load(Ordering::Relaxed))
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(if DEBUG.load(Ordering::Relaxed) { LevelFilter::DEBUG } else { LevelFilter::INFO })
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut words = Words::default();
+        event.record(&mut words);
+        let level = match *event.metadata().level() {
+            Level::ERROR => 40,
+            Level::WARN => 30,
+            Level::INFO => 20,
+            _ => 10,
+        };
+        // Nobody hears what is said while the interpreter ends.
+        Python::try_attach(|py| {
+            if let Err(error) = words.say(py, level) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// An event's message, and what it says beside it.
+#[derive(Default)]
+struct Words {
+    message: String,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Words {
+    fn say(mut self, py: Python<'_>, level: u8) -> PyResult<()> {
+        static SAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let fields = PyDict::new(py);
+        for (name, value) in &self.fields {
+            fields.set_item(name, value)?;
+            // What the sentence says already is not said again.
+            if *name != "stack" && !self.message.contains(value.as_str()) {
+                let _ = write!(self.message, " {name}={value}");
+            }
+        }
+        let say = SAY.import(py, "backstay._logging", "say")?;
+        say.call1((level, self.message, fields)).map(drop)
+    }
+}
+
+impl Visit for Words {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            value.clone_into(&mut self.message);
+        } else {
+            self.fields.push((field.name(), value.to_owned()));
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}

@@ -1,0 +1,225 @@
+//! Graceful shutdown. The signals themselves are taken by Python's own `signal` module, in `shutdown.py` (PY-11).
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::{Context, Waker};
+
+use backstay::ShutdownError;
+use backstay::shutdown::{GracefulShutdown as Handle, Report, Signal};
+use backstay_core::shutdown::{FORCE_EXIT_CODE_BOUNDS, TIMEOUT_BOUNDS};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::arguments::{patience, positive_seconds, seconds_within};
+use crate::callbacks::Callback;
+use crate::waiting::{self, Outcome, Pending};
+use crate::{errors, logging};
+
+/// The part of `backstay.GracefulShutdown` that is not Python.
+#[pyclass(frozen, subclass, module = "backstay._native")]
+pub(crate) struct GracefulShutdown(OnceLock<Made>);
+
+struct Made {
+    handle: Handle,
+    /// What is registered, for the garbage collector and for the loop on which it is awaited.
+    callbacks: Mutex<Vec<Weak<Callback>>>,
+}
+
+impl GracefulShutdown {
+    fn made(&self) -> PyResult<&Made> {
+        self.0.get().ok_or_else(|| PyRuntimeError::new_err("GracefulShutdown.__init__ was not called"))
+    }
+}
+
+impl Made {
+    fn registered(&self) -> Vec<Arc<Callback>> {
+        let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
+        callbacks.retain(|callback| callback.strong_count() > 0);
+        callbacks.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+#[pymethods]
+impl GracefulShutdown {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self(OnceLock::new())
+    }
+
+    fn _build(&self, py: Python<'_>, timeout: Option<f64>, force_exit_code: Option<i32>) -> PyResult<()> {
+        logging::look(py);
+        // Signals are Python's: the handle is asked to take none.
+        let mut builder = Handle::builder().signals([]);
+        if let Some(timeout) = timeout {
+            builder = builder.timeout(seconds_within("timeout", timeout, &TIMEOUT_BOUNDS)?);
+        }
+        if let Some(code) = force_exit_code {
+            if !FORCE_EXIT_CODE_BOUNDS.contains(&code) {
+                return Err(PyValueError::new_err(format!("force_exit_code is {code}, allowed is 0 to 255")));
+            }
+            builder = builder.force_exit_code(code);
+        }
+        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        let made = Made { handle, callbacks: Mutex::default() };
+        self.0.set(made).map_err(|_| PyRuntimeError::new_err("GracefulShutdown.__init__ was called twice"))
+    }
+
+    /// Registers a callback, plain or async: the lowest priority has its turn first.
+    ///
+    /// Raises:
+    ///     ShutdownError: the name is taken, or the shutdown has begun.
+    #[pyo3(signature = (name, callback, *, priority = 100, timeout = None))]
+    fn register(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        callback: Bound<'_, PyAny>,
+        priority: i32,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        if !callback.is_callable() {
+            let found = callback.get_type();
+            return Err(PyTypeError::new_err(format!("callback is a {}, allowed is a function", found.name()?)));
+        }
+        let made = self.made()?;
+        let callback = Callback::new(callback.unbind());
+        let known = Arc::downgrade(&callback);
+        let mut registration = made.handle.callback(name).priority(priority);
+        if let Some(timeout) = timeout {
+            registration = registration.timeout(positive_seconds("timeout", timeout)?);
+        }
+        let run = move || callback.run(|py| Ok(PyTuple::empty(py)));
+        py.detach(|| registration.register(run)).map_err(|error| refused(py, &error))?;
+        made.callbacks.lock().unwrap_or_else(PoisonError::into_inner).push(known);
+        Ok(())
+    }
+
+    /// Takes out a callback that has not had its turn; whether there was one of that name.
+    fn unregister(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
+        let made = self.made()?;
+        Ok(py.detach(|| made.handle.unregister(name)))
+    }
+
+    /// What async callbacks return is from now on awaited on this loop, while it runs.
+    fn _on_loop(&self, py: Python<'_>, event_loop: Option<Py<PyAny>>) -> PyResult<()> {
+        for callback in self.made()?.registered() {
+            callback.on_loop(event_loop.as_ref().map(|known| known.clone_ref(py)));
+        }
+        Ok(())
+    }
+
+    /// Does what the arrival of a signal does.
+    fn _on_signal(&self, py: Python<'_>, number: i32) -> PyResult<()> {
+        let made = self.made()?;
+        py.detach(|| made.handle.on_signal(Signal::from_raw(number)));
+        Ok(())
+    }
+
+    /// Begins the shutdown, or joins the one that is under way, and waits for its end.
+    fn _trigger(&self, py: Python<'_>) -> PyResult<()> {
+        let handle = &self.made()?.handle;
+        let is_over = py.detach(|| {
+            // Polled once, it has begun, and goes on by itself. A callback is done at once.
+            let mut run = pin!(handle.trigger_async());
+            run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        });
+        if !is_over {
+            waiting::wait(py, None, |slice| handle.wait_timeout(slice).map(drop))?;
+        }
+        Ok(())
+    }
+
+    fn _atrigger(&self) -> PyResult<Pending> {
+        let handle = self.made()?.handle.clone();
+        Ok(Pending::new(async move {
+            handle.trigger_async().await;
+            nothing()
+        }))
+    }
+
+    /// Waits until the shutdown begins, `timeout` seconds at most: whether it has begun.
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let timeout = patience("timeout", timeout)?;
+        let handle = &self.made()?.handle;
+        let begun = waiting::wait(py, timeout, |slice| handle.begun_within(slice).then_some(()))?;
+        Ok(begun.is_some())
+    }
+
+    fn _begun(&self) -> PyResult<Pending> {
+        let handle = self.made()?.handle.clone();
+        Ok(Pending::new(async move {
+            handle.begun().await;
+            nothing()
+        }))
+    }
+
+    /// Waits for callbacks that are having their turns.
+    fn _settle(&self, py: Python<'_>) -> PyResult<()> {
+        let handle = &self.made()?.handle;
+        if handle.is_shutting_down() {
+            waiting::wait(py, None, |slice| handle.wait_timeout(slice).map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the shutdown has begun.
+    #[getter]
+    fn is_shutting_down(&self) -> PyResult<bool> {
+        Ok(self.made()?.handle.is_shutting_down())
+    }
+
+    /// Seconds that all callbacks together may take.
+    #[getter]
+    fn timeout(&self) -> PyResult<f64> {
+        Ok(self.made()?.handle.timeout().as_secs_f64())
+    }
+
+    /// Each callback with its outcome and seconds, once the shutdown is over: `(name, outcome, seconds)`.
+    #[getter]
+    fn report(&self) -> PyResult<Option<Vec<(String, String, f64)>>> {
+        let steps = |report: Arc<Report>| {
+            let step = |step: &backstay::shutdown::Step| {
+                (step.name.to_string(), step.outcome.to_string(), step.took.as_secs_f64())
+            };
+            report.steps.iter().map(step).collect()
+        };
+        Ok(self.made()?.handle.report().map(steps))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(made) = self.0.get() else { return Ok(()) };
+        let Ok(callbacks) = made.callbacks.try_lock() else { return Ok(()) };
+        callbacks.iter().filter_map(Weak::upgrade).try_for_each(|callback| callback.traverse(&visit))
+    }
+
+    fn __clear__(&self) {
+        if let Some(made) = self.0.get() {
+            made.registered().iter().for_each(|callback| callback.clear());
+        }
+    }
+}
+
+impl Drop for GracefulShutdown {
+    fn drop(&mut self) {
+        // The last handle waits for callbacks that are having their turns, and they want the interpreter.
+        if let Some(made) = self.0.take() {
+            Python::try_attach(|py| py.detach(|| drop(made)));
+        }
+    }
+}
+
+fn nothing() -> Outcome {
+    Box::new(|py| Ok(py.None()))
+}
+
+fn refused(py: Python<'_>, error: &ShutdownError) -> PyErr {
+    match error {
+        ShutdownError::InvalidArgument(error) => PyValueError::new_err(error.to_string()),
+        error => errors::SHUTDOWN.error(py, error.to_string()),
+    }
+}

@@ -1,0 +1,91 @@
+//! Waiting without the interpreter lock: threads in slices, so that signals are heard, and tasks by being woken.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use crate::callbacks;
+
+/// Ctrl-C is heard within so long (PY-7).
+const SLICE: Duration = Duration::from_millis(50);
+
+/// Lets the interpreter go and calls `wait` with at most as much as is left of `patience`, until it has an answer or
+/// the time is over. In the main thread in slices, between which Python's signal handlers run: one that raises ends
+/// the wait.
+pub(crate) fn wait<T: Send>(
+    py: Python<'_>,
+    patience: Option<Duration>,
+    mut wait: impl FnMut(Duration) -> Option<T> + Send,
+) -> PyResult<Option<T>> {
+    let start = callbacks::now();
+    let in_main_thread = callbacks::is_main_thread(py)?;
+    loop {
+        let left = patience.map_or(Duration::MAX, |patience| patience.saturating_sub(callbacks::now().since(start)));
+        let slice = if in_main_thread { left.min(SLICE) } else { left };
+        let answer = py.detach(|| wait(slice));
+        py.check_signals()?;
+        if answer.is_some() || (slice == left && left != Duration::MAX) {
+            return Ok(answer);
+        }
+    }
+}
+
+type Work = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// What a future of ours ends with: the value for Python, or the exception.
+pub(crate) type Outcome = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+
+/// A future of Rust's for Python to wait for, on whatever loop runs: `backstay._waiting.wait` drives it. Dropping it
+/// gives up.
+#[pyclass(frozen, module = "backstay._native")]
+pub(crate) struct Pending(Mutex<Option<Work>>);
+
+impl Pending {
+    pub(crate) fn new(work: impl Future<Output = Outcome> + Send + 'static) -> Self {
+        Self(Mutex::new(Some(Box::pin(work))))
+    }
+}
+
+#[pymethods]
+impl Pending {
+    /// `None` where it is not over: then `wake` is called, from any thread, when it is time to ask again. Otherwise
+    /// a tuple of the result.
+    fn poll(&self, py: Python<'_>, wake: Py<PyAny>) -> PyResult<Option<(Py<PyAny>,)>> {
+        let waker = Waker::from(Arc::new(PyWake(wake)));
+        let outcome = py.detach(|| {
+            let mut work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let Poll::Ready(outcome) = work.as_mut()?.as_mut().poll(&mut Context::from_waker(&waker)) else {
+                return None;
+            };
+            *work = None;
+            Some(outcome)
+        });
+        outcome.map(|outcome| outcome(py).map(|value| (value,))).transpose()
+    }
+
+    /// Gives up: what was reserved is given back now.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| {
+            let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(work);
+        });
+    }
+}
+
+/// Calls a Python function when a future is to be asked again.
+struct PyWake(Py<PyAny>);
+
+impl Wake for PyWake {
+    fn wake(self: Arc<Self>) {
+        // After the interpreter has ended nobody waits.
+        Python::try_attach(|py| {
+            if let Err(error) = self.0.call0(py) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}

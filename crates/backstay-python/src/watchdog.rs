@@ -1,0 +1,227 @@
+//! The watchdog.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use backstay::WatchdogError;
+use backstay::watchdog::{TimeoutReport, Watchdog as Handle};
+use backstay_core::watchdog::TIMEOUT_BOUNDS;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::arguments::seconds_within;
+use crate::callbacks::{self, Callback, Callbacks};
+use crate::{errors, logging};
+
+/// The part of `backstay.Watchdog` that is not Python.
+#[pyclass(frozen, subclass, module = "backstay._native")]
+pub(crate) struct Watchdog(OnceLock<Made>);
+
+struct Made {
+    handle: Handle,
+    callbacks: Callbacks,
+}
+
+impl Watchdog {
+    #[inline]
+    pub(crate) fn handle(&self) -> PyResult<&Handle> {
+        self.made().map(|made| &made.handle)
+    }
+
+    fn made(&self) -> PyResult<&Made> {
+        self.0.get().ok_or_else(|| PyRuntimeError::new_err("Watchdog.__init__ was not called"))
+    }
+
+    fn make(&self, made: Made) -> PyResult<()> {
+        self.0.set(made).map_err(|_| PyRuntimeError::new_err("Watchdog.__init__ was called twice"))
+    }
+}
+
+#[pymethods]
+impl Watchdog {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self(OnceLock::new())
+    }
+
+    fn _build(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        on_timeout: Option<Bound<'_, PyAny>>,
+        on_alert: Option<Bound<'_, PyAny>>,
+        name: Option<String>,
+        raise_on_timeout: bool,
+    ) -> PyResult<()> {
+        logging::look(py);
+        let mut callbacks = Callbacks::default();
+        let mut builder = Handle::builder().raise_on_timeout(raise_on_timeout).stack_of(stack_of);
+        if let Some(timeout) = timeout {
+            builder = builder.timeout(seconds_within("timeout", timeout, &TIMEOUT_BOUNDS)?);
+        }
+        let who = who(name.as_deref());
+        if let Some(name) = name {
+            builder = builder.name(name);
+        }
+        if let Some(callback) = callbacks.add("on_timeout", on_timeout)? {
+            let who = who.clone();
+            builder = builder.on_timeout(move |_: &TimeoutReport| timed_out(&callback, &who));
+        }
+        if let Some(callback) = callbacks.add("on_alert", on_alert)? {
+            builder = builder.on_alert(move |alert| alerted(&callback, &who, alert));
+        }
+        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        self.make(Made { handle, callbacks })
+    }
+
+    #[allow(clippy::too_many_arguments)] // as many as the contract has
+    fn _build_for_file(
+        &self,
+        py: Python<'_>,
+        state_file: PathBuf,
+        check_interval: Option<f64>,
+        max_age: f64,
+        on_timeout: Option<Bound<'_, PyAny>>,
+        on_alert: Option<Bound<'_, PyAny>>,
+        name: String,
+    ) -> PyResult<()> {
+        logging::look(py);
+        let mut callbacks = Callbacks::default();
+        let max_age = crate::arguments::positive_seconds("max_age", max_age)?;
+        let mut builder = Handle::from_state_file(state_file).max_age(max_age).name(name.as_str());
+        if let Some(interval) = check_interval {
+            builder = builder.check_interval(seconds_within("check_interval", interval, &TIMEOUT_BOUNDS)?);
+        }
+        let who = who(Some(&name));
+        if let Some(callback) = callbacks.add("on_timeout", on_timeout)? {
+            let who = who.clone();
+            builder = builder.on_timeout(move |_: &TimeoutReport| timed_out(&callback, &who));
+        }
+        if let Some(callback) = callbacks.add("on_alert", on_alert)? {
+            builder = builder.on_alert(move |alert| alerted(&callback, &who, alert));
+        }
+        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        self.make(Made { handle, callbacks })
+    }
+
+    /// Sets the clock back: "I live". From any thread.
+    ///
+    /// Raises:
+    ///     WatchdogTimeoutError: with `raise_on_timeout`, once after each time that it fired.
+    fn ping(&self, py: Python<'_>) -> PyResult<()> {
+        self.handle()?.try_ping().map_err(|error| errors::watchdog_timeout(py, &error))
+    }
+
+    /// Begins to watch.
+    ///
+    /// Raises:
+    ///     RuntimeError: it runs already.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        let handle = self.handle()?;
+        py.detach(|| handle.start()).map_err(|error| match error {
+            WatchdogError::AlreadyRunning { .. } => errors::WATCHDOG.error(py, error.to_string()),
+            error => PyRuntimeError::new_err(error.to_string()),
+        })
+    }
+
+    /// Ends the watch. Of one that does not run, nothing happens.
+    fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        let handle = self.handle()?;
+        py.detach(|| handle.stop());
+        Ok(())
+    }
+
+    /// Sets the clock back, without being a ping.
+    fn reset(&self, py: Python<'_>) -> PyResult<()> {
+        let handle = self.handle()?;
+        py.detach(|| handle.reset());
+        Ok(())
+    }
+
+    /// Raises the error that is owed, without being a ping.
+    fn _check(&self, py: Python<'_>) -> PyResult<()> {
+        self.handle()?.check().map_err(|error| errors::watchdog_timeout(py, &error))
+    }
+
+    /// Seconds without a ping after which it fires.
+    #[getter]
+    fn timeout(&self) -> PyResult<f64> {
+        Ok(self.handle()?.timeout().as_secs_f64())
+    }
+
+    /// The name in reports, in the log and in errors.
+    #[getter]
+    fn name(&self) -> PyResult<Option<&str>> {
+        Ok(self.handle()?.name())
+    }
+
+    /// Whether it watches.
+    #[getter]
+    fn is_running(&self) -> PyResult<bool> {
+        Ok(self.handle()?.is_running())
+    }
+
+    /// Whether it has fired and nobody has pinged since.
+    #[getter]
+    fn is_triggered(&self) -> PyResult<bool> {
+        Ok(self.handle()?.is_triggered())
+    }
+
+    /// Whether it has fired and nobody has pinged since; so that a heartbeat can follow it.
+    #[getter]
+    fn is_dead(&self) -> PyResult<bool> {
+        Ok(self.handle()?.is_triggered())
+    }
+
+    /// Seconds since the last ping.
+    #[getter]
+    fn seconds_since_ping(&self) -> PyResult<f64> {
+        Ok(self.handle()?.inactive().as_secs_f64())
+    }
+
+    fn _state_file(&self) -> PyResult<Option<PathBuf>> {
+        Ok(self.handle()?.state_file().map(PathBuf::from))
+    }
+
+    /// Pings, firings, when the last ping came and when it was started.
+    fn _stats(&self) -> PyResult<(u64, u64, Option<f64>, Option<f64>)> {
+        let stats = self.handle()?.stats();
+        #[allow(clippy::cast_precision_loss)]
+        let seconds = |moment: backstay::clock::Moment| moment.as_nanos() as f64 / 1e9;
+        let (last, started) = (stats.last_ping.map(seconds), stats.started_at.map(seconds));
+        Ok((stats.pings_total, stats.timeouts_triggered, last, started))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.get().map_or(Ok(()), |made| made.callbacks.traverse(&visit))
+    }
+
+    fn __clear__(&self) {
+        if let Some(made) = self.0.get() {
+            made.callbacks.clear();
+        }
+    }
+}
+
+fn who(name: Option<&str>) -> String {
+    name.map_or_else(|| "a watchdog".to_owned(), |name| format!("watchdog {name:?}"))
+}
+
+fn timed_out(callback: &Arc<Callback>, who: &str) {
+    callback.run_logged(who, "on_timeout", |py| Ok(PyTuple::empty(py)));
+}
+
+fn alerted(callback: &Arc<Callback>, who: &str, alert: &backstay::Alert) {
+    callback.run_logged(who, "on_alert", |py| callbacks::alert(py, alert));
+}
+
+/// What the thread with this id of the operating system is doing (WD-6).
+fn stack_of(thread: u32) -> Option<String> {
+    Python::try_attach(|py| {
+        let asked = || py.import("backstay._threads")?.call_method1("stack_of", (thread,))?.extract();
+        asked().unwrap_or_default()
+    })?
+}

@@ -1,0 +1,197 @@
+import asyncio
+import copy
+import functools
+import inspect
+import pickle
+import threading
+
+import pytest
+
+import backstay
+from backstay import CircuitBreaker, CircuitOpenError, CircuitState, CircuitStats, circuit_breaker
+
+
+class Down(Exception):
+    pass
+
+
+def fail(*_args, **_kwargs):
+    raise Down
+
+
+def opened(**arguments):
+    breaker = CircuitBreaker(max_failures=1, reset_timeout=60, **arguments)
+    with pytest.raises(Down):
+        breaker.call(fail)
+    assert breaker.state is CircuitState.OPEN
+    return breaker
+
+
+# CB-1, CB-2
+def test_opens_after_so_many_failures_and_then_does_not_call():
+    breaker = CircuitBreaker(max_failures=2, reset_timeout=30, name="api")
+    calls = []
+    for _ in range(2):
+        with pytest.raises(Down):
+            breaker.call(fail)
+    with pytest.raises(CircuitOpenError, match="api") as caught:
+        breaker.call(calls.append, 1)
+    assert calls == [] and 29 < caught.value.remaining_seconds <= 30
+    assert breaker.failure_count == 2 and breaker.name == "api"
+    breaker.reset()
+    assert breaker.state is CircuitState.CLOSED
+
+
+# CB-10, PY-3
+def test_stats_are_a_snapshot():
+    breaker = CircuitBreaker(max_failures=1)
+    assert breaker.call(lambda: 7) == 7
+    with pytest.raises(Down):
+        breaker.call(fail)
+    with pytest.raises(CircuitOpenError):
+        breaker.call(fail)
+    stats = breaker.stats
+    assert stats == CircuitStats(3, 1, 1, 1, 1)
+    stats.record_failure()
+    assert breaker.stats.failed_calls == 1 and stats.failed_calls == 2
+    assert [state.value for state in CircuitState] == [1, 2, 3]
+
+
+# PY-2
+@pytest.mark.parametrize("round_trip", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
+def test_exceptions_survive(round_trip):
+    with pytest.raises(CircuitOpenError) as caught:
+        opened().call(fail)
+    again = round_trip(caught.value)
+    assert str(again) == str(caught.value) and again.remaining_seconds == caught.value.remaining_seconds
+    for kind in (CircuitOpenError, backstay.RateLimitExceededError, backstay.WatchdogTimeoutError):
+        again = round_trip(kind("late", 1.5))
+        assert isinstance(again, RuntimeError) and vars(again) == vars(kind("late", 1.5)) and str(again) == "late"
+
+
+# PY-4
+def test_decorated_functions_are_real_functions():
+    class Api:
+        @circuit_breaker(max_failures=2)
+        def get(self, func=None, *, self_=1):
+            """Gets."""
+            return (func, self_)
+
+        @circuit_breaker
+        async def aget(self):
+            return "a"
+
+    api = Api()
+    assert api.get(func="f") == ("f", 1) and Api.get.__name__ == "get" and Api.get.__doc__ == "Gets."
+    assert list(inspect.signature(Api.get).parameters) == ["self", "func", "self_"]
+    assert not inspect.iscoroutinefunction(Api.get) and inspect.iscoroutinefunction(Api.aget)
+    assert asyncio.run(api.aget()) == "a" and Api.aget._circuit_breaker.stats.successful_calls == 1
+    assert isinstance(circuit_breaker(max_failures=1), CircuitBreaker)
+    assert CircuitBreaker().call(lambda **kw: kw, func=1, self=2) == {"func": 1, "self": 2}
+
+
+# PY-5
+async def test_what_is_awaitable_is_judged_when_it_ends():
+    class Callable:
+        async def __call__(self):
+            raise Down
+
+    async def down(_=None):
+        raise Down
+
+    breaker = CircuitBreaker(max_failures=100)
+    for call in (functools.partial(down, 1), lambda: down(), Callable()):
+        with pytest.raises(Down):
+            await breaker.acall(call)
+        with pytest.raises(Down):
+            await breaker.call(call)
+        with pytest.raises(Down):
+            await breaker(call)() if not isinstance(call, functools.partial) else await breaker.acall(call)
+    assert breaker.stats == CircuitStats(9, 0, 9, 0, 0)
+    assert await breaker.acall(lambda: 3) == 3
+
+    def generate():
+        yield 1
+        raise Down
+
+    generator = breaker.call(generate)
+    assert next(generator) == 1 and breaker.stats.failed_calls == 9
+    with pytest.raises(Down):
+        next(generator)
+    assert breaker.stats.failed_calls == 10
+
+    async def generate_async():
+        yield 1
+        raise Down
+
+    with pytest.raises(Down):
+        async for value in breaker.call(generate_async):
+            assert value == 1
+    assert breaker.stats.failed_calls == 11
+
+
+# CB-7
+async def test_cancelling_says_nothing_of_the_service():
+    breaker = CircuitBreaker(max_failures=1)
+    task = asyncio.create_task(breaker.acall(asyncio.sleep, 60))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for kind in (KeyboardInterrupt, SystemExit, GeneratorExit):
+        with pytest.raises(kind):
+            breaker.call(lambda kind=kind: (_ for _ in ()).throw(kind) if False else fail_with(kind))
+    assert breaker.state is CircuitState.CLOSED and breaker.stats.failed_calls == 0
+
+
+def fail_with(kind):
+    raise kind
+
+
+# PY-6
+def test_excluded_exceptions():
+    for excluded in (Down, (Down,), [Down, KeyError], {Down}, iter([Down])):
+        breaker = CircuitBreaker(max_failures=1, excluded_exceptions=excluded)
+        with pytest.raises(Down):
+            breaker.call(fail)
+        assert breaker.state is CircuitState.CLOSED
+    for wrong in (3, "ab", (1,), (int,), None):
+        with pytest.raises(TypeError, match="excluded_exceptions"):
+            CircuitBreaker(excluded_exceptions=wrong)
+
+
+# CF-5
+def test_numbers_are_brought_into_bounds():
+    for failures, tries in ((0, 1), (-(10**30), 1), (10**30, 100)):
+        breaker = CircuitBreaker(max_failures=failures)
+        for _ in range(tries):
+            assert breaker.state is CircuitState.CLOSED
+            with pytest.raises(Down):
+                breaker.call(fail)
+        assert breaker.state is CircuitState.OPEN
+    with pytest.raises(ValueError, match="reset_timeout"):
+        CircuitBreaker(reset_timeout=float("nan"))
+    for wrong in ({"max_failures": "3"}, {"max_failures": 1.5}, {"reset_timeout": "x"}, {"name": 3}):
+        with pytest.raises(TypeError):
+            CircuitBreaker(**wrong)
+    CircuitBreaker(reset_timeout=float("inf"), half_open_max_calls=10**9)
+
+
+# CB-4
+def test_threads_share_a_breaker():
+    breaker = CircuitBreaker(max_failures=100)
+    threads = [threading.Thread(target=lambda: [breaker.call(int) for _ in range(500)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert breaker.stats == CircuitStats(2000, 2000, 0, 0, 0)
+
+
+def test_a_subclass_without_init_says_so():
+    class Forgets(CircuitBreaker):
+        def __init__(self):
+            pass
+
+    with pytest.raises(RuntimeError, match="__init__"):
+        Forgets().call(int)

@@ -1,0 +1,76 @@
+import asyncio
+import json
+import threading
+from datetime import datetime, timezone
+
+import pytest
+
+from backstay import Heartbeat, HeartbeatError, HeartbeatState
+
+
+# HB-1, HB-2, HB-6
+def test_beats_at_once_and_is_read(tmp_path):
+    file = tmp_path / "folder" / "bot.heartbeat"
+    with Heartbeat(state_file=file, interval=10, metadata={"version": "1.0.0"}) as heartbeat:
+        state = Heartbeat.read_state(str(file))
+        assert isinstance(state, HeartbeatState) and state.metadata == {"version": "1.0.0"}
+        age = datetime.now(tz=timezone.utc) - datetime.fromisoformat(state.timestamp)
+        assert abs(age.total_seconds()) < 60 and Heartbeat.is_alive(file)
+        assert heartbeat.state_file == file and heartbeat.interval == 10
+        with pytest.raises(HeartbeatError, match="running"):
+            heartbeat.start()
+        assert HeartbeatState.from_dict(state.to_dict()) == state
+        with pytest.raises(AttributeError):
+            state.pid = 3
+    assert not Heartbeat.is_alive(file) and json.loads(file.read_text())["status"] == "stopped"
+    assert Heartbeat.read_state(tmp_path) is None and Heartbeat.read_state(tmp_path / "none") is None
+    file.write_bytes(b"\xff{")
+    assert Heartbeat.read_state(file) is None and not Heartbeat.is_alive(file)
+
+
+# HB-4
+def test_a_missed_beat_is_told(tmp_path):
+    missed, alerts = [], []
+    told = threading.Event()
+    (tmp_path / "file").write_text("")
+    heartbeat = Heartbeat(
+        tmp_path / "file" / "beat",
+        on_missed_beat=missed.append,
+        on_alert=lambda *alert: (alerts.append(alert), told.set()),
+    )
+    with heartbeat:
+        assert told.wait(30)
+    assert isinstance(missed[0], HeartbeatError) and alerts[0][0] == "heartbeat"
+    with pytest.raises(HeartbeatError):
+        heartbeat.beat()
+
+
+# HB-5
+async def test_async_callbacks_run_on_the_loop(tmp_path):
+    loop, seen = asyncio.get_running_loop(), asyncio.Event()
+
+    async def on_beat():
+        assert asyncio.get_running_loop() is loop
+        seen.set()
+
+    heartbeat = Heartbeat(tmp_path / "beat", on_beat=on_beat)
+    await heartbeat.astart()
+    await asyncio.wait_for(seen.wait(), 30)
+    heartbeat.stop()
+    await heartbeat.ashutdown()
+    assert heartbeat.is_shutdown
+
+
+# ALL-1
+def test_bad_arguments(tmp_path):
+    cyclic: dict = {}
+    cyclic["self"] = cyclic
+    for metadata, kind in ((cyclic, ValueError), ({"a": object()}, TypeError), ({"a": float("nan")}, ValueError)):
+        with pytest.raises(kind):
+            Heartbeat(tmp_path / "beat", metadata=metadata)
+    for path in ("", "a\0b"):
+        with pytest.raises(ValueError):
+            Heartbeat(path)
+    with pytest.raises(TypeError, match="on_beat"):
+        Heartbeat(on_beat=1)
+    assert Heartbeat(interval=0).interval == 1 and Heartbeat(interval=1e9).interval == 300

@@ -1,0 +1,164 @@
+import asyncio
+import inspect
+import os
+import signal
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backstay import RateLimiter, RateLimitExceededError, RateLimiterStats, rate_limiter
+
+HOUR = 3600.0
+
+
+# RL-1
+def test_a_burst_goes_through_at_once():
+    limiter = RateLimiter(rate=10, per=HOUR, burst=50)
+    assert [limiter.try_acquire() for _ in range(51)] == [True] * 50 + [False]
+    assert limiter.tokens < 1 and limiter.burst == 50
+    assert limiter.stats == RateLimiterStats(50, 1, 0.0)
+    limiter.reset()
+    assert limiter.try_acquire()
+
+
+# RL-5
+def test_a_wait_that_is_too_long_is_refused_at_once():
+    limiter = RateLimiter(rate=1, per=HOUR)
+    assert limiter.acquire() is True
+    assert limiter.acquire(blocking=False) is False
+    with pytest.raises(RateLimitExceededError) as caught:
+        limiter.acquire(timeout=2.0)
+    assert HOUR - 60 < caught.value.retry_after <= HOUR
+    assert HOUR - 60 < limiter.time_until_token() <= HOUR
+
+
+# RL-12
+@pytest.mark.parametrize("number", [0, -1, float("nan"), float("inf")])
+def test_numbers_that_cannot_be_meant(number):
+    with pytest.raises(ValueError, match="rate"):
+        RateLimiter(rate=number)
+    with pytest.raises(ValueError, match="per"):
+        RateLimiter(rate=1, per=number)
+    if number != 0 and number != float("inf"):
+        with pytest.raises(ValueError, match="timeout"):
+            RateLimiter(rate=1).acquire(timeout=number)
+
+
+@given(st.floats(), st.floats(), st.floats())
+def test_no_number_panics(rate, per, burst):
+    try:
+        limiter = RateLimiter(rate, per, burst=burst)
+    except ValueError:
+        return
+    limiter.try_acquire()
+    assert limiter.tokens <= max(limiter.burst, 1)
+
+
+# RL-4
+async def test_tasks_wait_in_order():
+    limiter = RateLimiter(rate=200, burst=1)
+    order = []
+
+    async def one(number):
+        await limiter.acquire_async()
+        order.append(number)
+
+    start = time.monotonic()
+    await asyncio.gather(*(one(number) for number in range(21)))
+    assert order == list(range(21)) and time.monotonic() - start >= 20 / 200 - 0.001
+    async with limiter:
+        pass
+
+
+# RL-6
+async def test_a_cancelled_task_gives_its_place_back():
+    limiter = RateLimiter(rate=1, per=HOUR, burst=1)
+    assert limiter.try_acquire()
+    tasks = [asyncio.create_task(limiter.acquire_async()) for _ in range(10)]
+    await asyncio.sleep(0.01)
+    assert limiter.time_until_token() > 10 * HOUR
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert limiter.time_until_token() <= HOUR
+
+
+# RL-8
+async def test_reset_wakes_who_waits():
+    limiter = RateLimiter(rate=1, per=HOUR, burst=1)
+    assert limiter.try_acquire()
+    task = asyncio.create_task(limiter.acquire_async())
+    await asyncio.sleep(0.01)
+    await asyncio.to_thread(limiter.reset)
+    assert await asyncio.wait_for(task, 30) is True
+    with pytest.raises(RateLimitExceededError):
+        await limiter.acquire_async(timeout=1)
+
+
+# PY-4
+def test_decorator():
+    @rate_limiter(rate=2, per=HOUR, blocking=False)
+    def call(func, *, self=0):
+        """Calls."""
+        return func, self
+
+    assert call(1) == (1, 0) and call(func=1, self=2) == (1, 2) and call.__doc__ == "Calls."
+    with pytest.raises(RateLimitExceededError) as caught:
+        call(1)
+    assert 0 < caught.value.retry_after <= HOUR / 2
+    assert call._rate_limiter.stats.total_acquired == 2
+
+    @rate_limiter(rate=1, per=HOUR, timeout=1)
+    async def acall():
+        return "a"
+
+    assert inspect.iscoroutinefunction(acall) and asyncio.run(acall()) == "a"
+    with pytest.raises(RateLimitExceededError):
+        asyncio.run(acall())
+
+
+# PY-7
+def test_ctrl_c_ends_a_wait():
+    limiter = RateLimiter(rate=1, per=HOUR, burst=1)
+    limiter.acquire()
+    main = threading.main_thread().ident
+    timer = threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT))
+    start = time.monotonic()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        limiter.acquire()
+    assert time.monotonic() - start < 30
+    # Its place went back.
+    assert limiter.time_until_token() <= HOUR
+
+
+# PY-7
+def test_waiting_lets_the_interpreter_go():
+    limiter = RateLimiter(rate=10, burst=1)
+    limiter.acquire()
+    done = threading.Event()
+    waiter = threading.Thread(target=lambda: (limiter.acquire(), done.set()))
+    waiter.start()
+    turns = 0
+    while not done.is_set():
+        turns += 1
+        time.sleep(0.001)
+    waiter.join()
+    assert turns > 2
+
+
+# PY-10
+def test_a_forked_child_has_a_limiter_that_works():
+    limiter = RateLimiter(rate=1000)
+    limiter.acquire()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if limiter.acquire(timeout=10) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_repr():
+    assert repr(RateLimiter(10, 1, name="x")) == "RateLimiter(rate=10.0, per=1.0, name='x')"
