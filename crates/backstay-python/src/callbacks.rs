@@ -9,17 +9,12 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
+use crate::interpreter;
+
 /// The monotonic time.
 pub(crate) fn now() -> Moment {
     static CLOCK: OnceLock<Clock> = OnceLock::new();
     CLOCK.get_or_init(Clock::system).now()
-}
-
-/// Whether this is the thread that runs Python's signal handlers.
-pub(crate) fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
-    static IS_MAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let is_main = IS_MAIN.import(py, "backstay._threads", "is_main_thread")?;
-    is_main.call0()?.extract()
 }
 
 /// A Python function, plain or async, and the loop on which what it returns is awaited.
@@ -55,7 +50,7 @@ impl Callback {
         &self,
         arguments: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyTuple>>,
     ) -> Result<(), String> {
-        let called = Python::try_attach(|py| -> PyResult<()> {
+        let called = interpreter::enter(|py| -> PyResult<()> {
             static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
             let target = self.target();
             let Some(Target { function, event_loop }) = &*target else { return Ok(()) };
@@ -64,7 +59,7 @@ impl Callback {
             RUN.import(py, "backstay._callbacks", "run")?.call1((function, arguments(py)?, event_loop)).map(drop)
         });
         match called {
-            Some(Err(error)) => Err(Python::try_attach(|py| described(py, &error)).unwrap_or_default()),
+            Some(Err(error)) => Err(interpreter::enter(|py| described(py, &error)).unwrap_or_default()),
             Some(Ok(())) | None => Ok(()),
         }
     }

@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::arguments::seconds_within;
 use crate::callbacks::{self, Callbacks};
 use crate::watchdog::Watchdog;
-use crate::{errors, json, logging};
+use crate::{errors, interpreter, json, logging};
 
 /// The part of `backstay.Heartbeat` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
@@ -100,13 +100,13 @@ impl Heartbeat {
     fn _start(&self, py: Python<'_>, event_loop: Option<Py<PyAny>>) -> PyResult<()> {
         let made = self.made()?;
         made.callbacks.on_loop(py, event_loop.as_ref());
-        py.detach(|| made.handle.start()).map_err(|error| refused(py, &error))
+        interpreter::leave(py, || made.handle.start()).map_err(|error| refused(py, &error))
     }
 
     /// Ends the beating, with a last state that says so. Of one that does not beat, nothing happens.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         let made = self.made()?;
-        py.detach(|| made.handle.stop());
+        interpreter::leave(py, || made.handle.stop());
         Ok(())
     }
 
@@ -116,7 +116,7 @@ impl Heartbeat {
     ///     HeartbeatError: the state file could not be written, or the heartbeat was stopped.
     fn beat(&self, py: Python<'_>) -> PyResult<()> {
         let made = self.made()?;
-        py.detach(|| made.handle.beat()).map_err(|error| refused(py, &error))
+        interpreter::leave(py, || made.handle.beat()).map_err(|error| refused(py, &error))
     }
 
     /// Says how the service is: "starting", "ready", "degraded" or "stopping".
@@ -132,7 +132,7 @@ impl Heartbeat {
             }
         };
         let made = self.made()?;
-        py.detach(|| made.handle.set_status(status));
+        interpreter::leave(py, || made.handle.set_status(status));
         Ok(())
     }
 
@@ -156,12 +156,12 @@ impl Heartbeat {
             return Err(PyValueError::new_err("max_age_seconds is nan, allowed is a number of seconds"));
         }
         let max_age = Duration::try_from_secs_f64(max_age_seconds.max(0.0)).unwrap_or(Duration::MAX);
-        Ok(py.detach(|| Handle::is_alive(&state_file, max_age)))
+        Ok(interpreter::leave(py, || Handle::is_alive(&state_file, max_age)))
     }
 
     #[staticmethod]
     fn _read_state(py: Python<'_>, state_file: PathBuf) -> PyResult<Option<Bound<'_, PyAny>>> {
-        let Ok(state) = py.detach(|| Handle::read_state(&state_file)) else { return Ok(None) };
+        let Ok(state) = interpreter::leave(py, || Handle::read_state(&state_file)) else { return Ok(None) };
         let value = serde_json::to_value(state).map_err(|error| PyValueError::new_err(error.to_string()))?;
         json::to_python(py, &value).map(Some)
     }
@@ -181,7 +181,7 @@ impl Drop for Heartbeat {
     fn drop(&mut self) {
         // The last handle may wait for the beating thread, which may want the interpreter.
         if let Some(made) = self.0.take() {
-            Python::try_attach(|py| py.detach(|| drop(made)));
+            Python::try_attach(|py| interpreter::leave(py, || drop(made)));
         }
     }
 }
@@ -195,7 +195,7 @@ struct PyTarget(Py<PyAny>);
 
 impl Target for PyTarget {
     fn is_dead(&self) -> bool {
-        let asked = Python::try_attach(|py| {
+        let asked = interpreter::enter(|py| {
             let answer = self.0.bind(py).getattr("is_dead").and_then(|answer| answer.is_truthy());
             answer.map_err(|error| callbacks::described(py, &error))
         });

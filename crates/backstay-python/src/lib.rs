@@ -7,6 +7,7 @@ mod callbacks;
 mod circuit_breaker;
 mod errors;
 mod heartbeat;
+mod interpreter;
 mod json;
 mod logging;
 mod rate_limiter;
@@ -34,6 +35,7 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::logging::install();
+        crate::interpreter::install(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -11,6 +11,8 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::interpreter;
+
 /// Whether somebody listens to `DEBUG`. Asked when an object is made and when something is said, not at each refusal:
 /// asking Python costs more than refusing.
 static DEBUG: AtomicBool = AtomicBool::new(false);
@@ -21,7 +23,7 @@ pub(crate) fn install() {
     let _ = tracing::subscriber::set_global_default(ToLogging);
 }
 
-/// Looks whether somebody listens to `DEBUG`. Does not import `logging`: before anybody has, nobody does.
+/// Looks whether somebody listens to `DEBUG`.
 pub(crate) fn look(py: Python<'_>) {
     static LISTENS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let asked = || LISTENS.import(py, "backstay._logging", "listens_to_debug")?.call0()?.is_truthy();
@@ -52,7 +54,7 @@ impl Subscriber for ToLogging {
             _ => 10,
         };
         // Nobody hears what is said while the interpreter ends.
-        Python::try_attach(|py| {
+        interpreter::enter(|py| {
             if let Err(error) = words.say(py, level) {
                 error.write_unraisable(py, None);
             }

@@ -11,7 +11,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::arguments::{patience, positive_seconds};
 use crate::waiting::{self, Outcome, Pending};
-use crate::{errors, logging};
+use crate::{errors, interpreter, logging};
 
 /// The part of `backstay.RateLimiter` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
@@ -116,7 +116,7 @@ impl RateLimiter {
     /// Fills the bucket and wakes who may go.
     fn reset(&self, py: Python<'_>) -> PyResult<()> {
         let handle = self.handle()?;
-        py.detach(|| handle.reset());
+        interpreter::leave(py, || handle.reset());
         Ok(())
     }
 

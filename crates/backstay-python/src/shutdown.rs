@@ -16,7 +16,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::arguments::{patience, positive_seconds, seconds_within};
 use crate::callbacks::Callback;
 use crate::waiting::{self, Outcome, Pending};
-use crate::{errors, logging};
+use crate::{errors, interpreter, logging};
 
 /// The part of `backstay.GracefulShutdown` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
@@ -93,7 +93,7 @@ impl GracefulShutdown {
             registration = registration.timeout(positive_seconds("timeout", timeout)?);
         }
         let run = move || callback.run(|py| Ok(PyTuple::empty(py)));
-        py.detach(|| registration.register(run)).map_err(|error| refused(py, &error))?;
+        interpreter::leave(py, || registration.register(run)).map_err(|error| refused(py, &error))?;
         made.callbacks.lock().unwrap_or_else(PoisonError::into_inner).push(known);
         Ok(())
     }
@@ -101,7 +101,7 @@ impl GracefulShutdown {
     /// Takes out a callback that has not had its turn; whether there was one of that name.
     fn unregister(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
         let made = self.made()?;
-        Ok(py.detach(|| made.handle.unregister(name)))
+        Ok(interpreter::leave(py, || made.handle.unregister(name)))
     }
 
     /// What async callbacks return is from now on awaited on this loop, while it runs.
@@ -115,14 +115,14 @@ impl GracefulShutdown {
     /// Does what the arrival of a signal does.
     fn _on_signal(&self, py: Python<'_>, number: i32) -> PyResult<()> {
         let made = self.made()?;
-        py.detach(|| made.handle.on_signal(Signal::from_raw(number)));
+        interpreter::leave(py, || made.handle.on_signal(Signal::from_raw(number)));
         Ok(())
     }
 
     /// Begins the shutdown, or joins the one that is under way, and waits for its end.
     fn _trigger(&self, py: Python<'_>) -> PyResult<()> {
         let handle = &self.made()?.handle;
-        let is_over = py.detach(|| {
+        let is_over = interpreter::leave(py, || {
             // Polled once, it has begun, and goes on by itself. A callback is done at once.
             let mut run = pin!(handle.trigger_async());
             run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
@@ -208,7 +208,7 @@ impl Drop for GracefulShutdown {
     fn drop(&mut self) {
         // The last handle waits for callbacks that are having their turns, and they want the interpreter.
         if let Some(made) = self.0.take() {
-            Python::try_attach(|py| py.detach(|| drop(made)));
+            Python::try_attach(|py| interpreter::leave(py, || drop(made)));
         }
     }
 }

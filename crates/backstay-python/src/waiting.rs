@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use crate::callbacks;
+use crate::{callbacks, interpreter};
 
 /// Ctrl-C is heard within so long (PY-7).
 const SLICE: Duration = Duration::from_millis(50);
@@ -22,11 +22,11 @@ pub(crate) fn wait<T: Send>(
     mut wait: impl FnMut(Duration) -> Option<T> + Send,
 ) -> PyResult<Option<T>> {
     let start = callbacks::now();
-    let in_main_thread = callbacks::is_main_thread(py)?;
+    let in_main_thread = interpreter::is_main_thread(py)?;
     loop {
         let left = patience.map_or(Duration::MAX, |patience| patience.saturating_sub(callbacks::now().since(start)));
         let slice = if in_main_thread { left.min(SLICE) } else { left };
-        let answer = py.detach(|| wait(slice));
+        let answer = interpreter::leave(py, || wait(slice));
         py.check_signals()?;
         if answer.is_some() || (slice == left && left != Duration::MAX) {
             return Ok(answer);
@@ -56,7 +56,7 @@ impl Pending {
     /// a tuple of the result.
     fn poll(&self, py: Python<'_>, wake: Py<PyAny>) -> PyResult<Option<(Py<PyAny>,)>> {
         let waker = Waker::from(Arc::new(PyWake(wake)));
-        let outcome = py.detach(|| {
+        let outcome = interpreter::leave(py, || {
             let mut work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let Poll::Ready(outcome) = work.as_mut()?.as_mut().poll(&mut Context::from_waker(&waker)) else {
                 return None;
@@ -69,7 +69,7 @@ impl Pending {
 
     /// Gives up: what was reserved is given back now.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| {
+        interpreter::leave(py, || {
             let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
             drop(work);
         });
@@ -82,7 +82,7 @@ struct PyWake(Py<PyAny>);
 impl Wake for PyWake {
     fn wake(self: Arc<Self>) {
         // After the interpreter has ended nobody waits.
-        Python::try_attach(|py| {
+        interpreter::enter(|py| {
             if let Err(error) = self.0.call0(py) {
                 error.write_unraisable(py, None);
             }

@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::arguments::seconds_within;
 use crate::callbacks::{self, Callback, Callbacks};
-use crate::{errors, logging};
+use crate::{errors, interpreter, logging};
 
 /// The part of `backstay.Watchdog` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
@@ -121,7 +121,7 @@ impl Watchdog {
     ///     RuntimeError: it runs already.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         let handle = self.handle()?;
-        py.detach(|| handle.start()).map_err(|error| match error {
+        interpreter::leave(py, || handle.start()).map_err(|error| match error {
             WatchdogError::AlreadyRunning { .. } => errors::WATCHDOG.error(py, error.to_string()),
             error => PyRuntimeError::new_err(error.to_string()),
         })
@@ -130,14 +130,14 @@ impl Watchdog {
     /// Ends the watch. Of one that does not run, nothing happens.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         let handle = self.handle()?;
-        py.detach(|| handle.stop());
+        interpreter::leave(py, || handle.stop());
         Ok(())
     }
 
     /// Sets the clock back, without being a ping.
     fn reset(&self, py: Python<'_>) -> PyResult<()> {
         let handle = self.handle()?;
-        py.detach(|| handle.reset());
+        interpreter::leave(py, || handle.reset());
         Ok(())
     }
 
@@ -220,7 +220,7 @@ fn alerted(callback: &Arc<Callback>, who: &str, alert: &backstay::Alert) {
 
 /// What the thread with this id of the operating system is doing (WD-6).
 fn stack_of(thread: u32) -> Option<String> {
-    Python::try_attach(|py| {
+    interpreter::enter(|py| {
         let asked = || py.import("backstay._threads")?.call_method1("stack_of", (thread,))?.extract();
         asked().unwrap_or_default()
     })?

@@ -30,6 +30,8 @@ pub mod clock;
 #[cfg(feature = "config")]
 pub mod config;
 mod error;
+#[cfg(not(backstay_loom))]
+pub mod fork;
 pub mod heartbeat;
 mod named;
 mod per_process;

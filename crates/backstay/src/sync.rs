@@ -14,9 +14,9 @@ use std::sync as imp;
 #[cfg(not(backstay_loom))]
 pub(crate) use std::thread;
 
+use std::ops::{Deref, DerefMut};
 use std::task::Waker;
 
-pub(crate) use imp::MutexGuard;
 pub(crate) use thread::park;
 
 /// A mutex that a panic does not poison: no code that can panic runs under ours, and a destructor must still get in.
@@ -29,7 +29,36 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        #[cfg(not(backstay_loom))]
+        let _pass = crate::fork::Pass::enter();
+        MutexGuard {
+            guard: self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+            #[cfg(not(backstay_loom))]
+            _pass,
+        }
+    }
+}
+
+/// The lock, held.
+#[derive(Debug)]
+pub(crate) struct MutexGuard<'a, T> {
+    guard: imp::MutexGuard<'a, T>,
+    // Given back after the lock.
+    #[cfg(not(backstay_loom))]
+    _pass: crate::fork::Pass,
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
     }
 }
 

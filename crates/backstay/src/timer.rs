@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Condvar;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::callback::{caught, say};
 use crate::clock::{Clock, Moment};
 use crate::per_process::PerProcess;
-use crate::sync::Mutex;
 
 static TIMER: PerProcess<Timer> = PerProcess::new();
 
@@ -42,7 +41,7 @@ impl Alarm {
     /// Wakes `waker` at `due` of the system's clock.
     pub(crate) fn at(due: Moment, waker: Waker) -> Self {
         let timer = TIMER.get();
-        let mut alarms = timer.alarms.lock();
+        let mut alarms = timer.lock();
         let key = (due, alarms.next);
         alarms.next += 1;
         alarms.pending.insert(key, waker);
@@ -60,12 +59,20 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
+        // In a forked child nobody wakes the parent's tasks, and its lock stays as it was.
+        if !std::ptr::eq(self.timer, TIMER.get()) {
+            return;
+        }
         // The waker is foreign: it is dropped after the lock is released.
-        let _waker = self.timer.alarms.lock().pending.remove(&self.key);
+        let _waker = self.timer.lock().pending.remove(&self.key);
     }
 }
 
 impl Timer {
+    fn lock(&self) -> MutexGuard<'_, Alarms> {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn start(&'static self) {
         let thread = std::thread::Builder::new().name("backstay-timer".into());
         // However it is unwound, it goes on: nobody else would wake those who wait.
@@ -75,7 +82,7 @@ impl Timer {
                 || tracing::error!(target: "backstay", %error, "no thread for the timer: waiting tasks are woken early"),
             );
             let pending = {
-                let mut alarms = self.alarms.lock();
+                let mut alarms = self.lock();
                 alarms.running = false;
                 std::mem::take(&mut alarms.pending)
             };
@@ -85,7 +92,7 @@ impl Timer {
 
     fn run(&self) -> Infallible {
         let clock = Clock::system();
-        let mut alarms = self.alarms.lock();
+        let mut alarms = self.lock();
         loop {
             let now = clock.now();
             match alarms.pending.first_entry() {
@@ -96,7 +103,7 @@ impl Timer {
                     if let Err(message) = caught(|| waker.wake()) {
                         say(|| tracing::error!(target: "backstay", message, "a waker panicked"));
                     }
-                    alarms = self.alarms.lock();
+                    alarms = self.lock();
                 }
                 Some(first) => {
                     let sleep = first.key().0.since(now);
@@ -105,7 +112,7 @@ impl Timer {
                         Err(poisoned) => poisoned.into_inner().0,
                     };
                 }
-                None => alarms = self.earlier.wait(alarms).unwrap_or_else(std::sync::PoisonError::into_inner),
+                None => alarms = self.earlier.wait(alarms).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }

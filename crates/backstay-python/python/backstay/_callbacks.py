@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Iterator
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 # Loops whose thread waits in one of our blocking calls: nothing runs on them.
 _blocked: list[Any] = []
@@ -40,7 +40,7 @@ def blocked() -> Iterator[None]:
         _blocked.remove(loop)
 
 
-async def in_thread(function: Callable[[], T]) -> T:
+async def in_thread(function: Callable[[], _T]) -> _T:
     """Calls a blocking function without blocking the loop."""
     if running_loop() is None:
         return function()  # Not asyncio's: the call is short.

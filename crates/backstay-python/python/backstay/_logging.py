@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-
 _DEBUG = 10
 
 
 def listens_to_debug() -> bool:
-    """Whether somebody wants to know everything; before `logging` is imported nobody does."""
-    logging = sys.modules.get("logging")
-    return logging is not None and logging.getLogger("backstay").isEnabledFor(_DEBUG)
+    """Whether somebody wants to know everything."""
+    # Imported before anything can be said: a forked child must not find it half imported.
+    import logging
+
+    return logging.getLogger("backstay").isEnabledFor(_DEBUG)
 
 
 def say(level: int, message: str, fields: dict[str, str]) -> None:

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from backstay._native import Pending
+
+
+async def wait_at_most(pending: Pending, seconds: float | None) -> bool:
+    """Whether `pending` came to its end in so many seconds."""
+    if seconds is None:
+        await wait(pending)
+        return True
+    if _trio_runs():
+        import trio
+
+        with trio.move_on_after(max(seconds, 0)) as scope:
+            await wait(pending)
+        return not scope.cancelled_caught
+    import asyncio
+
+    try:
+        await asyncio.wait_for(wait(pending), seconds)
+    except asyncio.TimeoutError:
+        return False
+    return True
 
 
 async def wait(pending: Pending) -> Any:
@@ -38,10 +60,15 @@ async def _wait_on_asyncio(pending: Pending) -> Any:
     loop = asyncio.get_running_loop()
     while True:
         turn: asyncio.Future[None] = loop.create_future()
-        result = pending.poll(_waker(loop.call_soon_threadsafe, lambda turn=turn: turn.done() or turn.set_result(None)))
+        result = pending.poll(_waker(loop.call_soon_threadsafe, partial(_end, turn)))
         if result is not None:
             return result[0]
         await turn
+
+
+def _end(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
 
 
 async def _wait_on_trio(pending: Pending) -> Any:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from backstay._values import CircuitState as CircuitState
     from backstay._values import CircuitStats as CircuitStats
 
-    P = ParamSpec("P")
-    R = TypeVar("R")
+    _P = ParamSpec("_P")
+    _R = TypeVar("_R")
 
 from backstay import _native
 from backstay.exceptions import CircuitBreakerError, CircuitOpenError
@@ -78,7 +78,7 @@ class CircuitBreaker(_native.CircuitBreaker):
         permit.success()
         return result
 
-    def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
+    def __call__(self, func: Callable[_P, _R]) -> Callable[_P, _R]:
         """A function that calls `func` through this breaker: `@breaker`."""
         from functools import wraps
 
@@ -109,7 +109,7 @@ class CircuitBreaker(_native.CircuitBreaker):
 if TYPE_CHECKING:
 
     @overload
-    def circuit_breaker(func: Callable[P, R], /) -> Callable[P, R]: ...
+    def circuit_breaker(func: Callable[_P, _R], /) -> Callable[_P, _R]: ...
     @overload
     def circuit_breaker(
         func: None = None,

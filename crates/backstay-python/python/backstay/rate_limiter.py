@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from backstay._values import RateLimiterStats as RateLimiterStats
 
-    P = ParamSpec("P")
-    R = TypeVar("R")
+    _P = ParamSpec("_P")
+    _R = TypeVar("_R")
 
 from backstay import _native
 from backstay.exceptions import RateLimitError, RateLimitExceededError
@@ -80,7 +80,7 @@ class RateLimiter(_native.RateLimiter):
 if TYPE_CHECKING:
 
     @overload
-    def rate_limiter(fn: Callable[P, R], /) -> Callable[P, R]: ...
+    def rate_limiter(fn: Callable[_P, _R], /) -> Callable[_P, _R]: ...
     @overload
     def rate_limiter(
         fn: None = None,
@@ -91,7 +91,7 @@ if TYPE_CHECKING:
         blocking: bool = True,
         timeout: float | None = None,
         name: str | None = None,
-    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]: ...
 
 
 def rate_limiter(

@@ -152,17 +152,11 @@ class GracefulShutdown(_native.GracefulShutdown):
 
     async def await_shutdown(self, timeout: float | None = None) -> bool:
         """Waits in a task until the shutdown begins, `timeout` seconds at most: whether it has begun."""
-        import asyncio
-
-        from backstay._waiting import wait
+        from backstay._waiting import wait_at_most
 
         self._note_loop()
         self._on_loop(self._loop)
-        try:
-            await asyncio.wait_for(wait(self._begun()), timeout)
-        except asyncio.TimeoutError:
-            return self.is_shutting_down
-        return True
+        return await wait_at_most(self._begun(), timeout) or self.is_shutting_down
 
     def __enter__(self) -> Self:
         self.install()

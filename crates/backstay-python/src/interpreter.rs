@@ -1,0 +1,113 @@
+//! Coming into the interpreter from threads that are not its own, and leaving it to wait; around its end and around
+//! forks, when either is dangerous.
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+use crate::callbacks;
+
+/// How long the end of a program waits for callbacks. Threads that are still in Python after that may be cut off in
+/// the middle, with whatever lock they hold.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// The thread that ended the program, once it has.
+static ENDED_BY: OnceLock<ThreadId> = OnceLock::new();
+/// Threads that have come in.
+static GUESTS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// How often this thread has come in.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Calls `function` with the interpreter, from any thread; `None` when it is ending or has ended.
+pub(crate) fn enter<T>(function: impl FnOnce(Python<'_>) -> T) -> Option<T> {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            if DEPTH.replace(DEPTH.get() - 1) == 1 {
+                GUESTS.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    }
+    let is_new = DEPTH.replace(DEPTH.get() + 1) == 0;
+    if is_new {
+        GUESTS.fetch_add(1, Ordering::SeqCst);
+    }
+    let _leave = Leave;
+    if is_new && ENDED_BY.get().is_some() { None } else { Python::try_attach(function) }
+}
+
+/// Lets the interpreter go while `function` runs. A daemon thread does not come back after the program's end: the
+/// interpreter would cut it off in the middle of ours.
+pub(crate) fn leave<T: Send>(py: Python<'_>, function: impl FnOnce() -> T + Send) -> T {
+    py.detach(|| {
+        let value = function();
+        while ENDED_BY.get().is_some_and(|main| *main != thread::current().id()) {
+            thread::park();
+        }
+        value
+    })
+}
+
+/// Whether this is the thread that runs Python's signal handlers.
+pub(crate) fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    static IS_MAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let is_main = IS_MAIN.import(py, "backstay._threads", "is_main_thread")?;
+    is_main.call0()?.extract()
+}
+
+/// Has the interpreter tell of its end and of forks.
+pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    py.import("atexit")?.call_method1("register", (wrap_pyfunction!(end, module)?,))?;
+    let os = py.import("os")?;
+    if os.hasattr("register_at_fork")? {
+        backstay::fork::watch();
+        let hooks = PyDict::new(py);
+        hooks.set_item("before", wrap_pyfunction!(before_fork, module)?)?;
+        hooks.set_item("after_in_parent", wrap_pyfunction!(after_fork_in_parent, module)?)?;
+        hooks.set_item("after_in_child", wrap_pyfunction!(after_fork_in_child, module)?)?;
+        os.call_method("register_at_fork", (), Some(&hooks))?;
+    }
+    Ok(())
+}
+
+/// Lets nobody in any more, and waits for those who are.
+#[pyfunction]
+fn end(py: Python<'_>) {
+    let _ = ENDED_BY.set(thread::current().id());
+    py.detach(|| {
+        let start = callbacks::now();
+        while GUESTS.load(Ordering::SeqCst) > own() && callbacks::now().since(start) < LAST_WAIT {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    });
+}
+
+#[pyfunction]
+fn before_fork() {
+    backstay::fork::before();
+}
+
+#[pyfunction]
+fn after_fork_in_parent() {
+    backstay::fork::after_in_parent();
+}
+
+#[pyfunction]
+fn after_fork_in_child() {
+    GUESTS.store(own(), Ordering::SeqCst);
+    backstay::fork::after_in_child();
+}
+
+fn own() -> usize {
+    DEPTH.with(|depth| depth.get().min(1))
+}

@@ -1,0 +1,364 @@
+"""Real processes: pools, forks, signals at bad moments, an interpreter that ends."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from backstay import (
+    CircuitBreaker,
+    CircuitOpenError,
+    GracefulShutdown,
+    Heartbeat,
+    RateLimiter,
+    RateLimitExceededError,
+    Watchdog,
+    WatchdogTimeoutError,
+)
+
+
+def run(code, *, timeout=120, **options):
+    """A child's exit code, output and errors."""
+    command = [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+    return done.returncode, done.stdout, done.stderr
+
+
+def open_circuit():
+    breaker = CircuitBreaker(max_failures=1)
+    try:
+        breaker.call(lambda: 1 / 0)
+    except ZeroDivisionError:
+        pass
+    breaker.call(int)
+
+
+def empty_bucket():
+    limiter = RateLimiter(1, 3600)
+    limiter.acquire()
+    limiter.acquire(timeout=1)
+
+
+def timed_out():
+    raise WatchdogTimeoutError("late", 2.5)
+
+
+# PY-2
+def test_a_process_pool_raises_in_its_parent():
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with pytest.raises(CircuitOpenError) as caught:
+            pool.submit(open_circuit).result(60)
+        assert 59 < caught.value.remaining_seconds <= 60
+        with pytest.raises(RateLimitExceededError) as refused:
+            pool.submit(empty_bucket).result(60)
+        assert 3500 < refused.value.retry_after <= 3600
+        with pytest.raises(WatchdogTimeoutError) as late:
+            pool.submit(timed_out).result(60)
+        assert late.value.seconds_inactive == 2.5
+
+
+# PY-10
+def test_forks_in_the_middle_of_everything():
+    code, out, err = run(
+        """
+        import os, signal, tempfile, threading, time
+        from backstay import *
+
+        folder = tempfile.mkdtemp()
+        limiter = RateLimiter(1e6, burst=10)
+        breaker = CircuitBreaker()
+        watchdog = Watchdog(timeout=60)
+        heartbeat = Heartbeat(folder + "/beat", interval=1, on_beat=lambda: None)
+        shutdown = GracefulShutdown()
+        watchdog.start()
+        heartbeat.start()
+        over = threading.Event()
+
+        def hammer(work):
+            while not over.is_set():
+                work()
+
+        def register():
+            shutdown.register("hammered", print)
+            shutdown.unregister("hammered")
+
+        def come_and_go():
+            other = Watchdog(timeout=60)
+            other.start()
+            other.stop()
+
+        def fail():
+            try:
+                breaker.call(int, "x")
+            except (ValueError, CircuitOpenError):
+                pass
+
+        works = [limiter.acquire, watchdog.ping, heartbeat.beat, register, come_and_go, fail, limiter.reset]
+        threads = [threading.Thread(target=hammer, args=(work,)) for work in works]
+        for thread in threads:
+            thread.start()
+
+        def child(number):
+            signal.alarm(20)  # A child that hangs is killed, and the test fails.
+            for work in works:
+                try:
+                    work()
+                except ShutdownError:
+                    pass  # Forked between registering and taking out again.
+            assert not watchdog.is_running and not heartbeat.is_running
+            fired = threading.Event()
+            own = GracefulShutdown()
+            own.register("own", fired.set)
+            own.trigger()
+            assert fired.is_set()
+            if number % 10 == 0:
+                again = threading.Event()
+                with Heartbeat(f"{folder}/child{number}", on_beat=again.set):
+                    assert again.wait(15)
+
+        for number in range(100):
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    child(number)
+                    code = 0
+                except BaseException:
+                    import traceback
+                    traceback.print_exc()
+                finally:
+                    os._exit(code)
+            _, status = os.waitpid(pid, 0)
+            if status:
+                print("child", number, "ended with", status)
+                over.set()
+                break
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert heartbeat.is_running and watchdog.is_running
+        heartbeat.stop()
+        watchdog.stop()
+        print("end")
+        """
+    )
+    assert (code, out) == (0, "end\n"), (code, out, err)
+
+
+# ALL-1
+@pytest.mark.parametrize("how", ["", "sys.exit(0)", "os.kill(os.getpid(), signal.SIGINT)"])
+def test_an_interpreter_that_ends_with_all_running(how):
+    code, out, err = run(
+        f"""
+        import os, signal, sys, tempfile, threading, time
+        from backstay import *
+
+        signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+        limiter = RateLimiter(1, 3600)
+        limiter.acquire()
+        threading.Thread(target=limiter.acquire, daemon=True).start()
+        threading.Thread(target=GracefulShutdown().wait, daemon=True).start()
+        beaten, fired = threading.Event(), threading.Event()
+        def slow(event):
+            event.set()
+            time.sleep(0.2)
+        heartbeat = Heartbeat(tempfile.mkdtemp() + "/beat", interval=1, on_beat=lambda: slow(beaten))
+        heartbeat.start()
+        watchdog = Watchdog(timeout=1, on_timeout=lambda: slow(fired), on_alert=lambda *_: time.sleep(0.2))
+        watchdog.start()
+        shutdown = GracefulShutdown()
+        shutdown.register("slow", lambda: time.sleep(0.2))
+        threading.Thread(target=shutdown.trigger, daemon=True).start()
+        beaten.wait(30), fired.wait(30)
+        print("end", flush=True)
+        {how}
+        """
+    )
+    assert (code, out) == (0, "end\n"), (code, out, err)
+    assert "Fatal" not in err and "panicked" not in err and "Exception ignored" not in err, err
+
+
+# PY-7, PY-11: handlers run while calls of ours are under way, and may call us.
+def test_signals_at_bad_moments():
+    code, out, err = run(
+        """
+        import os, signal, tempfile, threading, time
+        from backstay import *
+
+        limiter = RateLimiter(1e9, burst=1e9)
+        breaker = CircuitBreaker()
+        watchdog = Watchdog(timeout=60)
+        watchdog.start()
+        heartbeat = Heartbeat(tempfile.mkdtemp() + "/beat")
+        heartbeat.start()
+        shutdown = GracefulShutdown()
+        heard = 0
+
+        def everything():
+            limiter.acquire()
+            limiter.tokens
+            breaker.call(int)
+            watchdog.ping()
+            heartbeat.beat()
+            shutdown.register(f"callback{time.monotonic_ns()}", int)
+
+        def handler(number, frame):
+            global heard
+            everything()
+            heard += 1
+
+        signal.signal(signal.SIGUSR1, handler)
+        pid, main = os.getpid(), threading.main_thread().ident
+        over = threading.Event()
+
+        def shoot():
+            while not over.is_set():
+                before = heard
+                signal.pthread_kill(main, signal.SIGUSR1)
+                while heard == before and not over.is_set():
+                    time.sleep(0.0001)
+
+        shooter = threading.Thread(target=shoot)
+        shooter.start()
+        end = time.monotonic() + 2
+        done = 0
+        while time.monotonic() < end or heard < 10:
+            everything()
+            done += 1
+        over.set()
+        shooter.join()
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        assert limiter.stats.total_acquired == done + heard == breaker.stats.total_calls == watchdog.stats.pings_total
+        shutdown.trigger()
+        assert len(shutdown.report) == done + heard
+        print("end")
+        """
+    )
+    assert (code, out) == (0, "end\n"), (code, out, err)
+
+
+# GS-5: a second signal while a callback hangs, in a callback that holds a lock, and with the loop blocked.
+@pytest.mark.parametrize(
+    "main", ["shutdown.wait()", "asyncio.run(shutdown.await_shutdown())", "asyncio.run(blocked())", "lock.acquire(); shutdown.wait()"]
+)
+def test_two_signals_end_any_program(main):
+    code = f"""
+import asyncio, signal, threading, time
+from backstay import GracefulShutdown
+lock = threading.Lock()
+def hangs():
+    print("hangs", flush=True)
+    lock.acquire()
+    time.sleep(60)
+async def blocked():
+    while True:
+        time.sleep(0.01)
+shutdown = GracefulShutdown()
+shutdown.register("hangs", hangs)
+shutdown.install()
+print("ready", flush=True)
+{main}
+time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "hangs\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def hammer(work, threads=4, times=300):
+    """Calls `work` from many threads at once; whatever it raises, the first of it, is raised here."""
+    errors = []
+    barrier = threading.Barrier(threads)
+
+    def loop():
+        barrier.wait()
+        try:
+            for _ in range(times):
+                work()
+        except BaseException as error:
+            errors.append(error)
+
+    running = [threading.Thread(target=loop) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join(60)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+# CB-4, RL-9, WD-2, HB-3
+def test_threads_hammer_one_object(tmp_path):
+    limiter = RateLimiter(1e6, burst=500, name="hammered")
+    hammer(limiter.acquire)
+    assert limiter.stats.total_acquired == 1200
+    watchdog = Watchdog(timeout=60)
+    with watchdog:
+        hammer(watchdog.ping)
+    assert watchdog.stats.pings_total == 1200
+    with Heartbeat(tmp_path / "beat") as heartbeat:
+        hammer(heartbeat.beat, times=30)
+        assert Heartbeat.is_alive(tmp_path / "beat")
+
+    def come_and_go():
+        try:
+            heartbeat.start()
+            watchdog.start()
+        except RuntimeError:
+            pass
+        heartbeat.stop()
+        watchdog.stop()
+
+    hammer(come_and_go, times=30)
+    assert not heartbeat.is_running and not watchdog.is_running
+    shutdown = GracefulShutdown()
+    count = iter(range(10**6))
+    hammer(lambda: shutdown.register(f"callback {next(count)}", int), times=50)
+    hammer(shutdown.trigger, times=1)
+    assert len(shutdown.report) == 200
+
+
+# ALL-1: what a callback may do to its own component.
+@pytest.mark.parametrize("deed", ["os._exit(0)", "fork()", "heartbeat.stop(); watchdog.stop(); done()", "never()"])
+def test_deeds_of_callbacks(deed):
+    code, out, err = run(
+        f"""
+        import os, sys, tempfile, threading, time
+        from backstay import *
+        over = threading.Event()
+        def done():
+            over.set()
+        def never():
+            done()
+            threading.Event().wait()
+        def fork():
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+            done()
+        def deed():
+            {deed}
+        heartbeat = Heartbeat(tempfile.mkdtemp() + "/beat", on_beat=deed)
+        watchdog = Watchdog(timeout=1, on_timeout=deed)
+        watchdog.start()
+        heartbeat.start()
+        over.wait(30)
+        watchdog.ping()
+        print("end", flush=True)
+        """
+    )
+    assert code == 0 and out in ("end\n", ""), (code, out, err)
+    assert "Fatal" not in err and "panicked" not in err, err
