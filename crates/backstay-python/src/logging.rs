@@ -84,13 +84,21 @@ impl Words {
         for (name, value) in &self.fields {
             fields.set_item(name, value)?;
             // What the sentence says already is not said again.
-            if *name != "stack" && !self.message.contains(value.as_str()) {
+            if *name != "stack" && !says(&self.message, value) {
                 let _ = write!(self.message, " {name}={value}");
             }
         }
         let say = SAY.import(py, "backstay._logging", "say")?;
         say.call1((level, self.message, fields)).map(drop)
     }
+}
+
+/// Whether `message` has `value` as a word of its own.
+fn says(message: &str, value: &str) -> bool {
+    let is_word = |character: char| character.is_alphanumeric();
+    message
+        .match_indices(value)
+        .any(|(at, _)| !message[..at].ends_with(is_word) && !message[at + value.len()..].starts_with(is_word))
 }
 
 impl Visit for Words {

@@ -123,8 +123,9 @@ def test_p08_per_instance_overrides(run, tmp_path):
 
 
 # GS-4, HB-6: the order of the end, also when triggered from within the loop.
-def test_p09_trading_bot(command, tmp_path):
-    out = signalled(command("p09_trading_bot"), signal.SIGTERM, ready="trading\n")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_p09_trading_bot(command, number):
+    out = signalled(command("p09_trading_bot"), number, ready="trading\n")
     end = out.replace("trading\n", "")
     assert end == "positions closed\nconnections closed; beating: True\nbeating: False\n"
 

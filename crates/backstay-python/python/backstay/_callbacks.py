@@ -61,28 +61,40 @@ def await_in_thread(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop |
     import asyncio
     import concurrent.futures
 
-    begun = threading.Event()
-
     async def awaited() -> None:
-        begun.set()
         await awaitable
 
-    if loop is None or not loop.is_running() or loop in _blocked or loop is running_loop():
+    if loop is None or not _runs(loop) or loop is running_loop():
         asyncio.run(awaited())
         return
-    coroutine = awaited()
-    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-    while True:
-        try:
-            return future.result(timeout=0.1)
-        except concurrent.futures.TimeoutError:
-            if future.done():
-                raise
-            alive = loop.is_running() and loop not in _blocked
-            if not alive and not begun.is_set() and future.cancel():
-                coroutine.close()
-                asyncio.run(awaited())
-                return
-            if not loop.is_running():
-                # It will never get to its end.
-                raise RuntimeError("the event loop ended before the callback did") from None
+    ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+    # Whoever has it awaits it: the loop, or this thread when the loop does not come to it.
+    claim = threading.Lock()
+
+    def begin() -> None:
+        if claim.acquire(blocking=False):
+            loop.create_task(awaited()).add_done_callback(end)
+
+    def end(task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            ended.set_exception(RuntimeError("the event loop cancelled the callback"))
+        elif error := task.exception():
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    with contextlib.suppress(RuntimeError):  # It was closed meanwhile.
+        loop.call_soon_threadsafe(begin)
+    while not ended.done():
+        concurrent.futures.wait([ended], timeout=0.1)
+        if not _runs(loop) and claim.acquire(blocking=False):
+            asyncio.run(awaited())
+            return
+        if not loop.is_running() and not ended.done():
+            # It will never get to its end.
+            raise RuntimeError("the event loop ended before the callback did")
+    ended.result()
+
+
+def _runs(loop: asyncio.AbstractEventLoop) -> bool:
+    return loop.is_running() and loop not in _blocked

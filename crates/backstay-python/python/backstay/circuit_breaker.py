@@ -59,6 +59,15 @@ class CircuitBreaker(_native.CircuitBreaker):
 
         return CircuitStats(*self._stats())
 
+    if TYPE_CHECKING:
+
+        @overload
+        async def acall(
+            self, func: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs
+        ) -> _R: ...
+        @overload
+        async def acall(self, func: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+
     async def acall(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Calls `func`, plain or async, if the breaker lets it pass; what can be awaited is awaited.
 

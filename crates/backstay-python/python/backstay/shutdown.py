@@ -110,8 +110,7 @@ class GracefulShutdown(_native.GracefulShutdown):
             os.kill(os.getpid(), number)
             return
         self._on_signal(number)
-        # One that only ends the program is what a shutdown stands for.
-        if callable(previous) and previous is not signal.default_int_handler:
+        if callable(previous) and not _only_ends(previous):
             previous(number, frame)
 
     def _note_loop(self) -> None:
@@ -178,6 +177,17 @@ class GracefulShutdown(_native.GracefulShutdown):
 
         await in_thread(self._settle)
         self.uninstall()
+
+
+def _only_ends(handler: Any) -> bool:
+    """Whether a handler does what the shutdown stands for: Python's own for Ctrl-C, and that of `asyncio.run`."""
+    import signal
+
+    if handler is signal.default_int_handler:
+        return True
+    function = getattr(handler, "func", None)
+    where = (getattr(function, "__module__", None), getattr(function, "__qualname__", None))
+    return where == ("asyncio.runners", "Runner._on_sigint")
 
 
 def _name(number: int) -> str:

@@ -36,7 +36,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match trade(options) {
+    let done = if options.exchange_only { keep_open(&options) } else { trade(options) };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -46,10 +47,28 @@ fn main() -> ExitCode {
     }
 }
 
+/// An exchange for bots in other languages: a line with its address, then one for each of its moods. It closes when the
+/// bot closes its standard input.
+#[tokio::main]
+async fn keep_open(options: &Options) -> Result<bool, Box<dyn Error>> {
+    let exchange = Exchange::open(options.seed, options.day, tell).await?;
+    tell(exchange.url());
+    tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
+    let seen = exchange.tally();
+    tell(format_args!("{} requests, {} impatient, {} left open", seen.requests, seen.impatient, seen.open_positions));
+    Ok(true)
+}
+
+/// Whoever listened may have gone.
+fn tell(what: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{what}");
+}
+
 /// Whether the day ended as it should.
 #[tokio::main]
 async fn trade(options: Options) -> Result<bool, Box<dyn Error>> {
-    let Options { day, seed, exchange: elsewhere, heartbeat } = options;
+    let Options { day, seed, exchange: elsewhere, heartbeat, .. } = options;
     let screen = Arc::new(Screen::new());
 
     let mut exchange = None;

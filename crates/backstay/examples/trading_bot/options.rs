@@ -15,6 +15,7 @@ Options:
       --seed N          which day it is [default: 7]
       --exchange URL    trade at http://HOST:PORT instead of an exchange of one's own
       --heartbeat FILE  where the heartbeat goes [default: tradingbot.heartbeat in the folder for temporary files]
+      --exchange-only   no bot: opens the exchange, and says where it is and how it does, until it is told to end
   -h, --help            this text
 
 Ctrl-C ends it in order at any moment; a second Ctrl-C at once. NO_COLOR is respected.";
@@ -23,6 +24,7 @@ pub(crate) struct Options {
     pub(crate) day: Duration,
     pub(crate) seed: u64,
     pub(crate) exchange: Option<Client>,
+    pub(crate) exchange_only: bool,
     pub(crate) heartbeat: PathBuf,
 }
 
@@ -33,6 +35,7 @@ impl Options {
             day: Duration::from_secs(20),
             seed: 7,
             exchange: None,
+            exchange_only: false,
             heartbeat: std::env::temp_dir().join("tradingbot.heartbeat"),
         };
         while let Some(argument) = arguments.next() {
@@ -58,6 +61,7 @@ impl Options {
                 "--exchange" => {
                     options.exchange = Some(Client::new(&value()?).map_err(|error| format!("--exchange {error}"))?);
                 }
+                "--exchange-only" => options.exchange_only = true,
                 "--heartbeat" => options.heartbeat = value()?.into(),
                 _ => return Err(format!("{argument:?} is not an option")),
             }
