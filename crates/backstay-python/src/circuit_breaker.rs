@@ -181,7 +181,7 @@ impl Permit {
 }
 
 fn rejected(py: Python<'_>, error: &backstay::CircuitOpenError) -> PyErr {
-    logging::look(py);
+    logging::glance(py);
     errors::circuit_open(py, error)
 }
 

@@ -1,10 +1,12 @@
 //! Backstay's errors as Python's exceptions. The classes themselves are written in Python, so that they pickle.
 
+use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use backstay::config::ConfigError;
 use backstay::{BuildError, CircuitOpenError, RateLimitExceededError, WatchdogTimeoutError};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
@@ -34,14 +36,29 @@ impl Class {
 
     /// The exception with `message` and a number, made without running its Python constructor, which costs more than
     /// all the rest of a refusal.
-    fn with_number(&self, py: Python<'_>, message: &str, attribute: &Bound<'_, PyString>, number: f64) -> PyErr {
+    fn with_number(&self, py: Python<'_>, words: &dyn Display, attribute: &Bound<'_, PyString>, number: f64) -> PyErr {
         let made = || -> PyResult<PyErr> {
-            let class = self.of(py)?;
-            let error = class.call_method1(pyo3::intern!(py, "__new__"), (class, message))?;
+            let mut message = String::with_capacity(96);
+            let _ = write!(message, "{words}");
+            let error = new_runtime_error(self.of(py)?, &message)?;
             error.setattr(attribute, number)?;
             Ok(PyErr::from_value(error))
         };
         made().unwrap_or_else(|error| error)
+    }
+}
+
+/// An instance of a class that derives from `RuntimeError`, as `RuntimeError.__new__` makes it.
+#[allow(unsafe_code)]
+fn new_runtime_error<'py>(class: &Bound<'py, PyType>, message: &str) -> PyResult<Bound<'py, PyAny>> {
+    let py = class.py();
+    let arguments = (message,).into_pyobject(py)?;
+    // SAFETY: `RuntimeError` has a `tp_new`, whose type is `newfunc`; it takes a class that derives from it, which all
+    // of `backstay.exceptions` do, and a tuple, and returns a new reference, or null with an exception set.
+    unsafe {
+        let new = ffi::PyType_GetSlot(ffi::PyExc_RuntimeError.cast(), ffi::Py_tp_new);
+        let new: ffi::newfunc = std::mem::transmute(new);
+        Bound::from_owned_ptr_or_err(py, new(class.as_type_ptr(), arguments.as_ptr(), std::ptr::null_mut()))
     }
 }
 
@@ -55,17 +72,17 @@ static CONFIG: Class = Class::new("ConfigError");
 
 pub(crate) fn circuit_open(py: Python<'_>, error: &CircuitOpenError) -> PyErr {
     let seconds = seconds(error.remaining);
-    CIRCUIT_OPEN.with_number(py, &error.to_string(), pyo3::intern!(py, "remaining_seconds"), seconds)
+    CIRCUIT_OPEN.with_number(py, error, pyo3::intern!(py, "remaining_seconds"), seconds)
 }
 
 pub(crate) fn rate_limit_exceeded(py: Python<'_>, error: &RateLimitExceededError) -> PyErr {
     let seconds = seconds(error.retry_after);
-    RATE_LIMIT_EXCEEDED.with_number(py, &error.to_string(), pyo3::intern!(py, "retry_after"), seconds)
+    RATE_LIMIT_EXCEEDED.with_number(py, error, pyo3::intern!(py, "retry_after"), seconds)
 }
 
 pub(crate) fn watchdog_timeout(py: Python<'_>, error: &WatchdogTimeoutError) -> PyErr {
     let seconds = seconds(error.inactive);
-    WATCHDOG_TIMEOUT.with_number(py, &error.to_string(), pyo3::intern!(py, "seconds_inactive"), seconds)
+    WATCHDOG_TIMEOUT.with_number(py, error, pyo3::intern!(py, "seconds_inactive"), seconds)
 }
 
 /// What a builder refused: an argument, or the configuration.

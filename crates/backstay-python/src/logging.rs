@@ -1,7 +1,7 @@
 //! What the library says, in Python's `logging` under `backstay`.
 
 use std::fmt::{Debug, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -13,8 +13,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::interpreter;
 
-/// Whether somebody listens to `DEBUG`. Asked when an object is made and when something is said, not at each refusal:
-/// asking Python costs more than refusing.
+/// Whether somebody listens to `DEBUG`. Asked when an object is made and at one of 64 refusals: asking Python costs
+/// more than refusing.
 static DEBUG: AtomicBool = AtomicBool::new(false);
 
 /// From now on the library's words go to `logging`.
@@ -30,6 +30,15 @@ pub(crate) fn look(py: Python<'_>) {
     let listens = asked().unwrap_or(false);
     if DEBUG.swap(listens, Ordering::Relaxed) != listens {
         tracing::callsite::rebuild_interest_cache();
+    }
+}
+
+/// [`look`], at some of the refusals.
+pub(crate) fn glance(py: Python<'_>) {
+    const EVERY: u32 = 64;
+    static REFUSALS: AtomicU32 = AtomicU32::new(0);
+    if REFUSALS.fetch_add(1, Ordering::Relaxed).is_multiple_of(EVERY) {
+        look(py);
     }
 }
 

@@ -171,7 +171,7 @@ impl RateLimiter {
 }
 
 fn rejected(py: Python<'_>, error: &RateLimitExceededError) -> PyErr {
-    logging::look(py);
+    logging::glance(py);
     errors::rate_limit_exceeded(py, error)
 }
 

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 /// The circuit breaker is open: the call was not made. Try again after [`remaining`](Self::remaining).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("circuit breaker{} is open{}", named(self.name.as_ref()), hint(" for another ", self.remaining))]
+#[error("circuit breaker{} is open{}", Named(self.name.as_ref()), Hint(" for another ", self.remaining))]
 pub struct CircuitOpenError {
     /// The breaker's name, where it has one.
     pub name: Option<Arc<str>>,
@@ -20,7 +20,7 @@ pub struct CircuitOpenError {
 
 /// The rate limiter has no token in time. Try again after [`retry_after`](Self::retry_after).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("rate limit{} exceeded{}", named(self.name.as_ref()), hint(", retry after ", self.retry_after))]
+#[error("rate limit{} exceeded{}", Named(self.name.as_ref()), Hint(", retry after ", self.retry_after))]
 pub struct RateLimitExceededError {
     /// The limiter's name, where it has one.
     pub name: Option<Arc<str>>,
@@ -31,7 +31,7 @@ pub struct RateLimitExceededError {
 
 /// The watchdog had fired: nobody pinged it for [`inactive`](Self::inactive).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("watchdog{} saw no ping for {:.3} s", named(self.name.as_ref()), self.inactive.as_secs_f64())]
+#[error("watchdog{} saw no ping for {:.3} s", Named(self.name.as_ref()), self.inactive.as_secs_f64())]
 pub struct WatchdogTimeoutError {
     /// The watchdog's name, where it has one.
     pub name: Option<Arc<str>>,
@@ -44,7 +44,7 @@ pub struct WatchdogTimeoutError {
 #[non_exhaustive]
 pub enum WatchdogError {
     /// It runs already: stop it first, or build another.
-    #[error("watchdog{} runs already", named(name.as_ref()))]
+    #[error("watchdog{} runs already", Named(name.as_ref()))]
     AlreadyRunning {
         /// The watchdog's name, where it has one.
         name: Option<Arc<str>>,
@@ -164,17 +164,28 @@ impl fmt::Debug for BuildError {
     }
 }
 
-/// ` "name"`, or nothing.
-pub(crate) fn named(name: Option<&Arc<str>>) -> String {
-    name.map(|name| format!(" {name:?}")).unwrap_or_default()
+/// A name as it stands in a sentence; nothing where there is none.
+pub(crate) struct Named<'a>(pub(crate) Option<&'a Arc<str>>);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |name| write!(f, " {name:?}"))
+    }
 }
 
-/// `text` and the seconds, or nothing where there is nothing to wait for or no end of waiting.
-fn hint(text: &str, wait: Duration) -> String {
-    if wait.is_zero() || wait == Duration::MAX {
-        return String::new();
+/// A text and the seconds, or nothing where there is nothing to wait for or no end of waiting.
+struct Hint(&'static str, Duration);
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(text, wait) = self;
+        if wait.is_zero() || *wait == Duration::MAX {
+            return Ok(());
+        }
+        // In integers, which are quicker to write than floats: a refusal is a hot path where exceptions are made of it.
+        let wait = wait.saturating_add(Duration::from_micros(500));
+        write!(f, "{text}{}.{:03} s", wait.as_secs(), wait.subsec_millis())
     }
-    format!("{text}{:.3} s", wait.as_secs_f64())
 }
 
 #[cfg(all(test, not(backstay_loom)))]

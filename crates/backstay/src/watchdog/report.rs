@@ -12,7 +12,7 @@ use super::beat::thread_name;
 use super::runners::Runners;
 use crate::alert::Alert;
 use crate::callback::say;
-use crate::error::named;
+use crate::error::Named;
 
 /// A watchdog has fired: who froze, and for how long.
 #[derive(Clone, Debug)]
@@ -124,7 +124,7 @@ impl TimeoutReport {
 /// The report as one line, as the log has it.
 impl fmt::Display for TimeoutReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "watchdog{}", named(self.name.as_ref()))?;
+        write!(f, "watchdog{}", Named(self.name.as_ref()))?;
         if let Some(reason) = &self.reason {
             return write!(f, ": {reason}");
         }

@@ -1,0 +1,229 @@
+"""What is measured: for each operation, a statement for each contestant, and how its names are made."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+Names = dict[str, Any]
+Contestants = dict[str, tuple[str, Callable[[], Names]]]
+
+OURS = "backstay"
+PAGE = "kstlib"  # The package that the page describes.
+
+
+def work() -> None:
+    """What is guarded."""
+
+
+async def awork() -> None:
+    """What is guarded, for tasks."""
+
+
+def fail() -> None:
+    raise ConnectionError
+
+
+def module(name: str) -> Any:
+    import importlib
+
+    return importlib.import_module(f"{PAGE}.resilience" if name == PAGE else name)
+
+
+def breaker(name: str, **more: Any) -> Any:
+    return module(name).CircuitBreaker(max_failures=5, reset_timeout=60, **more)
+
+
+def opened(name: str) -> Any:
+    one = breaker(name)
+    for _ in range(5):
+        with suppress(ConnectionError):
+            one.call(fail)
+    return one
+
+
+def pybreaker_breaker(open_it: bool = False) -> Any:
+    import pybreaker
+
+    one = pybreaker.CircuitBreaker(fail_max=5, reset_timeout=60)
+    if open_it:
+        one.open()
+    return one
+
+
+def circuitbreaker_breaker(open_it: bool = False) -> Any:
+    import circuitbreaker
+
+    one = circuitbreaker.CircuitBreaker(failure_threshold=5, recovery_timeout=60)
+    for _ in range(5 if open_it else 0):
+        with suppress(ConnectionError):
+            one.call(fail)
+    return one
+
+
+def purgatory_breaker(open_it: bool = False) -> Any:
+    import purgatory
+
+    factory = purgatory.SyncCircuitBreakerFactory(default_threshold=5, default_ttl=60)
+    for _ in range(5 if open_it else 0):
+        with suppress(ConnectionError), factory.get_breaker("x"):
+            fail()
+    return factory.get_breaker("x")
+
+
+def limiter(name: str, rate: float = 1e9) -> Any:
+    one = module(name).RateLimiter(rate=rate, per=1.0 if rate > 1 else 3600.0)
+    return one
+
+
+def empty(name: str) -> Any:
+    one = limiter(name, 1)
+    while one.try_acquire():
+        pass
+    return one
+
+
+def limits_limiter(amount: int) -> Names:
+    import limits
+
+    one = limits.strategies.FixedWindowRateLimiter(limits.storage.MemoryStorage())
+    item = limits.RateLimitItemPerHour(amount)
+    one.hit(item, "x")
+    return {"hit": one.hit, "item": item}
+
+
+def pyrate_limiter(amount: int) -> Names:
+    from pyrate_limiter import Duration, Limiter, Rate
+
+    one = Limiter(Rate(amount, Duration.HOUR))
+    one.try_acquire("x", blocking=False)
+    return {"try_acquire": one.try_acquire, "try_acquire_async": one.try_acquire_async}
+
+
+def aio_limiter() -> Names:
+    import aiolimiter
+
+    return {"acquire": aiolimiter.AsyncLimiter(1e9, 1.0).acquire}
+
+
+def pinged(name: str) -> Names:
+    one = module(name).Watchdog(timeout=60)
+    one.start()
+    return {"ping": one.ping, "_keep": one}
+
+
+def beating(name: str) -> Names:
+    one = module(name).Heartbeat(state_file=Path(tempfile.mkdtemp()) / "beat", interval=60)
+    one.start()
+    return {"beat": one.beat, "_keep": one}
+
+
+def purgatory_async() -> Names:
+    import purgatory
+
+    factory = purgatory.AsyncCircuitBreakerFactory(default_threshold=5, default_ttl=60)
+    return {"one": asyncio.run(factory.get_breaker("x")), "awork": awork}
+
+
+BOTH = (OURS, PAGE)
+CAUGHT = "try:\n    {}\nexcept error:\n    pass"
+OPEN = "CircuitOpenError"
+
+
+def of_both(statement: str, names: Callable[[str], Names]) -> Contestants:
+    return {name: (statement, lambda name=name: names(name)) for name in BOTH}  # type: ignore[misc]
+
+
+def rejection() -> Contestants:
+    def of(one: Any, error: Any) -> Names:
+        return {"call": one.call, "work": work, "error": error}
+
+    def pybreaker() -> Names:
+        import pybreaker
+
+        return of(pybreaker_breaker(True), pybreaker.CircuitBreakerError)
+
+    def circuitbreaker() -> Names:
+        import circuitbreaker
+
+        return {"work": circuitbreaker_breaker(True)(work), "error": circuitbreaker.CircuitBreakerError}
+
+    def purgatory() -> Names:
+        from purgatory.domain.model import OpenedState
+
+        return {"one": purgatory_breaker(True), "work": work, "error": OpenedState}
+
+    return {
+        **of_both(CAUGHT.format("call(work)"), lambda name: of(opened(name), getattr(module(name), OPEN))),
+        "pybreaker": (CAUGHT.format("call(work)"), pybreaker),
+        "circuitbreaker": (CAUGHT.format("work()"), circuitbreaker),
+        "purgatory": (CAUGHT.format("with one: work()"), purgatory),
+    }
+
+
+OPERATIONS: dict[str, Contestants] = {
+    "call": {
+        "a bare call": ("work()", lambda: {"work": work}),
+        **of_both("call(work)", lambda name: {"call": breaker(name).call, "work": work}),
+        "pybreaker": ("call(work)", lambda: {"call": pybreaker_breaker().call, "work": work}),
+        "circuitbreaker": ("call(work)", lambda: {"call": circuitbreaker_breaker().call, "work": work}),
+        "purgatory": ("with one: work()", lambda: {"one": purgatory_breaker(), "work": work}),
+    },
+    "rejection": rejection(),
+    "decorated": {
+        **of_both("work()", lambda name: {"work": breaker(name)(work)}),
+        "pybreaker": ("work()", lambda: {"work": pybreaker_breaker()(work)}),
+        "circuitbreaker": ("work()", lambda: {"work": circuitbreaker_breaker()(work)}),
+    },
+    "try_acquire, granted": {
+        **of_both("try_acquire()", lambda name: {"try_acquire": limiter(name).try_acquire}),
+        "limits": ("hit(item, 'x')", lambda: limits_limiter(10**12)),
+        "pyrate-limiter": ("try_acquire('x', blocking=False)", lambda: pyrate_limiter(10**6)),
+    },
+    "try_acquire, refused": {
+        **of_both("try_acquire()", lambda name: {"try_acquire": empty(name).try_acquire}),
+        "limits": ("hit(item, 'x')", lambda: limits_limiter(1)),
+        "pyrate-limiter": ("try_acquire('x', blocking=False)", lambda: pyrate_limiter(1)),
+    },
+    "ping": of_both("ping()", pinged),
+    "beat": of_both("beat()", beating),
+    "acall": {
+        **of_both("await acall(awork)", lambda name: {"acall": breaker(name).acall, "awork": awork}),
+        "circuitbreaker": ("await awork()", lambda: {"awork": circuitbreaker_breaker()(awork)}),
+        "purgatory": ("async with one: await awork()", purgatory_async),
+    },
+    "acquire_async": {
+        **of_both("await acquire()", lambda name: {"acquire": limiter(name).acquire_async}),
+        "aiolimiter": ("await acquire()", aio_limiter),
+        "pyrate-limiter": ("await try_acquire_async('x', blocking=False)", lambda: pyrate_limiter(10**6)),
+    },
+    "CircuitBreaker()": {
+        **of_both("make(max_failures=5, reset_timeout=60)", lambda name: {"make": module(name).CircuitBreaker}),
+        "pybreaker": ("make()", lambda: {"make": pybreaker_breaker}),
+        "circuitbreaker": ("make()", lambda: {"make": circuitbreaker_breaker}),
+    },
+    "RateLimiter()": {
+        **of_both("make(rate=10, per=1.0)", lambda name: {"make": module(name).RateLimiter}),
+        "aiolimiter": ("make(10, 1.0)", lambda: {"make": __import__("aiolimiter").AsyncLimiter}),
+    },
+}
+
+IMPORTS = {
+    OURS: "backstay",
+    PAGE: f"{PAGE}.resilience",
+    "pybreaker": "pybreaker",
+    "circuitbreaker": "circuitbreaker",
+    "purgatory": "purgatory",
+    "limits": "limits",
+    "pyrate-limiter": "pyrate_limiter",
+    "aiolimiter": "aiolimiter",
+}
+
+BUDGETS = {"try_acquire, granted": 10, "call": 8, "ping": 8, "rejection": 5}
+"""How many times faster than the page's package ours has to be, on one thread."""
+IMPORT_BUDGET = 15e6
+"""Nanoseconds."""
