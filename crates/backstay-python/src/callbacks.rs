@@ -29,9 +29,14 @@ struct Target {
     event_loop: Option<Py<PyAny>>,
 }
 
+static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
 impl Callback {
-    pub(crate) fn new(function: Py<PyAny>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Some(Target { function, event_loop: None }))))
+    pub(crate) fn new(function: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        // Imported now, and not by a thread that a fork may catch half way.
+        RUN.import(function.py(), "backstay._callbacks", "run")?;
+        let target = Target { function: function.clone().unbind(), event_loop: None };
+        Ok(Arc::new(Self(Mutex::new(Some(target)))))
     }
 
     /// What it returns that can be awaited is from now on awaited there; `None`: on a loop of its own.
@@ -51,7 +56,6 @@ impl Callback {
         arguments: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyTuple>>,
     ) -> Result<(), String> {
         let called = interpreter::enter(|py| -> PyResult<()> {
-            static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
             let target = self.target();
             let Some(Target { function, event_loop }) = &*target else { return Ok(()) };
             let (function, event_loop) = (function.clone_ref(py), event_loop.as_ref().map(|known| known.clone_ref(py)));
@@ -108,7 +112,7 @@ impl Callbacks {
             let found = function.get_type();
             return Err(PyTypeError::new_err(format!("{name} is a {}, allowed is a function", found.name()?)));
         }
-        let callback = Callback::new(function.unbind());
+        let callback = Callback::new(&function)?;
         self.0.push(Arc::clone(&callback));
         Ok(Some(callback))
     }

@@ -86,7 +86,7 @@ impl GracefulShutdown {
             return Err(PyTypeError::new_err(format!("callback is a {}, allowed is a function", found.name()?)));
         }
         let made = self.made()?;
-        let callback = Callback::new(callback.unbind());
+        let callback = Callback::new(&callback)?;
         let known = Arc::downgrade(&callback);
         let mut registration = made.handle.callback(name).priority(priority);
         if let Some(timeout) = timeout {

@@ -7,8 +7,10 @@ _DEBUG = 10
 
 def listens_to_debug() -> bool:
     """Whether somebody wants to know everything."""
-    # Imported before anything can be said: a forked child must not find it half imported.
+    # Imported before anything runs: a forked child must not find it half imported.
     import logging
+
+    import backstay._threads  # noqa: F401
 
     return logging.getLogger("backstay").isEnabledFor(_DEBUG)
 

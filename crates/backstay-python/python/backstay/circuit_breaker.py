@@ -118,6 +118,12 @@ class CircuitBreaker(_native.CircuitBreaker):
         return f"CircuitBreaker(state={self.state.name}, failure_count={self.failure_count}{name})"
 
 
+def _is_awaitable(result: Any) -> TypeIs[Awaitable[Any]]:
+    from inspect import isawaitable
+
+    return isawaitable(result)
+
+
 if TYPE_CHECKING:
 
     @overload
@@ -132,12 +138,6 @@ if TYPE_CHECKING:
         excluded_exceptions: type[BaseException] | Iterable[type[BaseException]] = (),
         name: str | None = None,
     ) -> CircuitBreaker: ...
-
-
-def _is_awaitable(result: Any) -> TypeIs[Awaitable[Any]]:
-    from inspect import isawaitable
-
-    return isawaitable(result)
 
 
 def circuit_breaker(
