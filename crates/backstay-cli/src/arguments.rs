@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::run::{HealthUrl, Restart};
+use crate::serve::Serve;
 
 /// Fault tolerance from the outside: for programs in any language, unchanged.
 #[derive(Debug, Parser)]
@@ -21,6 +22,7 @@ Examples:
   backstay run -- python bot.py            restarted when it crashes, stopped in order, seen by status
   backstay probe /run/bot.heartbeat        is it alive? the exit code says what is wrong
   backstay status --watch /run             every heartbeat of a folder, live
+  backstay serve                           the same in the browser, and metrics for Prometheus
   backstay config show                     which setting holds, and where it comes from"
 )]
 pub(crate) struct Arguments {
@@ -33,6 +35,7 @@ pub(crate) enum Command {
     Run(Box<Run>),
     Probe(Probe),
     Status(Status),
+    Serve(Serve),
     #[command(subcommand)]
     Config(Config),
     Completions(Completions),
@@ -320,7 +323,7 @@ pub(crate) struct Show {
 }
 
 /// Seconds, or a text such as "1m 30s", "500ms", "PT1M".
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("must be seconds, or a text such as \"1m 30s\", not {text:?}");
     let text = text.trim();
     let length = match text.parse::<f64>() {
@@ -337,7 +340,7 @@ fn file_name(text: &str) -> Result<String, String> {
 }
 
 /// A time that is not zero.
-fn positive(text: &str) -> Result<Duration, String> {
+pub(crate) fn positive(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|time| if time.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(time) })
 }
 

@@ -7,6 +7,7 @@ mod output;
 mod places;
 mod probe;
 mod run;
+mod serve;
 mod status;
 mod verdict;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Man(arguments) => manual::man(&arguments),
         Command::Guard(arguments) => run::guard(&arguments),
         Command::Probe(arguments) => probe::probe(&arguments),
+        Command::Serve(arguments) => serve::serve(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Config(arguments) => config::config(&arguments),
     }

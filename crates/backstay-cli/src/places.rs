@@ -1,5 +1,6 @@
 //! Where heartbeat files are.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,14 +21,28 @@ pub(crate) fn folder() -> PathBuf {
 }
 
 /// The heartbeat files in a folder, by name.
-pub(crate) fn heartbeats(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+pub(crate) fn heartbeats(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    first_heartbeats(folder, usize::MAX).map(|(files, _)| files)
+}
+
+/// The first `most` of them, however many there are, and how many are left out.
+pub(crate) fn first_heartbeats(folder: &Path, most: usize) -> io::Result<(BTreeSet<PathBuf>, usize)> {
+    let (mut files, mut left_out) = (BTreeSet::new(), 0);
     for entry in folder.read_dir()? {
         let path = entry?.path();
         if path.extension() == Some(OsStr::new(EXTENSION)) {
-            files.push(path);
+            files.insert(path);
+            if files.len() > most {
+                files.pop_last();
+                left_out += 1;
+            }
         }
     }
-    files.sort();
-    Ok(files)
+    Ok((files, left_out))
+}
+
+/// What to call the service that writes a file. No two files of a folder share a name.
+pub(crate) fn name(file: &Path) -> String {
+    let stem = file.file_stem().unwrap_or_default();
+    stem.to_str().map_or_else(|| stem.as_encoded_bytes().escape_ascii().to_string(), str::to_owned)
 }

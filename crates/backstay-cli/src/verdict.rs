@@ -97,6 +97,29 @@ impl State {
     }
 }
 
+/// How it is shown: the three words, and what people want to tell apart at a glance. The best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Look {
+    Well,
+    /// Alive, and degraded, starting or stopping.
+    Unready,
+    Stopped,
+    Unknown,
+    Dead,
+}
+
+impl Look {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Well => "well",
+            Self::Unready => "unready",
+            Self::Stopped => "stopped",
+            Self::Unknown => "unknown",
+            Self::Dead => "dead",
+        }
+    }
+}
+
 /// One look at one heartbeat file.
 #[derive(Clone, Debug)]
 pub(crate) struct Sighting {
@@ -146,6 +169,17 @@ impl Sighting {
         };
         let message = format!("{}: {said}process {}: {liveness}{limit}", path.display(), heartbeat.pid);
         Self { path: path.to_owned(), verdict, message, age, heartbeat: Some(heartbeat) }
+    }
+
+    pub(crate) fn look(&self) -> Look {
+        let status = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.status);
+        match (self.verdict.state(), self.verdict) {
+            (State::Dead, Verdict::Stopped) => Look::Stopped,
+            (State::Dead, _) => Look::Dead,
+            (State::Unknown, _) => Look::Unknown,
+            (State::Alive, _) if alive(status, true) == Verdict::Alive => Look::Well,
+            (State::Alive, _) => Look::Unready,
+        }
     }
 
     /// One object, for programs. Times are in seconds.

@@ -54,10 +54,7 @@ fn look(arguments: &Status) -> Vec<Service> {
     let mut files: Vec<(String, PathBuf)> = Vec::new();
     for path in paths {
         match places::heartbeats(path) {
-            Ok(found) => files.extend(found.into_iter().map(|file| {
-                let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                (name, file)
-            })),
+            Ok(found) => files.extend(found.into_iter().map(|file| (places::name(&file), file))),
             // Not a folder, or none that can be read: the file's own verdict says which.
             Err(_) if asked => files.push((path.display().to_string(), path.clone())),
             Err(_) => {}

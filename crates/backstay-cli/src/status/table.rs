@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Service;
 use crate::output::{Paint, Tone, printable};
-use crate::verdict::{Sighting, State, Verdict};
+use crate::verdict::{Look, Sighting, State};
 
 const HEAD: [&str; COLUMNS] = ["STATE", "NAME", "STATUS", "AGE", "PID", "HOST", "SEQ", "METADATA"];
 const COLUMNS: usize = 8;
@@ -28,7 +28,7 @@ pub(super) fn draw(services: &[Service], paint: Paint) -> String {
     text.push('\n');
     for (row, service) in rows.iter().zip(services) {
         text += &line(row, &widths, |column, cell| match column {
-            0 => paint.apply(tone(service.sighting.verdict), &cell),
+            0 => paint.apply(tone(service.sighting.look()), &cell),
             1 => paint.apply(Tone::Strong, &cell),
             _ => cell,
         });
@@ -37,13 +37,12 @@ pub(super) fn draw(services: &[Service], paint: Paint) -> String {
     text
 }
 
-/// How a verdict looks.
-pub(super) fn tone(verdict: Verdict) -> Tone {
-    match (verdict.state(), verdict) {
-        (State::Dead, Verdict::Stopped) => Tone::Faint,
-        (State::Dead, _) => Tone::Bad,
-        (State::Alive, Verdict::Alive) => Tone::Good,
-        _ => Tone::Warning,
+fn tone(look: Look) -> Tone {
+    match look {
+        Look::Well => Tone::Good,
+        Look::Unready | Look::Unknown => Tone::Warning,
+        Look::Stopped => Tone::Faint,
+        Look::Dead => Tone::Bad,
     }
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod manual;
 mod probe;
 mod run;
+mod serve;
 mod status;
 
 use std::path::Path;

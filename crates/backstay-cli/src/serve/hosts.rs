@@ -1,0 +1,72 @@
+//! For whom an answer is: a page of another site must not read us through a browser on this machine, by a name of its
+//! own that it lets point here (DNS rebinding).
+
+use std::net::{IpAddr, SocketAddr};
+
+use hyper::header::HOST;
+use hyper::http::HeaderMap;
+
+pub(super) struct Hosts {
+    /// `None`: whoever asks.
+    allowed: Option<Vec<String>>,
+}
+
+impl Hosts {
+    /// Who listens beyond this machine is asked for by names that nobody here knows, unless they are told.
+    pub(super) fn new(listen: SocketAddr, names: &[String]) -> Self {
+        let is_checked = listen.ip().to_canonical().is_loopback() || !names.is_empty();
+        Self { allowed: is_checked.then(|| names.iter().map(|name| name.to_ascii_lowercase()).collect()) }
+    }
+
+    pub(super) fn allow(&self, headers: &HeaderMap) -> bool {
+        let Some(allowed) = &self.allowed else { return true };
+        let mut hosts = headers.get_all(HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+        let host = host.to_str().unwrap_or_default().to_ascii_lowercase();
+        let name = without_port(&host);
+        let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        is_address || name == "localhost" || name.ends_with(".localhost") || allowed.iter().any(|other| other == name)
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(listen: &str, names: &[&str], hosts: &[&str]) -> bool {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(HOST, host.parse().unwrap());
+        }
+        Hosts::new(listen.parse().unwrap(), &names).allow(&headers)
+    }
+
+    #[test]
+    fn a_loopback_address_has_no_other_name() {
+        for listen in ["127.0.0.1:1", "[::1]:1", "127.9.9.9:1", "[::ffff:127.0.0.1]:1"] {
+            for host in ["localhost", "LocalHost:80", "a.localhost", "127.0.0.1:8642", "[::1]:8642", "[::1]"] {
+                assert!(allows(listen, &[], &[host]), "{listen} {host}");
+            }
+            for host in ["evil.example", "evil.example:8642", "127.0.0.1.evil.example", "localhost.evil", "", ":80"] {
+                assert!(!allows(listen, &[], &[host]), "{listen} {host}");
+            }
+            assert!(!allows(listen, &[], &[]));
+            assert!(!allows(listen, &[], &["localhost", "evil.example"]));
+        }
+    }
+
+    #[test]
+    fn names_are_allowed_by_those_who_know_them() {
+        assert!(allows("127.0.0.1:1", &["Status.example"], &["status.example:443"]));
+        assert!(!allows("0.0.0.0:1", &["status.example"], &["evil.example"]));
+        assert!(allows("0.0.0.0:1", &[], &["whatever.example"]));
+    }
+}
