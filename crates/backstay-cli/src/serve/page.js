@@ -72,22 +72,21 @@ function drawStrip(svg, service, cell) {
   svg.setAttribute("aria-label", `last ${rough(service.strip.length * cell)}: ${told.join(", ")}`);
 }
 
+/** Metadata may hold anything; only text is shown as text. */
+const words = (value) => (typeof value === "string" ? value : "");
+
 /** What a person wants to know first. */
 function said(service) {
   const beat = service.heartbeat ?? {};
   const data = beat.metadata ?? {};
-  const parts = [];
-  if (service.look === "well" || service.look === "unready") {
-    const state = typeof data.state === "string" ? data.state : beat.status;
-    if (state) parts.push(state);
-  } else {
-    parts.push(service.verdict);
+  const isAlive = service.look === "well" || service.look === "unready";
+  const parts = [isAlive ? words(data.state) || beat.status : service.verdict];
+  for (const [key, word] of [["restarts", "restart"], ["freezes", "freeze"]]) {
+    if (typeof data[key] === "number" && data[key] > 0) parts.push(plural(data[key], word));
   }
-  if (data.restarts > 0) parts.push(plural(data.restarts, "restart"));
-  if (data.freezes > 0) parts.push(plural(data.freezes, "freeze"));
-  if (service.look !== "well" && data.last_exit) parts.push(`last: ${data.last_exit}`);
-  if (data.says) parts.push(data.says);
-  return parts.join(" · ");
+  if (service.look !== "well" && words(data.last_exit)) parts.push(`last: ${data.last_exit}`);
+  parts.push(words(data.says));
+  return parts.filter(Boolean).join(" · ");
 }
 
 function details(service) {
@@ -204,24 +203,35 @@ function trouble(text) {
   document.body.classList.toggle("old", Boolean(text));
 }
 
-async function ask() {
-  let every = 1000;
+async function look() {
+  let page;
   try {
     const answer = await fetch("api/page", { cache: "no-cache", signal: AbortSignal.timeout(10000) });
-    if (!answer.ok) throw new Error(await answer.text());
-    last = await answer.json();
-    every = Math.min(Math.max(last.every * 1000, 1000), 10000);
-    if (last.number !== seen.number) seen = { number: last.number, at: Date.now() };
-    show(last);
-    const silence = Date.now() - seen.at;
-    if (last.trouble !== null) trouble(`The folder cannot be read: ${last.trouble}`);
-    else if (silence > 5 * last.every * 1000 + 10000) trouble(`Looking at the folder hangs, for ${rough(silence / 1000)}.`);
-    else trouble(null);
+    if (!answer.ok) throw new Error(answer.statusText);
+    page = await answer.json();
   } catch {
     trouble(`No answer from backstay serve for ${rough((Date.now() - seen.at) / 1000)}. What is shown is old.`);
     document.title = "? no answer – Backstay";
+    return;
   }
-  setTimeout(ask, document.hidden ? 5 * every : every);
+  last = page;
+  if (page.number !== seen.number) seen = { number: page.number, at: Date.now() };
+  show(page);
+  const silence = (Date.now() - seen.at) / 1000;
+  if (page.trouble !== null) trouble(`The folder cannot be read: ${page.trouble}`);
+  else if (silence > 5 * page.every + 10) trouble(`Looking at the folder hangs, for ${rough(silence)}.`);
+  else trouble(null);
+}
+
+async function lookForEver() {
+  try {
+    await look();
+  } catch (error) {
+    trouble(`This page has a fault: ${error.message}. What is shown is old.`);
+    console.error(error);
+  }
+  const every = Math.min(Math.max((last ? last.every : 1) * 1000, 1000), 10000);
+  setTimeout(lookForEver, document.hidden ? 5 * every : every);
 }
 
 $("filter").addEventListener("input", () => { if (last) show(last); });
@@ -236,4 +246,4 @@ document.addEventListener("keydown", (event) => {
   }
 });
 document.addEventListener("visibilitychange", () => { if (!document.hidden && last) show(last); });
-ask();
+lookForEver();

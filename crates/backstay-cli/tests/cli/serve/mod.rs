@@ -1,6 +1,8 @@
 //! `backstay serve`, asked over real connections.
 
 mod answers;
+mod browser;
+mod chromium;
 mod limits;
 
 use std::io::{BufRead, BufReader, Read, Write};
