@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::PyType;
 
 /// A class of `backstay.exceptions`, looked up once.
 pub(crate) struct Class {
@@ -36,13 +36,11 @@ impl Class {
 
     /// The exception with `message` and a number, made without running its Python constructor, which costs more than
     /// all the rest of a refusal.
-    fn with_number(&self, py: Python<'_>, words: &dyn Display, attribute: &Bound<'_, PyString>, number: f64) -> PyErr {
+    fn with_number(&self, py: Python<'_>, words: &dyn Display, number: f64) -> PyErr {
         let made = || -> PyResult<PyErr> {
             let mut message = String::with_capacity(96);
             let _ = write!(message, "{words}");
-            let error = new_runtime_error(self.of(py)?, &message)?;
-            error.setattr(attribute, number)?;
-            Ok(PyErr::from_value(error))
+            Ok(PyErr::from_value(new_runtime_error(self.of(py)?, (message, number))?))
         };
         made().unwrap_or_else(|error| error)
     }
@@ -50,9 +48,9 @@ impl Class {
 
 /// An instance of a class that derives from `RuntimeError`, as `RuntimeError.__new__` makes it.
 #[allow(unsafe_code)]
-fn new_runtime_error<'py>(class: &Bound<'py, PyType>, message: &str) -> PyResult<Bound<'py, PyAny>> {
+fn new_runtime_error<'py>(class: &Bound<'py, PyType>, arguments: (String, f64)) -> PyResult<Bound<'py, PyAny>> {
     let py = class.py();
-    let arguments = (message,).into_pyobject(py)?;
+    let arguments = arguments.into_pyobject(py)?;
     // SAFETY: `RuntimeError` has a `tp_new`, whose type is `newfunc`; it takes a class that derives from it, which all
     // of `backstay.exceptions` do, and a tuple, and returns a new reference, or null with an exception set.
     unsafe {
@@ -72,17 +70,17 @@ static CONFIG: Class = Class::new("ConfigError");
 
 pub(crate) fn circuit_open(py: Python<'_>, error: &CircuitOpenError) -> PyErr {
     let seconds = seconds(error.remaining);
-    CIRCUIT_OPEN.with_number(py, error, pyo3::intern!(py, "remaining_seconds"), seconds)
+    CIRCUIT_OPEN.with_number(py, error, seconds)
 }
 
 pub(crate) fn rate_limit_exceeded(py: Python<'_>, error: &RateLimitExceededError) -> PyErr {
     let seconds = seconds(error.retry_after);
-    RATE_LIMIT_EXCEEDED.with_number(py, error, pyo3::intern!(py, "retry_after"), seconds)
+    RATE_LIMIT_EXCEEDED.with_number(py, error, seconds)
 }
 
 pub(crate) fn watchdog_timeout(py: Python<'_>, error: &WatchdogTimeoutError) -> PyErr {
     let seconds = seconds(error.inactive);
-    WATCHDOG_TIMEOUT.with_number(py, error, pyo3::intern!(py, "seconds_inactive"), seconds)
+    WATCHDOG_TIMEOUT.with_number(py, error, seconds)
 }
 
 /// What a builder refused: an argument, or the configuration.

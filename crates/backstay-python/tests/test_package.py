@@ -22,3 +22,11 @@ def test_importing_brings_nothing_slow():
     code = f"import sys, backstay; print([name for name in {slow} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)})
     assert out.stdout == "[]\n", out
+
+
+# PY-9
+def test_types_are_shipped():
+    from pathlib import Path
+
+    folder = Path(backstay.__file__).parent
+    assert (folder / "py.typed").exists() and (folder / "_native.pyi").exists()

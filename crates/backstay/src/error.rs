@@ -1,6 +1,6 @@
 //! One error per idea, each saying what to do next.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,7 +184,12 @@ impl fmt::Display for Hint {
         }
         // In integers, which are quicker to write than floats: a refusal is a hot path where exceptions are made of it.
         let wait = wait.saturating_add(Duration::from_micros(500));
-        write!(f, "{text}{}.{:03} s", wait.as_secs(), wait.subsec_millis())
+        let digit = |unit| char::from(b'0' + (wait.subsec_millis() / unit % 10) as u8);
+        f.write_str(text)?;
+        wait.as_secs().fmt(f)?;
+        f.write_char('.')?;
+        [100, 10, 1].into_iter().try_for_each(|unit| f.write_char(digit(unit)))?;
+        f.write_str(" s")
     }
 }
 

@@ -24,19 +24,18 @@ class CircuitBreakerError(RuntimeError):
 
 
 class CircuitOpenError(CircuitBreakerError):
-    """The circuit is open: the function was not called.
-
-    `remaining_seconds` is the time until the next trial.
-    """
-
-    remaining_seconds: float
+    """The circuit is open: the function was not called."""
 
     def __init__(self, message: str, remaining_seconds: float) -> None:
-        super().__init__(message)
-        self.remaining_seconds = remaining_seconds
+        super().__init__(message, remaining_seconds)
 
-    def __reduce__(self) -> tuple[type[CircuitOpenError], tuple[str, float]]:
-        return type(self), (str(self), self.remaining_seconds)
+    @property
+    def remaining_seconds(self) -> float:
+        """Seconds until the next trial."""
+        return float(self.args[1])
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class RateLimitError(RuntimeError):
@@ -44,16 +43,18 @@ class RateLimitError(RuntimeError):
 
 
 class RateLimitExceededError(RateLimitError):
-    """There is no token. `retry_after` says in how many seconds there is one."""
-
-    retry_after: float
+    """There is no token."""
 
     def __init__(self, message: str, retry_after: float) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+        super().__init__(message, retry_after)
 
-    def __reduce__(self) -> tuple[type[RateLimitExceededError], tuple[str, float]]:
-        return type(self), (str(self), self.retry_after)
+    @property
+    def retry_after(self) -> float:
+        """Seconds until there is a token."""
+        return float(self.args[1])
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ShutdownError(RuntimeError):
@@ -69,13 +70,15 @@ class WatchdogError(RuntimeError):
 
 
 class WatchdogTimeoutError(WatchdogError):
-    """Nobody pinged in time. `seconds_inactive` is for how long."""
-
-    seconds_inactive: float
+    """Nobody pinged in time."""
 
     def __init__(self, message: str, seconds_inactive: float) -> None:
-        super().__init__(message)
-        self.seconds_inactive = seconds_inactive
+        super().__init__(message, seconds_inactive)
 
-    def __reduce__(self) -> tuple[type[WatchdogTimeoutError], tuple[str, float]]:
-        return type(self), (str(self), self.seconds_inactive)
+    @property
+    def seconds_inactive(self) -> float:
+        """Seconds for which nobody had pinged."""
+        return float(self.args[1])
+
+    def __str__(self) -> str:
+        return str(self.args[0])
