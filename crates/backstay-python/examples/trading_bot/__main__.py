@@ -33,6 +33,7 @@ def main() -> int:
         exchange, url = opened(options, screen)
     try:
         bot = TradingBot(Client(url), options.heartbeat, options.seconds, screen)
+        screen.began = time.monotonic()
         screen.line(f"Trading at {url}, {options.seconds} s. Ctrl-C ends it in order.")
         screen.line(f"Its heartbeat is {options.heartbeat}, its process {os.getpid()}.\n")
         threading.Thread(target=show, args=(bot,), daemon=True).start()
