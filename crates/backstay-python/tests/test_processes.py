@@ -152,6 +152,37 @@ def test_forks_in_the_middle_of_everything():
     assert (code, out) == (0, "end\n"), (code, out, err)
 
 
+# PY-10: hooks that were there before ours run between ours, in the parent and in the child.
+def test_hooks_of_others_use_us_around_a_fork():
+    code, out, err = run(
+        """
+        import os, signal
+
+        def use():
+            shutdown.register("hook", print)
+            shutdown.unregister("hook")
+            watchdog.stop()
+            watchdog.start()
+            limiter.reset()
+            GracefulShutdown()  # and its destructor
+
+        os.register_at_fork(before=use, after_in_parent=use, after_in_child=use)
+        from backstay import *
+
+        shutdown, watchdog, limiter = GracefulShutdown(), Watchdog(timeout=60), RateLimiter(10)
+        signal.alarm(60)
+        for _ in range(10):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(20)
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+        print("end")
+        """
+    )
+    assert (code, out) == (0, "end\n"), (code, out, err)
+
+
 # ALL-1
 @pytest.mark.parametrize("how", ["", "sys.exit(0)", "os.kill(os.getpid(), signal.SIGINT)"])
 def test_an_interpreter_that_ends_with_all_running(how):

@@ -18,11 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 static WATCHED: AtomicBool = AtomicBool::new(false);
 /// Threads that hold one of our locks.
 static HOLDERS: AtomicUsize = AtomicUsize::new(0);
-static FORKING: AtomicBool = AtomicBool::new(false);
+/// Threads that are about to fork, or in the middle of it.
+static FORKING: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     /// How many locks this thread holds.
     static HELD: Cell<usize> = const { Cell::new(0) };
+    /// Whether this thread is one of those that fork. What runs around a fork, hooks of others and destructors, may
+    /// take our locks: it waits for nobody, least of all for itself.
+    static FORKS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// From now on [`before`], and then [`after_in_parent`] or [`after_in_child`], surround each fork.
@@ -32,7 +36,8 @@ pub fn watch() {
 
 /// Waits until no other thread holds a lock, and keeps them from taking one. Goes ahead when a second is over.
 pub fn before() {
-    FORKING.store(true, Ordering::SeqCst);
+    FORKS.set(true);
+    FORKING.fetch_add(1, Ordering::SeqCst);
     let clock = Clock::system();
     let start = clock.now();
     while HOLDERS.load(Ordering::SeqCst) > own() && clock.now().since(start) < PATIENCE {
@@ -42,13 +47,16 @@ pub fn before() {
 
 /// Lets the others go on.
 pub fn after_in_parent() {
-    FORKING.store(false, Ordering::SeqCst);
+    if FORKS.replace(false) {
+        FORKING.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The child has but this one thread.
 pub fn after_in_child() {
+    FORKS.set(false);
     HOLDERS.store(own(), Ordering::SeqCst);
-    FORKING.store(false, Ordering::SeqCst);
+    FORKING.store(0, Ordering::SeqCst);
 }
 
 fn own() -> usize {
@@ -68,11 +76,11 @@ impl Pass {
         if counts && HELD.replace(HELD.get() + 1) == 0 {
             loop {
                 HOLDERS.fetch_add(1, Ordering::SeqCst);
-                if !FORKING.load(Ordering::SeqCst) {
+                if FORKS.get() || FORKING.load(Ordering::SeqCst) == 0 {
                     break;
                 }
                 HOLDERS.fetch_sub(1, Ordering::SeqCst);
-                while FORKING.load(Ordering::SeqCst) {
+                while FORKING.load(Ordering::SeqCst) > 0 {
                     thread::yield_now();
                 }
             }
@@ -86,5 +94,31 @@ impl Drop for Pass {
         if self.counts && HELD.replace(HELD.get() - 1) == 1 {
             HOLDERS.fetch_sub(1, Ordering::SeqCst);
         }
+    }
+}
+
+#[cfg(all(test, not(backstay_loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::Mutex;
+    use std::sync::Arc;
+
+    // PY-10: destructors and the hooks of others run around a fork, in the forking thread.
+    #[test]
+    fn the_forking_thread_waits_for_no_fork() {
+        watch();
+        let lock = Arc::new(Mutex::new(0));
+        for after in [after_in_parent, after_in_child] {
+            before();
+            *lock.lock() += 1;
+            let elsewhere = Arc::clone(&lock);
+            let other = thread::spawn(move || *elsewhere.lock() += 1);
+            *lock.lock() += 1;
+            // The other one waits, or has not come yet.
+            assert_eq!(*lock.lock() % 3, 2);
+            after();
+            other.join().unwrap();
+        }
+        assert_eq!(*lock.lock(), 6);
     }
 }
