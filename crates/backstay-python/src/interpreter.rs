@@ -70,7 +70,7 @@ pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     py.import("atexit")?.call_method1("register", (wrap_pyfunction!(end, module)?,))?;
     let os = py.import("os")?;
     if os.hasattr("register_at_fork")? {
-        backstay::fork::watch();
+        backstay::fork::watch(pause);
         let hooks = PyDict::new(py);
         hooks.set_item("before", wrap_pyfunction!(before_fork, module)?)?;
         hooks.set_item("after_in_parent", wrap_pyfunction!(after_fork_in_parent, module)?)?;
@@ -78,6 +78,14 @@ pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
         os.call_method("register_at_fork", (), Some(&hooks))?;
     }
     Ok(())
+}
+
+/// Waits a moment for another thread's fork, without the interpreter: hooks of others may have let it go, and the
+/// forking thread wants it back.
+fn pause() {
+    if Python::try_attach(|py| py.detach(thread::yield_now)).is_none() {
+        thread::yield_now();
+    }
 }
 
 /// Lets nobody in any more, and waits for those who are.

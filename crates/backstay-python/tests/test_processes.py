@@ -183,6 +183,42 @@ def test_hooks_of_others_use_us_around_a_fork():
     assert (code, out) == (0, "end\n"), (code, out, err)
 
 
+# PY-10: a hook of others may let the interpreter go in the middle, and other threads go on.
+def test_a_hook_of_others_waits_around_a_fork():
+    code, out, err = run(
+        """
+        import os, signal, threading, time
+
+        os.register_at_fork(before=lambda: time.sleep(0.02))  # runs after ours
+        from backstay import *
+
+        limiter = RateLimiter(2000, burst=1)
+        over = threading.Event()
+
+        def work():
+            while not over.is_set():
+                limiter.acquire()
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        signal.alarm(60)
+        for _ in range(10):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(20)
+                limiter.acquire()
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+        over.set()
+        for thread in threads:
+            thread.join()
+        print("end")
+        """
+    )
+    assert (code, out) == (0, "end\n"), (code, out, err)
+
+
 # ALL-1
 @pytest.mark.parametrize("how", ["", "sys.exit(0)", "os.kill(os.getpid(), signal.SIGINT)"])
 def test_an_interpreter_that_ends_with_all_running(how):

@@ -6,6 +6,7 @@
 #![doc(hidden)]
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::clock::Clock;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 static WATCHED: AtomicBool = AtomicBool::new(false);
+static PAUSE: OnceLock<fn()> = OnceLock::new();
 /// Threads that hold one of our locks.
 static HOLDERS: AtomicUsize = AtomicUsize::new(0);
 /// Threads that are about to fork, or in the middle of it.
@@ -30,7 +32,11 @@ thread_local! {
 }
 
 /// From now on [`before`], and then [`after_in_parent`] or [`after_in_child`], surround each fork.
-pub fn watch() {
+///
+/// `pause` is what a thread does over and over while it waits for a fork: it lets go for a moment of whatever the
+/// forking thread may need to come to an end, such as the lock of an interpreter.
+pub fn watch(pause: fn()) {
+    let _ = PAUSE.set(pause);
     WATCHED.store(true, Ordering::SeqCst);
 }
 
@@ -80,8 +86,9 @@ impl Pass {
                     break;
                 }
                 HOLDERS.fetch_sub(1, Ordering::SeqCst);
+                let pause = PAUSE.get().copied().unwrap_or(thread::yield_now);
                 while FORKING.load(Ordering::SeqCst) > 0 {
-                    thread::yield_now();
+                    pause();
                 }
             }
         }
@@ -106,7 +113,7 @@ mod tests {
     // PY-10: destructors and the hooks of others run around a fork, in the forking thread.
     #[test]
     fn the_forking_thread_waits_for_no_fork() {
-        watch();
+        watch(thread::yield_now);
         let lock = Arc::new(Mutex::new(0));
         for after in [after_in_parent, after_in_child] {
             before();

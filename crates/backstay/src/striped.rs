@@ -1,6 +1,7 @@
 //! Counters that threads add to without sharing a cache line.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// `N` counters in stripes, twice as many as there are processors (32 at most); a thread keeps to one stripe.
@@ -19,8 +20,12 @@ struct Stripe<const N: usize>([AtomicU64; N]);
 
 impl<const N: usize> Striped<N> {
     pub(crate) fn new() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let stripes = 2 * processors.next_power_of_two().min(16);
+        // To ask takes longer than all else that a new handle does: the system reads files to answer.
+        static STRIPES: OnceLock<usize> = OnceLock::new();
+        let stripes = *STRIPES.get_or_init(|| {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            2 * processors.next_power_of_two().min(16)
+        });
         Self((0..stripes).map(|_| Stripe(std::array::from_fn(|_| AtomicU64::new(0)))).collect())
     }
 
