@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 /// Seconds within bounds. Infinity and all that is out of bounds is brought to the bound.
@@ -37,14 +37,31 @@ pub(crate) fn positive_seconds(name: &str, seconds: f64) -> PyResult<Duration> {
 
 /// An integer within bounds, however large it is.
 pub(crate) fn integer_within(name: &str, number: &Bound<'_, PyAny>, bounds: &RangeInclusive<u32>) -> PyResult<u32> {
+    let number = integer(name, number)?.clamp((*bounds.start()).into(), (*bounds.end()).into());
+    Ok(number.try_into().unwrap_or(u32::MAX))
+}
+
+/// How many, one at least; one where nobody says. More than fits is as much as fits.
+pub(crate) fn count(name: &str, number: Option<&Bound<'_, PyAny>>) -> PyResult<u32> {
+    let Some(number) = number else { return Ok(1) };
+    match integer(name, number)? {
+        number if number < 1 => Err(PyValueError::new_err(format!("{name} is {number}, allowed is 1 or more"))),
+        number => Ok(number.try_into().unwrap_or(u32::MAX)),
+    }
+}
+
+/// An integer; one of more than 64 bits is brought into them.
+fn integer(name: &str, number: &Bound<'_, PyAny>) -> PyResult<i64> {
     if !number.hasattr("__index__")? {
         let found = number.get_type();
         return Err(PyTypeError::new_err(format!("{name} is a {}, allowed is an integer", found.name()?)));
     }
     match number.extract::<i64>() {
-        Ok(number) => Ok(number.clamp((*bounds.start()).into(), (*bounds.end()).into()).try_into().unwrap_or(u32::MAX)),
-        // More than 64 bits.
-        Err(_) => Ok(if number.lt(0)? { *bounds.start() } else { *bounds.end() }),
+        Ok(number) => Ok(number),
+        Err(error) if error.is_instance_of::<PyOverflowError>(number.py()) => {
+            Ok(if number.lt(0)? { i64::MIN } else { i64::MAX })
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -6,10 +6,12 @@ use backstay::circuit_breaker::{CircuitBreaker as Handle, CircuitState, Permit a
 use backstay_core::circuit_breaker::{HALF_OPEN_MAX_CALLS_BOUNDS, MAX_FAILURES_BOUNDS, RESET_TIMEOUT_BOUNDS};
 use pyo3::exceptions::{PyException, PyGeneratorExit, PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyNone, PyString, PyTuple, PyType};
 
 use crate::arguments::{integer_within, seconds_within};
+use crate::callbacks::Callbacks;
 use crate::{errors, logging};
 
 /// The part of `backstay.CircuitBreaker` that is not Python.
@@ -20,12 +22,17 @@ struct Made {
     handle: Handle,
     /// Classes of exceptions that are neither success nor failure.
     excluded: Py<PyTuple>,
+    callbacks: Callbacks,
 }
 
 impl CircuitBreaker {
     #[inline]
     fn made(&self) -> PyResult<&Made> {
         self.0.get().ok_or_else(|| PyRuntimeError::new_err("CircuitBreaker.__init__ was not called"))
+    }
+
+    fn make(&self, made: Made) -> PyResult<()> {
+        self.0.set(made).map_err(|_| PyRuntimeError::new_err("CircuitBreaker.__init__ was called twice"))
     }
 }
 
@@ -37,6 +44,7 @@ impl CircuitBreaker {
         Self(OnceLock::new())
     }
 
+    #[allow(clippy::too_many_arguments)] // as many as it has settings
     fn _build(
         &self,
         py: Python<'_>,
@@ -45,6 +53,9 @@ impl CircuitBreaker {
         half_open_max_calls: Option<Bound<'_, PyAny>>,
         excluded_exceptions: &Bound<'_, PyAny>,
         name: Option<String>,
+        half_open_timeout: Option<f64>,
+        cancellation_is_failure: Option<bool>,
+        on_state_change: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         logging::look(py);
         let mut builder = Handle::builder();
@@ -58,13 +69,32 @@ impl CircuitBreaker {
             let number = integer_within("half_open_max_calls", &number, &HALF_OPEN_MAX_CALLS_BOUNDS)?;
             builder = builder.half_open_max_calls(number);
         }
+        if let Some(seconds) = half_open_timeout {
+            builder = builder.half_open_timeout(seconds_within("half_open_timeout", seconds, &RESET_TIMEOUT_BOUNDS)?);
+        }
+        if let Some(is_failure) = cancellation_is_failure {
+            builder = builder.cancellation_is_failure(is_failure);
+        }
         let excluded = exception_classes(excluded_exceptions)?;
         if let Some(name) = name {
             builder = builder.name(name);
         }
+        let mut callbacks = Callbacks::default();
+        if let Some(callback) = callbacks.add("on_state_change", on_state_change)? {
+            builder = builder.on_state_change(move |transition| {
+                callback.run_logged("a circuit breaker", "on_state_change", |py| {
+                    (state(py, transition.from)?, state(py, transition.to)?).into_pyobject(py)
+                });
+            });
+        }
         let handle = builder.build().map_err(|error| errors::build(py, error))?;
-        let made = Made { handle, excluded: excluded.unbind() };
-        self.0.set(made).map_err(|_| PyRuntimeError::new_err("CircuitBreaker.__init__ was called twice"))
+        self.make(Made { handle, excluded: excluded.unbind(), callbacks })
+    }
+
+    fn _build_named(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        logging::look(py);
+        let handle = Handle::named(name).map_err(|error| errors::build(py, error))?;
+        self.make(Made { handle, excluded: PyTuple::empty(py).unbind(), callbacks: Callbacks::default() })
     }
 
     /// Calls `func(*args, **kwargs)` if the breaker lets it pass.
@@ -91,9 +121,7 @@ impl CircuitBreaker {
             }
             Ok(value) => follow(py, made, permit, value),
             Err(error) => {
-                let verdict = verdict(py, &error, made.excluded.bind(py));
-                // Listeners and the log may run now: nothing of Python's is borrowed.
-                permit.judge(verdict);
+                raised(py, permit, &error, made.excluded.bind(py));
                 Err(error)
             }
         }
@@ -121,13 +149,7 @@ impl CircuitBreaker {
     /// Closed, open or half-open, now.
     #[getter]
     fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        static STATE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let name = match self.made()?.handle.state() {
-            CircuitState::Closed => "CLOSED",
-            CircuitState::Open => "OPEN",
-            CircuitState::HalfOpen => "HALF_OPEN",
-        };
-        STATE.import(py, "backstay._values", "CircuitState")?.getattr(name)
+        state(py, self.made()?.handle.state())
     }
 
     /// Failures in a row.
@@ -146,6 +168,18 @@ impl CircuitBreaker {
     fn _stats(&self) -> PyResult<(u64, u64, u64, u64, u64)> {
         let stats = self.made()?.handle.stats();
         Ok((stats.total, stats.successful, stats.failed, stats.rejected, stats.state_changes))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(made) = self.0.get() else { return Ok(()) };
+        visit.call(&made.excluded)?;
+        made.callbacks.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        if let Some(made) = self.0.get() {
+            made.callbacks.clear();
+        }
     }
 }
 
@@ -173,11 +207,20 @@ impl Permit {
 
     /// The call ended with this exception.
     fn raised(&self, py: Python<'_>, error: Bound<'_, PyAny>) {
-        let verdict = verdict(py, &PyErr::from_value(error), self.excluded.bind(py));
         if let Some(permit) = self.take() {
-            permit.judge(verdict);
+            raised(py, permit, &PyErr::from_value(error), self.excluded.bind(py));
         }
     }
+}
+
+fn state(py: Python<'_>, state: CircuitState) -> PyResult<Bound<'_, PyAny>> {
+    static STATE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let name = match state {
+        CircuitState::Closed => "CLOSED",
+        CircuitState::Open => "OPEN",
+        CircuitState::HalfOpen => "HALF_OPEN",
+    };
+    STATE.import(py, "backstay._values", "CircuitState")?.getattr(name)
 }
 
 fn rejected(py: Python<'_>, error: &backstay::CircuitOpenError) -> PyErr {
@@ -211,14 +254,22 @@ fn follow<'py>(
     FOLLOW.import(py, "backstay._outcomes", "follow")?.call1((permit, value))
 }
 
-/// CB-7: excluded exceptions, and those that end a task or a program, say nothing of the service that was called.
-fn verdict(py: Python<'_>, error: &PyErr, excluded: &Bound<'_, PyTuple>) -> Verdict {
+/// CB-7: a call ended with an exception. Excluded ones, and those that end a program, say nothing of the service that was
+/// called.
+fn raised(py: Python<'_>, permit: OwnedPermit, error: &PyErr, excluded: &Bound<'_, PyTuple>) {
     let is_neutral = error.is_instance(py, excluded)
         || error.is_instance_of::<PyKeyboardInterrupt>(py)
         || error.is_instance_of::<PySystemExit>(py)
-        || error.is_instance_of::<PyGeneratorExit>(py)
-        || (!error.is_instance_of::<PyException>(py) && is_cancellation(py, error));
-    if is_neutral { Verdict::Neutral } else { Verdict::Failure }
+        || error.is_instance_of::<PyGeneratorExit>(py);
+    // Listeners and the log may run now.
+    if is_neutral {
+        permit.judge(Verdict::Neutral);
+    } else if !error.is_instance_of::<PyException>(py) && is_cancellation(py, error) {
+        // Whether that is a failure, the breaker was told.
+        drop(permit);
+    } else {
+        permit.failure();
+    }
 }
 
 fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {

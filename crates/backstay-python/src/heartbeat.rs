@@ -136,6 +136,17 @@ impl Heartbeat {
         Ok(())
     }
 
+    /// Replaces the metadata, from the next beat on.
+    ///
+    /// Raises:
+    ///     ValueError, TypeError: it is no JSON, or more than a reader takes. The old is kept.
+    fn set_metadata(&self, py: Python<'_>, metadata: &Bound<'_, PyAny>) -> PyResult<()> {
+        let made = self.made()?;
+        let metadata = json::from_python(metadata)?;
+        let set = interpreter::leave(py, || made.handle.set_metadata(metadata));
+        set.map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
     /// Whether it beats.
     #[getter]
     fn is_running(&self) -> PyResult<bool> {

@@ -9,6 +9,7 @@ mod errors;
 mod heartbeat;
 mod interpreter;
 mod json;
+mod keyed_rate_limiter;
 mod logging;
 mod rate_limiter;
 mod shutdown;
@@ -21,6 +22,8 @@ mod _native {
     use crate::circuit_breaker::{CircuitBreaker, Permit};
     #[pymodule_export]
     use crate::heartbeat::Heartbeat;
+    #[pymodule_export]
+    use crate::keyed_rate_limiter::KeyedRateLimiter;
     #[pymodule_export]
     use crate::rate_limiter::RateLimiter;
     #[pymodule_export]

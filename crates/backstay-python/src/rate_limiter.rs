@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use backstay::RateLimitExceededError;
 use backstay::rate_limiter::{RateLimiter as Handle, Reservation};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::arguments::{patience, positive_seconds};
+use crate::arguments::{count, patience, positive_seconds};
 use crate::waiting::{self, Outcome, Pending};
 use crate::{errors, interpreter, logging};
 
@@ -23,11 +23,15 @@ impl RateLimiter {
         self.0.get().ok_or_else(|| PyRuntimeError::new_err("RateLimiter.__init__ was not called"))
     }
 
-    /// Waits for a token in a thread.
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+    fn make(&self, handle: Handle) -> PyResult<()> {
+        self.0.set(handle).map_err(|_| PyRuntimeError::new_err("RateLimiter.__init__ was called twice"))
+    }
+
+    /// Waits for tokens in a thread.
+    fn wait(&self, py: Python<'_>, tokens: u32, timeout: Option<f64>) -> PyResult<()> {
         let timeout = patience("timeout", timeout)?;
         let handle = self.handle()?;
-        let mut reservation = handle.reserve(1, timeout).map_err(|error| rejected(py, &error))?;
+        let mut reservation = handle.reserve(tokens, timeout).map_err(|error| rejected(py, &error))?;
         if reservation.remaining().is_zero() {
             return reservation.wait().map_err(|error| rejected(py, &error));
         }
@@ -71,24 +75,38 @@ impl RateLimiter {
             builder = builder.name(name);
         }
         let handle = builder.build().map_err(|error| errors::build(py, error))?;
-        self.0.set(handle).map_err(|_| PyRuntimeError::new_err("RateLimiter.__init__ was called twice"))
+        self.make(handle)
     }
 
-    /// Takes a token if there is one; never waits.
-    fn try_acquire(&self) -> PyResult<bool> {
-        Ok(self.handle()?.try_acquire())
+    fn _build_named(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        logging::look(py);
+        self.make(Handle::named(name).map_err(|error| errors::build(py, error))?)
     }
 
-    /// Waits for a token: `True`. With `blocking=False` it does not wait: `False` where there is none.
+    /// Takes a token, or as many as `tokens` says, if they are there; never waits.
+    #[pyo3(signature = (*, tokens = None))]
+    fn try_acquire(&self, tokens: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        Ok(self.handle()?.try_acquire_n(count("tokens", tokens)?))
+    }
+
+    /// Waits for a token, or as many as `tokens` says: `True`. With `blocking=False` it does not wait: `False` where
+    /// they are not there.
     ///
     /// Raises:
-    ///     RateLimitExceededError: the token would come after more than `timeout` seconds; nobody waits in vain.
-    #[pyo3(signature = (*, blocking = true, timeout = None))]
-    fn acquire(&self, py: Python<'_>, blocking: bool, timeout: Option<f64>) -> PyResult<bool> {
+    ///     RateLimitExceededError: they would come after more than `timeout` seconds, or never, being more than the
+    ///         bucket holds; nobody waits in vain.
+    #[pyo3(signature = (*, blocking = true, timeout = None, tokens = None))]
+    fn acquire(
+        &self,
+        py: Python<'_>,
+        blocking: bool,
+        timeout: Option<f64>,
+        tokens: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
         if !blocking {
-            return self.try_acquire();
+            return self.try_acquire(tokens);
         }
-        self.wait(py, timeout).map(|()| true)
+        self.wait(py, count("tokens", tokens)?, timeout).map(|()| true)
     }
 
     /// Takes a token if there is one, or raises.
@@ -97,10 +115,16 @@ impl RateLimiter {
     }
 
     /// A place in the line; `None` where there was a token at once.
-    fn _reserve(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Pending>> {
+    fn _reserve(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        tokens: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Pending>> {
         let timeout = patience("timeout", timeout)?;
         let handle = self.handle()?;
-        let mut reservation = handle.reserve(1, timeout).map_err(|error| rejected(py, &error))?;
+        let mut reservation =
+            handle.reserve(count("tokens", tokens)?, timeout).map_err(|error| rejected(py, &error))?;
         if reservation.remaining().is_zero() {
             return reservation.wait().map(|()| None).map_err(|error| rejected(py, &error));
         }
@@ -118,6 +142,19 @@ impl RateLimiter {
         let handle = self.handle()?;
         interpreter::leave(py, || handle.reset());
         Ok(())
+    }
+
+    /// Changes the rate, from now on: the tokens that there are stay, and those who wait keep their order. `per` is in
+    /// seconds, and stays as it is where it is not given.
+    ///
+    /// Raises:
+    ///     ValueError: a number that cannot be meant; the rate is as before then.
+    #[pyo3(signature = (rate, per = None))]
+    fn set_rate(&self, py: Python<'_>, rate: f64, per: Option<f64>) -> PyResult<()> {
+        let handle = self.handle()?;
+        let per = per.map_or_else(|| Ok(handle.per()), |per| positive_seconds("per", per))?;
+        let changed = interpreter::leave(py, || handle.set_rate(rate, per));
+        changed.map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     /// Seconds until a newcomer would have a token; changes nothing.
@@ -162,7 +199,7 @@ impl RateLimiter {
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
-        slf.get().wait(slf.py(), None)?;
+        slf.get().wait(slf.py(), 1, None)?;
         Ok(slf.clone())
     }
 
@@ -170,7 +207,7 @@ impl RateLimiter {
     fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {}
 }
 
-fn rejected(py: Python<'_>, error: &RateLimitExceededError) -> PyErr {
+pub(crate) fn rejected(py: Python<'_>, error: &RateLimitExceededError) -> PyErr {
     logging::glance(py);
     errors::rate_limit_exceeded(py, error)
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use backstay::ShutdownError;
 use backstay::shutdown::{GracefulShutdown as Handle, Report, Signal};
@@ -50,12 +51,21 @@ impl GracefulShutdown {
         Self(OnceLock::new())
     }
 
-    fn _build(&self, py: Python<'_>, timeout: Option<f64>, force_exit_code: Option<i32>) -> PyResult<()> {
+    fn _build(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        force_exit_code: Option<i32>,
+        drain_delay: Option<f64>,
+    ) -> PyResult<()> {
         logging::look(py);
         // Signals are Python's: the handle is asked to take none.
         let mut builder = Handle::builder().signals([]);
         if let Some(timeout) = timeout {
             builder = builder.timeout(seconds_within("timeout", timeout, &TIMEOUT_BOUNDS)?);
+        }
+        if let Some(delay) = drain_delay {
+            builder = builder.drain_delay(patience("drain_delay", Some(delay))?.unwrap_or(Duration::MAX));
         }
         if let Some(code) = force_exit_code {
             if !FORCE_EXIT_CODE_BOUNDS.contains(&code) {

@@ -77,6 +77,13 @@ impl Watchdog {
         self.make(Made { handle, callbacks })
     }
 
+    fn _build_named(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        logging::look(py);
+        let handle =
+            Handle::named_with(name, |builder| builder.stack_of(stack_of)).map_err(|error| errors::build(py, error))?;
+        self.make(Made { handle, callbacks: Callbacks::default() })
+    }
+
     #[allow(clippy::too_many_arguments)] // as many as the contract has
     fn _build_for_file(
         &self,

@@ -4,6 +4,7 @@ import functools
 import inspect
 import pickle
 import threading
+import time
 
 import pytest
 
@@ -195,3 +196,115 @@ def test_a_subclass_without_init_says_so():
 
     with pytest.raises(RuntimeError, match="__init__"):
         Forgets().call(int)
+
+
+# CB-5
+def test_a_trial_that_never_reports_gives_its_place_back():
+    breaker = CircuitBreaker(max_failures=1, reset_timeout=1, half_open_timeout=1)
+    with pytest.raises(Down):
+        breaker.call(fail)
+    admitted, over = threading.Event(), threading.Event()
+
+    def hangs():
+        admitted.set()
+        assert over.wait(60)
+
+    while breaker.state is not CircuitState.HALF_OPEN:
+        time.sleep(0.001)
+    trial = threading.Thread(target=breaker.call, args=(hangs,))
+    trial.start()
+    assert admitted.wait(30)
+    with pytest.raises(CircuitOpenError) as caught:
+        breaker.call(int)
+    assert 0 < caught.value.remaining_seconds <= 1
+    while breaker.state is CircuitState.HALF_OPEN:
+        try:
+            assert breaker.call(int) == 0
+        except CircuitOpenError as error:
+            time.sleep(min(error.remaining_seconds, 1))
+    over.set()
+    trial.join(30)
+    assert breaker.state is CircuitState.CLOSED and breaker.stats.state_changes == 3
+
+
+# CB-7
+async def test_cancelled_calls_are_failures_where_that_is_wanted():
+    breaker = CircuitBreaker(max_failures=2, cancellation_is_failure=True)
+    for _ in range(2):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(breaker.acall(asyncio.sleep, 60), 0.01)
+    assert breaker.state is CircuitState.OPEN
+    neutral = CircuitBreaker(max_failures=1, cancellation_is_failure=True, excluded_exceptions=asyncio.CancelledError)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(neutral.acall(asyncio.sleep, 60), 0.01)
+    for kind in (KeyboardInterrupt, SystemExit, GeneratorExit):
+        with pytest.raises(kind):
+            neutral.call(fail_with, kind)
+    assert neutral.state is CircuitState.CLOSED and neutral.stats.neutral_calls == 4
+
+
+# CB-9
+def test_isolated_until_it_is_reset():
+    breaker = CircuitBreaker()
+    breaker.isolate()
+    with pytest.raises(CircuitOpenError) as caught:
+        breaker.call(int)
+    assert caught.value.remaining_seconds == float("inf") and breaker.state is CircuitState.OPEN
+    breaker.reset()
+    assert breaker.call(int) == 0 and breaker.stats.state_changes == 2
+
+
+# CB-8, CB-11
+def test_a_listener_hears_each_change_once_and_may_call_back(caplog):
+    heard = []
+
+    def listener(old, new):
+        heard.append((old.name, new.name))
+        breaker.failure_count, breaker.stats
+        raise BaseException("from a listener")
+
+    breaker = CircuitBreaker(max_failures=1, reset_timeout=60, on_state_change=listener)
+    with pytest.raises(Down):
+        breaker.call(fail)
+    breaker.reset()
+    breaker.reset()
+    assert heard == [("CLOSED", "OPEN"), ("OPEN", "CLOSED")]
+    assert sum("on_state_change raised" in message for message in caplog.messages) == 2
+    with pytest.raises(TypeError, match="on_state_change"):
+        CircuitBreaker(on_state_change=3)
+
+
+# CB-11: an async one is left to the loop that runs here, and awaited at once where there is none.
+def test_an_async_listener():
+    heard = []
+
+    async def listener(old, new):
+        await asyncio.sleep(0)
+        heard.append(new.name)
+
+    async def main():
+        breaker = CircuitBreaker(max_failures=1, on_state_change=listener)
+        with pytest.raises(Down):
+            await breaker.acall(fail)
+        assert heard == []
+        while not heard:
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    breaker = CircuitBreaker(on_state_change=listener)
+    breaker.isolate()
+    assert heard == ["OPEN", "OPEN"]
+
+
+# CF-3
+def test_everyone_who_asks_gets_the_breaker_of_that_name():
+    class Ours(CircuitBreaker):
+        pass
+
+    breaker = CircuitBreaker.named("payments")
+    assert CircuitBreaker.named("payments") is breaker and breaker.name == "payments"
+    ours = Ours.named("payments")
+    assert type(ours) is Ours and CircuitBreaker.named("other") is not breaker
+    breaker.isolate()
+    assert ours.state is CircuitState.OPEN and CircuitBreaker.named("other").state is CircuitState.CLOSED
+    breaker.reset()

@@ -74,3 +74,21 @@ def test_bad_arguments(tmp_path):
     with pytest.raises(TypeError, match="on_beat"):
         Heartbeat(on_beat=1)
     assert Heartbeat(interval=0).interval == 1 and Heartbeat(interval=1e9).interval == 300
+
+
+# HB-2
+def test_metadata_and_status_change(tmp_path):
+    file = tmp_path / "beat"
+    with Heartbeat(file, metadata={"orders": 0}) as heartbeat:
+        heartbeat.set_metadata({"orders": 3, "open": ["BTC"]})
+        heartbeat.beat()
+        assert Heartbeat.read_state(file).metadata == {"orders": 3, "open": ["BTC"]}
+        for wrong, kind in (({"a": object()}, TypeError), ({"a": float("inf")}, ValueError), ([1], ValueError)):
+            with pytest.raises(kind):
+                heartbeat.set_metadata(wrong)
+        heartbeat.set_status("degraded")
+        heartbeat.beat()
+        state = json.loads(file.read_text())
+        assert state["status"] == "degraded" and state["metadata"]["orders"] == 3
+        with pytest.raises(ValueError, match="status"):
+            heartbeat.set_status("fine")

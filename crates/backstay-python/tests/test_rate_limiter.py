@@ -1,5 +1,7 @@
 import asyncio
+import enum
 import inspect
+import ipaddress
 import os
 import signal
 import threading
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstay import RateLimiter, RateLimitExceededError, RateLimiterStats, rate_limiter
+from backstay import KeyedRateLimiter, RateLimiter, RateLimitExceededError, RateLimiterStats, rate_limiter
 
 HOUR = 3600.0
 
@@ -162,3 +164,108 @@ def test_a_forked_child_has_a_limiter_that_works():
 
 def test_repr():
     assert repr(RateLimiter(10, 1, name="x")) == "RateLimiter(rate=10.0, per=1.0, name='x')"
+
+
+# RL-7
+async def test_several_tokens_at_once():
+    limiter = RateLimiter(rate=10, per=HOUR, burst=5)
+    assert limiter.try_acquire(tokens=3) and not limiter.try_acquire(tokens=3) and limiter.acquire(tokens=2)
+    assert not limiter.acquire(blocking=False, tokens=1) and limiter.stats.total_acquired == 5
+    with pytest.raises(RateLimitExceededError) as caught:
+        limiter.acquire(tokens=6)
+    assert caught.value.retry_after == float("inf")
+    with pytest.raises(RateLimitExceededError):
+        await limiter.acquire_async(tokens=6)
+    with pytest.raises(RateLimitExceededError) as caught:
+        await limiter.acquire_async(tokens=5, timeout=1)
+    assert HOUR / 2 - 60 < caught.value.retry_after <= HOUR / 2
+    for wrong in (0, -1, -(10**30)):
+        with pytest.raises(ValueError, match="tokens"):
+            limiter.try_acquire(tokens=wrong)
+    for wrong in (1.5, "1"):
+        with pytest.raises(TypeError, match="tokens"):
+            limiter.acquire(tokens=wrong)
+    assert not limiter.try_acquire(tokens=10**30)
+
+
+# RL-9
+async def test_the_rate_changes_for_those_who_wait():
+    limiter = RateLimiter(rate=1, per=HOUR, burst=1)
+    assert limiter.try_acquire()
+    task = asyncio.create_task(limiter.acquire_async())
+    await asyncio.sleep(0.01)
+    limiter.set_rate(1000, 1)
+    assert await asyncio.wait_for(task, 30) is True
+    assert (limiter.rate, limiter.per, limiter.burst) == (1000, 1, 1)
+    limiter.set_rate(5)
+    assert (limiter.rate, limiter.per) == (5, 1)
+    for wrong in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="rate"):
+            limiter.set_rate(wrong)
+        with pytest.raises(ValueError, match="per"):
+            limiter.set_rate(1, wrong)
+    assert (limiter.rate, limiter.per) == (5, 1)
+
+
+# RL-11
+def test_each_key_has_a_limit_of_its_own():
+    limiter = KeyedRateLimiter(2, HOUR, burst=2, name="users")
+    assert [limiter.try_acquire("a") for _ in range(3)] == [True, True, False] and limiter.try_acquire("b")
+    assert limiter.tokens("a") < 1 <= limiter.tokens("b") < 2 and limiter.tokens("c") == 2 and len(limiter) == 2
+    with pytest.raises(RateLimitExceededError, match="users") as caught:
+        limiter.check("a")
+    assert HOUR / 2 - 60 < caught.value.retry_after <= HOUR / 2
+    limiter.reset("a")
+    limiter.check("a", tokens=2)
+    with pytest.raises(RateLimitExceededError) as caught:
+        limiter.check("new", tokens=3)
+    assert caught.value.retry_after == float("inf")
+    assert limiter.stats == RateLimiterStats(5, 3) and limiter
+    assert (limiter.rate, limiter.per, limiter.burst, limiter.max_keys) == (2, HOUR, 2, 2**20)
+    assert repr(limiter) == f"KeyedRateLimiter(rate=2.0, per={HOUR}, max_keys=1048576, name='users')"
+
+
+# RL-11: those that are limited stay, however many come.
+def test_keys_are_bounded():
+    limiter = KeyedRateLimiter(1, HOUR, max_keys=100)
+    granted = sum(limiter.try_acquire(number) for number in range(1000))
+    assert granted <= 100 and not limiter.try_acquire(0)
+    for wrong in ({"max_keys": 0}, {"rate": 0}, {"per": float("nan")}, {"burst": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            KeyedRateLimiter(**({"rate": 1} | wrong))
+    with pytest.raises(TypeError):
+        limiter.try_acquire([])
+    deep = ()
+    for _ in range(1000):
+        deep = (deep,)
+    with pytest.raises(ValueError, match="nested"):
+        limiter.try_acquire(deep)
+
+
+class Strange:
+    def __hash__(self):
+        return 5
+
+
+DISTINCT = ["1", b"1", 1, -1, -2, 2**61 - 1, 0, 2**100, -(2**100), (1, 2), (1, (2,)), ("12",), ("1", "2"), (), None, "\ud800",
+            1.5, Strange(), frozenset([1]), ipaddress.ip_address("::1"), (-1, -1), (-2, -2)]
+
+
+def test_keys_that_differ_share_nothing():
+    limiter = KeyedRateLimiter(1, HOUR)
+    assert [key for key in DISTINCT if not limiter.try_acquire(key)] == []
+    assert not any(limiter.try_acquire(key) for key in DISTINCT)
+    # What is equal is one key.
+    assert not limiter.try_acquire(True) and not limiter.try_acquire(enum.IntEnum("E", {"ONE": 1}).ONE)
+
+
+@given(st.lists(st.one_of(st.text(), st.binary(), st.integers(), st.tuples(st.integers(), st.text())), unique=True))
+def test_any_keys_are_told_apart(keys):
+    limiter = KeyedRateLimiter(1, HOUR)
+    assert all(limiter.try_acquire(key) for key in keys) and not any(limiter.try_acquire(key) for key in keys)
+
+
+# CF-1, CF-3
+def test_everyone_who_asks_gets_the_limiter_of_that_name():
+    limiter = RateLimiter.named("search")
+    assert RateLimiter.named("search") is limiter and (limiter.rate, limiter.per, limiter.name) == (10, 1, "search")

@@ -138,3 +138,18 @@ def test_nothing_is_installed_in_a_forked_child():
         if pid == 0:
             os._exit(1 if shutdown.is_installed else 0)
         assert os.waitpid(pid, 0)[1] == 0
+
+
+# GS-7
+def test_readiness_goes_off_before_the_first_callback():
+    ran = threading.Event()
+    shutdown = GracefulShutdown(drain_delay=0.3)
+    shutdown.register("callback", ran.set)
+    thread = threading.Thread(target=shutdown.trigger)
+    thread.start()
+    assert shutdown.wait(30) and shutdown.is_shutting_down and not ran.is_set()
+    thread.join(30)
+    assert ran.is_set()
+    for wrong in (-1, float("nan"), float("inf"), 1e9):
+        with pytest.raises(ValueError, match="drain_delay"):
+            GracefulShutdown(drain_delay=wrong)

@@ -1,5 +1,8 @@
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -124,3 +127,25 @@ def test_the_garbage_collector_finds_cycles():
     worker = weakref.ref(Worker())
     gc.collect()
     assert worker() is None
+
+
+# CF-1, CF-3, WD-6
+def test_everyone_who_asks_gets_the_watchdog_of_that_name():
+    code = """
+import logging, threading
+from backstay import Watchdog
+told = threading.Event()
+class Told(logging.Handler):
+    def emit(self, record):
+        print(record.getMessage(), flush=True)
+        told.set()
+logging.getLogger("backstay").addHandler(Told())
+def sleeps_too_long():
+    assert told.wait(30)
+with Watchdog.named("loop") as watchdog:
+    assert Watchdog.named("loop") is watchdog and (watchdog.name, watchdog.timeout) == ("loop", 1)
+    sleeps_too_long()
+"""
+    environment = os.environ | {"BACKSTAY_WATCHDOG__TIMEOUT": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0 and "sleeps_too_long" in done.stdout, done

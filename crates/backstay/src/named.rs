@@ -2,6 +2,7 @@
 
 use crate::error::BuildError;
 use crate::registry::Registry;
+use crate::watchdog::WatchdogBuilder;
 use crate::{CircuitBreaker, RateLimiter, Watchdog};
 
 impl CircuitBreaker {
@@ -70,7 +71,23 @@ impl Watchdog {
     /// # Errors
     /// [`BuildError`] for a broken configuration; the next to ask tries again.
     pub fn named(name: &str) -> Result<Self, BuildError> {
+        Self::named_with(name, |builder| builder)
+    }
+
+    /// As [`named`](Self::named); should it be built now, `and` tells the builder what the configuration cannot say.
+    ///
+    /// ```
+    /// use backstay::Watchdog;
+    ///
+    /// let watchdog = Watchdog::named_with("loop", |builder| builder.on_timeout(|report| eprintln!("{report}")))?;
+    /// assert_eq!(watchdog.name(), Some("loop"));
+    /// # Ok::<_, backstay::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`named`](Self::named), and what the builder then refuses.
+    pub fn named_with(name: &str, and: impl FnOnce(WatchdogBuilder) -> WatchdogBuilder) -> Result<Self, BuildError> {
         static NAMED: Registry<Watchdog> = Registry::new();
-        NAMED.named(name, || Self::builder().name(name).build())
+        NAMED.named(name, || and(Self::builder().name(name)).build())
     }
 }

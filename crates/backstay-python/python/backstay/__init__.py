@@ -23,7 +23,7 @@ from backstay.exceptions import (
     WatchdogTimeoutError,
 )
 from backstay.heartbeat import Heartbeat
-from backstay.rate_limiter import RateLimiter, rate_limiter
+from backstay.rate_limiter import KeyedRateLimiter, RateLimiter, rate_limiter
 from backstay.shutdown import GracefulShutdown
 from backstay.watchdog import Watchdog, watchdog_context
 
@@ -40,6 +40,7 @@ __all__ = [
     "HeartbeatError",
     "HeartbeatState",
     "HeartbeatTarget",
+    "KeyedRateLimiter",
     "RateLimitError",
     "RateLimitExceededError",
     "RateLimiter",

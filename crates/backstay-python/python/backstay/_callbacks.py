@@ -50,22 +50,36 @@ async def in_thread(function: Callable[[], _T]) -> _T:
 
 
 def run(function: Callable[..., Any], arguments: tuple[Any, ...], loop: asyncio.AbstractEventLoop | None) -> None:
-    """Calls `function`; what it returns that can be awaited is awaited, on `loop` while that runs."""
+    """Calls `function`; what it returns that can be awaited is awaited, on `loop` while that runs. In a thread that has
+    a loop of its own, it is left to that loop.
+    """
     result = function(*arguments)
-    if inspect.isawaitable(result):
+    if not inspect.isawaitable(result):
+        return
+    here = running_loop()
+    if here is None:
         await_in_thread(result, loop)
+    else:
+        task = here.create_task(_awaited(result))
+        _left.add(task)
+        task.add_done_callback(_left.discard)
+
+
+# A loop alone does not keep its tasks.
+_left: set[asyncio.Task[None]] = set()
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> None:
+    await awaitable
 
 
 def await_in_thread(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop | None) -> None:
-    """Awaits on `loop` if it runs, in another thread than this one; otherwise on a loop of its own."""
+    """Awaits on `loop` if it runs; otherwise on a loop of its own. This thread has none."""
     import asyncio
     import concurrent.futures
 
-    async def awaited() -> None:
-        await awaitable
-
-    if loop is None or not _runs(loop) or loop is running_loop():
-        asyncio.run(awaited())
+    if loop is None or not _runs(loop):
+        asyncio.run(_awaited(awaitable))
         return
     ended: concurrent.futures.Future[None] = concurrent.futures.Future()
     # Whoever has it awaits it: the loop, or this thread when the loop does not come to it.
@@ -73,7 +87,7 @@ def await_in_thread(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop |
 
     def begin() -> None:
         if claim.acquire(blocking=False):
-            loop.create_task(awaited()).add_done_callback(end)
+            loop.create_task(_awaited(awaitable)).add_done_callback(end)
 
     def end(task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -88,7 +102,7 @@ def await_in_thread(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop |
     while not ended.done():
         concurrent.futures.wait([ended], timeout=0.1)
         if not _runs(loop) and claim.acquire(blocking=False):
-            asyncio.run(awaited())
+            asyncio.run(_awaited(awaitable))
             return
         if not loop.is_running() and not ended.done():
             # It will never get to its end.

@@ -25,6 +25,11 @@ class CircuitStats:
     rejected_calls: int = 0
     state_changes: int = 0
 
+    @property
+    def neutral_calls(self) -> int:
+        """Calls that say nothing of the service: excluded exceptions, cancelled calls."""
+        return self.total_calls - self.successful_calls - self.failed_calls - self.rejected_calls
+
     def record_success(self) -> None:
         """Counts a call that succeeded."""
         self.total_calls += 1

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from typing import Any, ParamSpec, TypeVar, overload
 
-    from typing_extensions import TypeIs
+    from typing_extensions import Self, TypeIs
 
     from backstay._values import CircuitState as CircuitState
     from backstay._values import CircuitStats as CircuitStats
@@ -36,6 +36,10 @@ class CircuitBreaker(_native.CircuitBreaker):
     What is not given comes from the configuration, and is brought into its bounds: 1 to 100 failures (5), 1 to 3600
     seconds (60), 1 to 10 trials at once (1). `excluded_exceptions` are neither success nor failure.
 
+    A trial that reports nothing for `half_open_timeout` seconds (as long as `reset_timeout`) gives its place back. With
+    `cancellation_is_failure` a call that was cancelled counts as failed, so that time-outs around it open the breaker.
+    `on_state_change`, plain or async, is called with the old and the new state, after each change and in order.
+
     >>> breaker = CircuitBreaker(max_failures=3, reset_timeout=30)
     >>> breaker.call(len, "abc")
     3
@@ -53,8 +57,34 @@ class CircuitBreaker(_native.CircuitBreaker):
         half_open_max_calls: int | None = None,
         excluded_exceptions: type[BaseException] | Iterable[type[BaseException]] = (),
         name: str | None = None,
+        half_open_timeout: float | None = None,
+        cancellation_is_failure: bool | None = None,
+        on_state_change: Callable[[CircuitState, CircuitState], Awaitable[None] | None] | None = None,
     ) -> None:
-        self._build(max_failures, reset_timeout, half_open_max_calls, excluded_exceptions, name)
+        self._build(
+            max_failures,
+            reset_timeout,
+            half_open_max_calls,
+            excluded_exceptions,
+            name,
+            half_open_timeout,
+            cancellation_is_failure,
+            on_state_change,
+        )
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The process's breaker of this name, the same for everyone who asks.
+
+        The first to ask has it built from the configuration's `circuit_breaker.instances`. It stays, so names should
+        not be made from requests.
+
+        Raises:
+            ConfigError: the configuration is broken.
+        """
+        from backstay._named import named
+
+        return named(cls, name)
 
     @property
     def stats(self) -> CircuitStats:

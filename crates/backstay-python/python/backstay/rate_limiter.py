@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 from backstay import _native
 from backstay.exceptions import RateLimitError, RateLimitExceededError
 
-__all__ = ["RateLimitError", "RateLimitExceededError", "RateLimiter", "RateLimiterStats", "rate_limiter"]
+__all__ = [
+    "KeyedRateLimiter",
+    "RateLimitError",
+    "RateLimitExceededError",
+    "RateLimiter",
+    "RateLimiterStats",
+    "rate_limiter",
+]
 
 
 class RateLimiter(_native.RateLimiter):
@@ -45,6 +52,20 @@ class RateLimiter(_native.RateLimiter):
     ) -> None:
         self._build(rate, per, burst, name)
 
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The process's limiter of this name, the same for everyone who asks.
+
+        The first to ask has it built from the configuration's `rate_limiter.instances`. It stays, so names should not
+        be made from requests: `KeyedRateLimiter` is for those.
+
+        Raises:
+            ConfigError: the configuration is broken.
+        """
+        from backstay._named import named
+
+        return named(cls, name)
+
     @property
     def stats(self) -> RateLimiterStats:
         """A snapshot of what the limiter has done so far."""
@@ -52,13 +73,14 @@ class RateLimiter(_native.RateLimiter):
 
         return RateLimiterStats(*self._stats())
 
-    async def acquire_async(self, *, timeout: float | None = None) -> bool:
-        """Waits for a token in a task. Cancelled, it gives its place back.
+    async def acquire_async(self, *, timeout: float | None = None, tokens: int | None = None) -> bool:
+        """Waits for a token in a task, or for as many as `tokens` says. Cancelled, it gives its place back.
 
         Raises:
-            RateLimitExceededError: the token would come after more than `timeout` seconds.
+            RateLimitExceededError: they would come after more than `timeout` seconds, or never, being more than the
+                bucket holds.
         """
-        pending = self._reserve(timeout)
+        pending = self._reserve(timeout, tokens)
         if pending is not None:
             from backstay._waiting import wait
 
@@ -75,6 +97,44 @@ class RateLimiter(_native.RateLimiter):
     def __repr__(self) -> str:
         name = "" if self.name is None else f", name={self.name!r}"
         return f"RateLimiter(rate={self.rate}, per={self.per}{name})"
+
+
+class KeyedRateLimiter(_native.KeyedRateLimiter):
+    """Limits each key, a user or an address, for itself: `rate` tokens per `per` seconds, up to `burst` at once.
+
+    Refuses, and does not wait. Remembers `max_keys` keys (a million) in 16 bytes each. A key whose bucket is full again
+    is forgotten when there is need, which changes nothing for it; one that is being limited never is: while there are
+    `max_keys` of those, new keys are refused. A key is anything that can be hashed.
+
+    >>> limiter = KeyedRateLimiter(rate=10)
+    >>> limiter.try_acquire("alice")
+    True
+
+    Raises:
+        ValueError: a number that cannot be meant.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        per: float = 1.0,
+        *,
+        burst: float | None = None,
+        max_keys: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._build(rate, per, burst, max_keys, name)
+
+    @property
+    def stats(self) -> RateLimiterStats:
+        """A snapshot of what the limiter has done so far, all keys together."""
+        from backstay._values import RateLimiterStats
+
+        return RateLimiterStats(*self._stats())
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"KeyedRateLimiter(rate={self.rate}, per={self.per}, max_keys={self.max_keys}{name})"
 
 
 if TYPE_CHECKING:

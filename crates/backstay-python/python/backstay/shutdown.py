@@ -18,11 +18,21 @@ from backstay.exceptions import ShutdownError
 __all__ = ["CleanupCallback", "GracefulShutdown", "ShutdownError"]
 
 
+class _Unless(int):
+    """A number that holds unless the configuration says another."""
+
+    __slots__ = ()
+
+
+_FORCE_EXIT_CODE = _Unless(1)
+
+
 class GracefulShutdown(_native.GracefulShutdown):
     """Runs the registered callbacks once, lowest priority first, in `timeout` seconds (5 to 300; 30) in all.
 
     `install` lets SIGTERM and SIGINT, or `signals`, begin it. On a signal, the process exits with `force_exit_code`
-    if a callback still runs when everything is over; a second signal exits at once.
+    (the configuration's, or 1) if a callback still runs when everything is over; a second signal exits at once. The
+    first callback has its turn `drain_delay` seconds (0) after `is_shutting_down` became true.
 
     >>> shutdown = GracefulShutdown()
     >>> shutdown.register("database", print, priority=10)
@@ -37,9 +47,10 @@ class GracefulShutdown(_native.GracefulShutdown):
         *,
         timeout: float | None = None,
         signals: tuple[signal.Signals, ...] | None = None,
-        force_exit_code: int | None = None,
+        force_exit_code: int = _FORCE_EXIT_CODE,
+        drain_delay: float | None = None,
     ) -> None:
-        self._build(timeout, force_exit_code)
+        self._build(timeout, None if force_exit_code is _FORCE_EXIT_CODE else force_exit_code, drain_delay)
         self._signals = None if signals is None else tuple(signals)
         # The handlers that were there before, and the process in which ours were put there.
         self._previous: dict[int, Any] = {}

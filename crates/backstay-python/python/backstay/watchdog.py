@@ -65,6 +65,19 @@ class Watchdog(_native.Watchdog):
         self._build_for_file(state_file, check_interval, max_age, on_timeout, on_alert, name)
         return self
 
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The process's watchdog of this name, the same for everyone who asks; whoever is to run it starts it.
+
+        The first to ask has it built from the configuration's `watchdog.instances`. Firing is logged.
+
+        Raises:
+            ConfigError: the configuration is broken.
+        """
+        from backstay._named import named
+
+        return named(cls, name)
+
     @property
     def state_file(self) -> Path | None:
         """The heartbeat file that is watched."""

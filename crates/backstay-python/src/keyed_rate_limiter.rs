@@ -1,0 +1,199 @@
+//! The rate limiter of many keys.
+
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::sync::OnceLock;
+
+use backstay::rate_limiter::KeyedRateLimiter as Handle;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyInt, PyString, PyTuple};
+
+use crate::arguments::{count, positive_seconds};
+use crate::rate_limiter::rejected;
+use crate::{errors, logging};
+
+/// The part of `backstay.KeyedRateLimiter` that is not Python.
+#[pyclass(frozen, subclass, module = "backstay._native")]
+pub(crate) struct KeyedRateLimiter(OnceLock<Made>);
+
+struct Made {
+    handle: Handle<u64, BuildHasherDefault<Hashed>>,
+    /// Keyed, so that nobody can choose keys that share a bucket.
+    hasher: RandomState,
+}
+
+impl KeyedRateLimiter {
+    fn made(&self) -> PyResult<&Made> {
+        self.0.get().ok_or_else(|| PyRuntimeError::new_err("KeyedRateLimiter.__init__ was not called"))
+    }
+}
+
+#[pymethods]
+impl KeyedRateLimiter {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self(OnceLock::new())
+    }
+
+    fn _build(
+        &self,
+        py: Python<'_>,
+        rate: f64,
+        per: f64,
+        burst: Option<f64>,
+        max_keys: Option<&Bound<'_, PyAny>>,
+        name: Option<String>,
+    ) -> PyResult<()> {
+        logging::look(py);
+        let mut builder = Handle::<u64>::builder(rate).per(positive_seconds("per", per)?).hasher(Default::default());
+        if let Some(burst) = burst {
+            builder = builder.burst(burst);
+        }
+        if let Some(max_keys) = max_keys {
+            let most = count("max_keys", Some(max_keys))?;
+            builder = builder.max_keys(most.try_into().unwrap_or(usize::MAX));
+        }
+        if let Some(name) = name {
+            builder = builder.name(name);
+        }
+        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        let made = Made { handle, hasher: RandomState::new() };
+        self.0.set(made).map_err(|_| PyRuntimeError::new_err("KeyedRateLimiter.__init__ was called twice"))
+    }
+
+    /// Takes a token of `key`, or as many as `tokens` says, if they are there; never waits.
+    #[pyo3(signature = (key, *, tokens = None))]
+    fn try_acquire(&self, key: &Bound<'_, PyAny>, tokens: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let made = self.made()?;
+        Ok(made.handle.try_acquire_n(&made.hash(key)?, count("tokens", tokens)?))
+    }
+
+    /// Takes a token of `key`, or as many as `tokens` says, or says when to come back.
+    ///
+    /// Raises:
+    ///     RateLimitExceededError: they are not there.
+    #[pyo3(signature = (key, *, tokens = None))]
+    fn check(&self, py: Python<'_>, key: &Bound<'_, PyAny>, tokens: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let made = self.made()?;
+        let checked = made.handle.check_n(&made.hash(key)?, count("tokens", tokens)?);
+        checked.map_err(|error| rejected(py, &error))
+    }
+
+    /// Tokens that `key` has now.
+    fn tokens(&self, key: &Bound<'_, PyAny>) -> PyResult<f64> {
+        let made = self.made()?;
+        Ok(made.handle.tokens(&made.hash(key)?))
+    }
+
+    /// Fills the bucket of `key`.
+    fn reset(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let made = self.made()?;
+        made.handle.reset(&made.hash(key)?);
+        Ok(())
+    }
+
+    /// How many keys are remembered, idle ones included.
+    fn __len__(&self) -> PyResult<usize> {
+        Ok(self.made()?.handle.len())
+    }
+
+    /// A limiter is true, also while it remembers nobody.
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    /// Tokens per `per`, for each key.
+    #[getter]
+    fn rate(&self) -> PyResult<f64> {
+        Ok(self.made()?.handle.quota().rate())
+    }
+
+    /// Seconds to which `rate` refers.
+    #[getter]
+    fn per(&self) -> PyResult<f64> {
+        Ok(self.made()?.handle.quota().per().as_secs_f64())
+    }
+
+    /// Tokens that a key can take at once after a pause.
+    #[getter]
+    fn burst(&self) -> PyResult<f64> {
+        Ok(self.made()?.handle.quota().capacity())
+    }
+
+    /// How many keys are remembered at most.
+    #[getter]
+    fn max_keys(&self) -> PyResult<usize> {
+        Ok(self.made()?.handle.max_keys())
+    }
+
+    /// The name in errors and in the log.
+    #[getter]
+    fn name(&self) -> PyResult<Option<&str>> {
+        Ok(self.made()?.handle.name())
+    }
+
+    /// Acquired, rejected; of all keys together.
+    fn _stats(&self) -> PyResult<(u64, u64)> {
+        let stats = self.made()?.handle.stats();
+        Ok((stats.acquired, stats.rejected))
+    }
+}
+
+impl Made {
+    fn hash(&self, key: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let mut hasher = self.hasher.build_hasher();
+        feed(&mut hasher, key, MOST_NESTED)?;
+        Ok(hasher.finish())
+    }
+}
+
+/// Deeper than any key is meant.
+const MOST_NESTED: u32 = 16;
+
+/// Hashes what the usual keys are made of by what is in them: `hash()` of -1 is that of -2, and of other numbers anybody
+/// can find a second. What else can be hashed is asked for its own.
+fn feed(hasher: &mut impl Hasher, key: &Bound<'_, PyAny>, depth: u32) -> PyResult<()> {
+    if let Ok(text) = key.cast::<PyString>() {
+        // A text with half a surrogate is no UTF-8.
+        if let Ok(text) = text.to_cow() {
+            (0_u8, text).hash(hasher);
+            return Ok(());
+        }
+    } else if let Ok(bytes) = key.cast::<PyBytes>() {
+        (1_u8, bytes.as_bytes()).hash(hasher);
+        return Ok(());
+    } else if key.is_instance_of::<PyInt>() {
+        // Most have 64 bits, and are quick.
+        if let Ok(number) = key.extract::<i64>().map(i128::from).or_else(|_| key.extract::<i128>()) {
+            (2_u8, number).hash(hasher);
+            return Ok(());
+        }
+    } else if let Ok(parts) = key.cast::<PyTuple>() {
+        if depth == 0 {
+            return Err(PyValueError::new_err(format!("a key is nested deeper than {MOST_NESTED}")));
+        }
+        (3_u8, parts.len()).hash(hasher);
+        return parts.iter().try_for_each(|part| feed(hasher, &part, depth - 1));
+    }
+    (4_u8, key.hash()?).hash(hasher);
+    Ok(())
+}
+
+/// What was hashed already.
+#[derive(Default)]
+pub(crate) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
