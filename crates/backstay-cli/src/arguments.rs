@@ -77,7 +77,8 @@ Examples:
   ENTRYPOINT [\"backstay\", \"run\", \"--\"]                      in a Dockerfile: process 1, orphans are reaped
 
 The program finds in its environment BACKSTAY_HEARTBEAT_FILE, to beat into, and NOTIFY_SOCKET, systemd's own protocol.
-Without --alive-by these two count from the first sign that the program gives.
+Without --alive-by these two count from the first sign that the program gives. BACKSTAY_RESTARTS says how often it was
+started again.
 
 Signals: TERM, INT and QUIT stop: they go to the program's whole process group, after --grace follows KILL; a second
 one kills at once. HUP, USR1 and USR2 go to the program. Should this process itself be killed, a guard ends the program.

@@ -76,12 +76,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    fn command(&self, beats: &Path) -> Command {
+    fn command(&self, beats: &Path, starts: u64) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
             .stdin(family::stdin())
             .env("BACKSTAY_HEARTBEAT_FILE", beats)
+            .env("BACKSTAY_RESTARTS", starts.to_string())
             .env("NOTIFY_SOCKET", &self.socket)
             // Ours, should we be watched ourselves.
             .env_remove("WATCHDOG_PID")

@@ -215,7 +215,7 @@ impl Shell {
     }
 
     fn spawn(&mut self) -> Event {
-        let mut command = self.plan.command(&self.beats.path);
+        let mut command = self.plan.command(&self.beats.path, self.supervisor.starts());
         let pumped = self.plan.watch.is_required(Source::Output);
         if pumped {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());

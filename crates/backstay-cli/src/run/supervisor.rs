@@ -125,6 +125,11 @@ impl Supervisor {
         matches!(&self.phase, Phase::Child(child) if child.exit.is_some())
     }
 
+    /// How often it was started.
+    pub(crate) fn starts(&self) -> u64 {
+        self.starts
+    }
+
     pub(crate) fn restarts(&self) -> u64 {
         self.starts.saturating_sub(1)
     }

@@ -84,12 +84,15 @@ fn status(sighting: &Sighting) -> String {
     }
 }
 
+/// The short ones first, so that a long one pushes none out of the window.
 fn metadata(heartbeat: &HeartbeatState) -> String {
-    let pairs = heartbeat.metadata.iter().map(|(key, value)| match value {
+    let pair = |(key, value): (&String, &Value)| match value {
         Value::String(text) => format!("{}={}", cut(key), cut(text)),
         other => format!("{}={}", cut(key), cut(&other.to_string())),
-    });
-    pairs.collect::<Vec<_>>().join(" ")
+    };
+    let mut pairs: Vec<String> = heartbeat.metadata.iter().map(pair).collect();
+    pairs.sort_by_key(|pair| pair.chars().count());
+    pairs.join(" ")
 }
 
 fn cut(text: &str) -> String {
@@ -115,6 +118,16 @@ pub(super) fn rough(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_fact_hides_no_short_one() {
+        let json = serde_json::json!({
+            "timestamp": "2001-01-01T00:00:00Z", "pid": 7, "hostname": "far",
+            "metadata": {"command": "x".repeat(1000), "restarts": 3, "says": "well"},
+        });
+        let heartbeat = serde_json::from_value(json).unwrap();
+        assert!(metadata(&heartbeat).starts_with("says=well restarts=3 command=xxx"));
+    }
 
     #[test]
     fn times_are_shown_in_the_units_that_matter() {

@@ -90,3 +90,25 @@ fn the_configuration_is_obeyed() {
     let error = crate::stderr(&output);
     assert!(error.contains("must be one of on-failure, always, never"), "{error}");
 }
+
+// What the README shows: a freeze detected, a restart, a crash loop held back, an orderly stop.
+#[test]
+fn the_demonstration_shows_all() {
+    let readme = include_str!("../../../../../README.md");
+    let line = readme.lines().find_map(|line| line.split_once("-p backstay-cli -- run ")).unwrap().1;
+    let (options, script) = line.split_once(" -- sh crates/backstay-cli/").unwrap();
+    let script = format!("{}/{script}", env!("CARGO_MANIFEST_DIR"));
+    let options: Vec<&str> = options.split_whitespace().collect();
+    let mut it = Supervised::start(&options, &["sh", &script], |_| {});
+    assert_eq!(it.news("froze")["source"], "output");
+    assert_eq!(it.news("exited")["signal"], "SIGTERM");
+    for restart in 1..=3 {
+        assert_eq!(it.news("waiting")["reason"], "pause");
+        assert_eq!(it.news("started")["restarts"], restart);
+    }
+    assert_eq!(it.news("waiting")["reason"], "circuit_open");
+    assert_eq!(it.news("started")["restarts"], 4);
+    it.signal(rustix::process::Signal::INT);
+    assert_eq!(it.news("exited")["code"], 0);
+    assert_eq!(it.code(), 0);
+}
