@@ -56,7 +56,9 @@ struct Child {
     life: Life,
     stage: Stage,
     exit: Option<Exit>,
+    /// Taken for ready; where nobody waits for it to say so, from the start.
     ready: bool,
+    said_ready: bool,
     froze: bool,
     /// It was told that its terminal is gone.
     hung_up: bool,
@@ -238,6 +240,7 @@ impl Supervisor {
             stage,
             exit: None,
             ready,
+            said_ready: false,
             froze: false,
             hung_up: false,
         });
@@ -346,9 +349,9 @@ impl Supervisor {
 
     fn ready(&mut self, now: Moment) {
         let Phase::Child(child) = &mut self.phase else { return };
-        let news = !std::mem::replace(&mut child.ready, true);
+        child.ready = true;
         child.life.ready(now);
-        if news {
+        if !std::mem::replace(&mut child.said_ready, true) {
             self.tell(News::Ready);
         }
     }

@@ -83,6 +83,27 @@ fn systemd_notify_is_understood() {
     assert_eq!(it.code(), 3);
 }
 
+// A server of others, as Debian ships it: it knows of systemd alone.
+#[test]
+fn a_real_server_says_that_it_serves() {
+    if Command::new("redis-server").arg("--version").output().is_err() {
+        eprintln!("passed over: no redis-server");
+        return;
+    }
+    let server = ["redis-server", "--supervised", "systemd", "--port", "0", "--unixsocket", "redis.sock", "--save", ""];
+    let mut it = Supervised::start(&["--restart", "never", "--grace", "1m"], &server, |_| {});
+    it.news("ready");
+    until("status shows what it says", || {
+        let output = backstay(it.path()).arg("status").output().unwrap();
+        crate::stdout(&output).contains("Ready to accept connections")
+    });
+    let probe = backstay(it.path()).args(["probe", "--strict", "run/it.heartbeat"]).output().unwrap();
+    assert_eq!(probe.status.code(), Some(0), "{}", crate::stdout(&probe));
+    it.signal(Signal::TERM);
+    it.news("stopping");
+    assert_eq!(it.code(), 0);
+}
+
 #[test]
 fn a_good_citizen_under_systemd() {
     let home = tempfile::tempdir().unwrap();
