@@ -66,12 +66,6 @@ pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Runs `log`, which tells `tracing` something: from a thread of the library's own, or inside a destructor. A subscriber
-/// that panics there would take the thread along, or end the process.
-pub(crate) fn say(log: impl FnOnce()) {
-    let _ = caught(log);
-}
-
 /// What a panic said.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));

@@ -33,6 +33,7 @@ mod error;
 #[cfg(not(backstay_loom))]
 pub mod fork;
 pub mod heartbeat;
+mod log;
 mod named;
 mod per_process;
 pub mod rate_limiter;
@@ -42,6 +43,7 @@ pub mod shutdown;
 mod signals;
 mod striped;
 mod sync;
+pub mod threads;
 #[cfg(not(backstay_loom))]
 mod timer;
 pub mod watchdog;

@@ -8,8 +8,9 @@ use std::convert::Infallible;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use crate::callback::{caught, say};
+use crate::callback::caught;
 use crate::clock::{Clock, Moment};
+use crate::log::say_aside;
 use crate::per_process::PerProcess;
 
 static TIMER: PerProcess<Timer> = PerProcess::new();
@@ -78,8 +79,8 @@ impl Timer {
         // However it is unwound, it goes on: nobody else would wake those who wait.
         if let Err(error) = thread.spawn(move || while caught(|| self.run()).is_err() {}) {
             // Without the thread the best that can be done is to let the tasks look for themselves, now.
-            say(
-                || tracing::error!(target: "backstay", %error, "no thread for the timer: waiting tasks are woken early"),
+            say_aside(
+                move || tracing::error!(target: "backstay", %error, "no thread for the timer: waiting tasks are woken early"),
             );
             let pending = {
                 let mut alarms = self.lock();
@@ -101,7 +102,7 @@ impl Timer {
                     drop(alarms);
                     // A waker that panics must not take everybody's timer with it.
                     if let Err(message) = caught(|| waker.wake()) {
-                        say(|| tracing::error!(target: "backstay", message, "a waker panicked"));
+                        say_aside(move || tracing::error!(target: "backstay", message, "a waker panicked"));
                     }
                     alarms = self.lock();
                 }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use backstay_core::circuit_breaker::CircuitState;
 
-use crate::callback::{caught, say};
+use crate::callback::caught;
+use crate::log::say;
 use crate::sync::Mutex;
 
 /// A change of a breaker's state.

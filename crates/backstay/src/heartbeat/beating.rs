@@ -15,9 +15,11 @@ use super::file::StateFile;
 use super::life::{Details, Life, Phase, Place, Run, lock};
 use super::{HeartbeatError, HeartbeatState, Target, host};
 use crate::alert::Alert;
-use crate::callback::{caught, say};
+use crate::callback::caught;
 use crate::clock::{self, Clock, Source};
+use crate::log::say_aside;
 use crate::sync::Wake;
+use crate::threads;
 
 /// How long `start` waits for the file to be there. Longer on a bad disk than anyone should wait, shorter than forever.
 const START_WAIT: Duration = Duration::from_secs(2);
@@ -74,13 +76,13 @@ impl Beating {
             let (to, inbox) = Outbox::new();
             outbox = Some(to);
             let (this, run) = (Arc::clone(self), Arc::clone(run));
-            thread::Builder::new().name("heartbeat-calls".to_owned()).spawn(move || {
+            threads::named("heartbeat-calls").spawn(move || {
                 let _here = run.call_back_here();
                 serve(&this.callbacks, &inbox, &run.beat_waiting);
             })?;
         }
         let (this, run) = (Arc::clone(self), Arc::clone(run));
-        thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
+        threads::named("heartbeat").spawn(move || {
             let _here = run.beat_here();
             // Dropped first: the callbacks end when the beats have.
             let outbox = outbox;
@@ -123,7 +125,7 @@ impl Beating {
     /// A beat on the heartbeat's own thread: nothing foreign (a target, a log subscriber) may end that.
     fn beat_and_tell(&self, hand: &Hand<'_>, tell: impl FnMut(Event)) {
         if let Err(panic) = caught(|| self.beat(hand, tell)) {
-            say(|| tracing::error!(target: "backstay", panic, "a heartbeat panicked; it goes on"));
+            say_aside(move || tracing::error!(target: "backstay", panic, "a heartbeat panicked; it goes on"));
         }
     }
 
@@ -206,7 +208,9 @@ impl Beating {
         for (target, was_dead) in self.targets.iter().zip(&life.dead) {
             let before = was_dead.load(Ordering::Acquire);
             let dead = caught(|| target.is_dead()).unwrap_or_else(|panic| {
-                say(|| tracing::error!(target: "backstay", panic, "a heartbeat's target panicked when asked"));
+                say_aside(
+                    move || tracing::error!(target: "backstay", panic, "a heartbeat's target panicked when asked"),
+                );
                 before
             });
             any |= dead;
@@ -215,7 +219,8 @@ impl Beating {
             }
             let name = caught(|| target.name()).ok().flatten();
             if dead {
-                say(|| tracing::warn!(target: "backstay", name, "a heartbeat's target is dead"));
+                let target = name.clone();
+                say_aside(move || tracing::warn!(target: "backstay", name = target, "a heartbeat's target is dead"));
                 let message = match &name {
                     Some(name) => format!("target {name:?} is dead"),
                     None => "a target is dead".to_owned(),
@@ -223,7 +228,7 @@ impl Beating {
                 tell(Event::TargetDead(TargetDeath { name: name.clone() }));
                 tell(Event::Alert(self.alert(message, [("target", name.into())])));
             } else {
-                say(|| tracing::info!(target: "backstay", name, "a heartbeat's target is alive again"));
+                say_aside(move || tracing::info!(target: "backstay", name, "a heartbeat's target is alive again"));
             }
         }
         any
@@ -239,15 +244,17 @@ impl Beating {
         match written {
             Ok(()) => {
                 if missed_before > 0 {
-                    say(
-                        || tracing::info!(target: "backstay", missed = missed_before, "the heartbeat is written again"),
+                    say_aside(
+                        move || tracing::info!(target: "backstay", missed = missed_before, "the heartbeat is written again"),
                     );
                 }
-                say(|| tracing::trace!(target: "backstay", sequence = state.sequence, status = ?state.status, "beat"));
+                let (sequence, status) = (state.sequence, state.status);
+                say_aside(move || tracing::trace!(target: "backstay", sequence, ?status, "beat"));
                 tell(Event::Beat(state));
             }
             Err(error) => {
-                say(|| tracing::warn!(target: "backstay", %error, "missed a beat"));
+                let why = error.clone();
+                say_aside(move || tracing::warn!(target: "backstay", error = %why, "missed a beat"));
                 tell(Event::Missed(error.clone()));
                 // Once an outage: it is for people.
                 if missed_before == 0 {

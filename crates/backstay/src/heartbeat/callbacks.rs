@@ -7,7 +7,8 @@ use std::thread::LocalKey;
 
 use super::{HeartbeatError, HeartbeatState};
 use crate::alert::Alert;
-use crate::callback::{Callback, say};
+use crate::callback::Callback;
+use crate::log::say_aside;
 
 /// How many events wait while a callback is slow; what comes then is only logged.
 const WAITING: usize = 64;
@@ -80,7 +81,7 @@ impl Callbacks {
             Event::TargetDead(death) => self.on_target_dead.as_ref().map(|f| ("on_target_dead", f.run(death))),
         };
         if let Some((callback, Err(panic))) = ran {
-            say(|| tracing::error!(target: "backstay", callback, panic, "a heartbeat's callback panicked"));
+            say_aside(move || tracing::error!(target: "backstay", callback, panic, "a heartbeat's callback panicked"));
         }
     }
 }
@@ -105,8 +106,8 @@ impl Outbox {
             return;
         }
         if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
-            say(
-                || tracing::error!(target: "backstay", ?event, "a heartbeat's callbacks take too long, this event is dropped"),
+            say_aside(
+                move || tracing::error!(target: "backstay", ?event, "a heartbeat's callbacks take too long, this event is dropped"),
             );
             if is_beat {
                 beat_waiting.store(false, Ordering::Release);

@@ -7,9 +7,9 @@ use std::time::Duration;
 use backstay_core::shutdown::{Entry, Plan, Roster};
 pub use backstay_core::shutdown::{Outcome, Report, Step};
 
-use crate::callback::say;
 use crate::clock::{Clock, Moment};
 use crate::error::BuildError;
+use crate::log::say;
 use crate::signals::{self, Taken};
 use crate::sync::Mutex;
 

@@ -11,9 +11,10 @@ use super::turn::{self, Runtimes, Turn};
 use super::{Inner, Signal};
 #[cfg(feature = "tokio")]
 use crate::callback::caught;
-use crate::callback::say;
 use crate::clock::{Clock, Moment};
+use crate::log::{self, say_aside};
 use crate::signals::exit_at_once;
+use crate::threads;
 
 impl Inner {
     /// Begins the shutdown, where it has not begun: on a thread of its own, so that nobody who waits for it can take
@@ -28,7 +29,7 @@ impl Inner {
     pub(super) fn signal(self: &Arc<Self>, signal: Signal) {
         match self.stage.signal(self.still_running()) {
             OnSignal::Begin => self.start(Some(signal), Runtimes::default()),
-            OnSignal::Note => on_the_side(move || tracing::info!(target: "backstay", %signal, "shutdown is under way")),
+            OnSignal::Note => say_aside(move || tracing::info!(target: "backstay", %signal, "shutdown is under way")),
             OnSignal::Exit => end_process(signal.exit_code(), AT_ONCE, move || {
                 tracing::error!(target: "backstay", %signal, "second signal during shutdown: exit at once");
             }),
@@ -48,7 +49,7 @@ impl Inner {
         let _context = runtimes.found.as_ref().map(tokio::runtime::Handle::enter);
         let cause = signal.map_or_else(|| "trigger".to_owned(), |signal| signal.to_string());
         let callbacks = self.roster.lock().len();
-        say(|| tracing::info!(target: "backstay", cause, callbacks, "shutdown begins"));
+        say_aside(move || tracing::info!(target: "backstay", cause, callbacks, "shutdown begins"));
         self.drain(begun);
         let budget = Budget::start(self.clock.now(), self.plan.timeout());
         while let Some(step) = self.next_turn(budget, runtimes) {
@@ -59,11 +60,13 @@ impl Inner {
             known.took = self.clock.now().since(begun);
             Arc::new(known.clone())
         };
-        if report.is_clean() {
-            say(|| tracing::info!(target: "backstay", "{report}"));
-        } else {
-            say(|| tracing::warn!(target: "backstay", "{report}"));
-        }
+        let told = Arc::clone(&report);
+        say_aside(move || match told.is_clean() {
+            true => tracing::info!(target: "backstay", "{told}"),
+            false => tracing::warn!(target: "backstay", "{told}"),
+        });
+        // Who waits for the end may end the process.
+        log::flush(SHORT_TURN);
         self.let_go();
         if self.stage.finish(report, self.still_running()) {
             self.force_exit();
@@ -74,8 +77,9 @@ impl Inner {
         if self.plan.drain_delay().is_zero() {
             return;
         }
-        say(|| tracing::info!(target: "backstay", delay = ?self.plan.drain_delay(), "shutdown drains"));
-        let end = begun + self.plan.drain_delay();
+        let delay = self.plan.drain_delay();
+        say_aside(move || tracing::info!(target: "backstay", ?delay, "shutdown drains"));
+        let end = begun + delay;
         while self.clock.now() < end {
             self.clock.park_until(end);
         }
@@ -86,13 +90,15 @@ impl Inner {
         let entry = self.roster.lock().next()?;
         let (name, begun) = (entry.name, self.clock.now());
         let time = budget.turn(begun, entry.timeout);
-        say(|| tracing::debug!(target: "backstay", callback = %name, timeout = ?time, "shutdown callback begins"));
+        let callback = name.clone();
+        say_aside(move || tracing::debug!(target: "backstay", %callback, timeout = ?time, "shutdown callback begins"));
         let (outcome, left) = turn::run(self.id(), &name, entry.callback, time, &self.clock, runtimes);
         self.overdue.lock().extend(left);
         let took = self.clock.now().since(begun);
-        say(|| match &outcome {
-            Outcome::Completed => tracing::info!(target: "backstay", callback = %name, ?took, "{outcome}"),
-            _ => tracing::warn!(target: "backstay", callback = %name, ?took, "{outcome}"),
+        let (callback, ended) = (name.clone(), outcome.clone());
+        say_aside(move || match ended {
+            Outcome::Completed => tracing::info!(target: "backstay", %callback, ?took, "{ended}"),
+            _ => tracing::warn!(target: "backstay", %callback, ?took, "{ended}"),
         });
         Some(Step::new(name, entry.priority, outcome, took))
     }
@@ -123,11 +129,6 @@ impl Inner {
     }
 }
 
-/// Logs from the signal dispatcher, which must not wait for a log that blocks.
-fn on_the_side(log: impl FnOnce() + Send + 'static) {
-    let _ = std::thread::Builder::new().name("backstay-log".to_owned()).spawn(move || say(log));
-}
-
 /// What a log line may cost when "at once" was asked for: enough for any log that is not stuck.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
@@ -135,8 +136,9 @@ const AT_ONCE: Duration = Duration::from_millis(50);
 /// neither is waited for longer than `patience`.
 fn end_process(code: i32, patience: Duration, log: impl FnOnce() + Send + 'static) -> ! {
     let (done, wait) = mpsc::channel();
-    on_the_side(move || {
-        say(log);
+    say_aside(log);
+    let _ = threads::named("backstay-flush").spawn(move || {
+        log::flush(patience);
         let _ = std::io::stdout().flush();
         let _ = done.send(());
     });

@@ -12,10 +12,12 @@ use backstay_core::shutdown::Outcome;
 use backstay_core::shutdown::first_poll_within;
 
 use super::registration::{Cleanup, CleanupFuture, Work};
-use crate::callback::{block_on, caught, say};
+use crate::callback::{block_on, caught};
 use crate::clock::{Clock, Moment};
+use crate::log::say_aside;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, Wake};
+use crate::threads;
 
 thread_local! {
     /// The shutdowns whose callbacks this thread is inside of.
@@ -202,17 +204,15 @@ pub(super) fn on_thread(name: &str, job: impl FnOnce() + Send + 'static) {
     let job = Arc::new(Mutex::new(Some(job)));
     let theirs = Arc::clone(&job);
     let log = tracing::dispatcher::get_default(Clone::clone);
-    // A name with a zero byte would be a panic.
-    let name = name.replace('\0', " ");
-    let started = std::thread::Builder::new().name(name).spawn(move || {
+    let started = threads::named(name).spawn(move || {
         let job = theirs.lock().take();
         if let Some(job) = job {
             tracing::dispatcher::with_default(&log, job);
         }
     });
     if let Err(error) = started {
-        say(
-            || tracing::warn!(target: "backstay", %error, "no thread for a shutdown callback: it runs without a timeout"),
+        say_aside(
+            move || tracing::warn!(target: "backstay", %error, "no thread for a shutdown callback: it runs without a timeout"),
         );
         let job = job.lock().take();
         if let Some(job) = job {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::{Listener, Signal, TakeError, handler};
-use crate::callback::say;
+use crate::log::say_aside;
 use crate::per_process::PerProcess;
 
 static REGISTRY: PerProcess<Mutex<Registry>> = PerProcess::new();
@@ -165,8 +165,8 @@ fn dispatch(mut wake: PipeReader) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
-                say(
-                    || tracing::error!(target: "backstay", %error, "signals are no longer heard: their pipe is broken"),
+                say_aside(
+                    move || tracing::error!(target: "backstay", %error, "signals are no longer heard: their pipe is broken"),
                 );
                 return;
             }

@@ -29,10 +29,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::Alert;
-use crate::callback::{Callback, say};
+use crate::callback::Callback;
 use crate::clock::Moment;
 use crate::error::{WatchdogError, WatchdogTimeoutError};
 use crate::heartbeat::Target;
+use crate::log::say;
 
 mod beat;
 mod builder;

@@ -11,8 +11,8 @@ use super::Inner;
 use super::beat::thread_name;
 use super::runners::Runners;
 use crate::alert::Alert;
-use crate::callback::say;
 use crate::error::Named;
+use crate::log::say_aside;
 
 /// A watchdog has fired: who froze, and for how long.
 #[derive(Clone, Debug)]
@@ -50,7 +50,8 @@ impl Inner {
     pub(super) fn report(self: Arc<Self>, runners: &'static Runners, firing: Firing) {
         runners.submit(move || {
             let report = self.describe(firing);
-            say(|| report.log());
+            let told = report.clone();
+            say_aside(move || told.log());
             // Each on its own thread when there are two: one that hangs does not silence the other.
             match (self.on_timeout.clone(), self.on_alert.is_some()) {
                 (None, _) => self.alert(&report),
@@ -138,8 +139,9 @@ impl fmt::Display for TimeoutReport {
 
 fn log_failure(callback: &str, report: &TimeoutReport, outcome: Result<(), String>) {
     if let Err(panic) = outcome {
-        say(
-            || tracing::error!(target: "backstay", watchdog = report.name.as_deref(), panic, "a watchdog's {callback} panicked"),
+        let (watchdog, callback) = (report.name.clone(), callback.to_owned());
+        say_aside(
+            move || tracing::error!(target: "backstay", watchdog = watchdog.as_deref(), panic, "a watchdog's {callback} panicked"),
         );
     }
 }

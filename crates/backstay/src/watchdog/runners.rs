@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
-use crate::callback::{caught, say};
+use crate::callback::caught;
 use crate::clock::{Clock, Moment};
+use crate::log::say_aside;
+use crate::threads;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -67,7 +68,7 @@ impl Runners {
 
     fn add(&'static self, state: &mut State) {
         // Without a thread the job stays in the queue: a later `tend` tries again.
-        let spawned = thread::Builder::new().name("backstay-runner".into()).spawn(|| self.work());
+        let spawned = threads::named("backstay-runner").spawn(|| self.work());
         state.threads += usize::from(spawned.is_ok());
     }
 
@@ -77,7 +78,7 @@ impl Runners {
             if let Some((_, job)) = state.jobs.pop_front() {
                 drop(state);
                 if let Err(panic) = caught(job) {
-                    say(|| tracing::error!(target: "backstay", panic, "a watchdog's job panicked"));
+                    say_aside(move || tracing::error!(target: "backstay", panic, "a watchdog's job panicked"));
                 }
                 state = self.lock();
                 continue;

@@ -15,9 +15,10 @@ use backstay_core::watchdog::{Holes, Patience, Verdict, judge};
 use super::beat::Beat;
 use super::monitor::{Entry, Monitor};
 use super::report::Firing;
-use crate::callback::{caught, say};
+use crate::callback::caught;
 use crate::clock::{Moment, boottime};
 use crate::heartbeat::Heartbeat;
+use crate::log::say_aside;
 
 #[derive(Debug)]
 pub(super) struct StateFile {
@@ -107,8 +108,9 @@ fn apply(verdict: Option<Result<(), String>>, beat: &Beat, file: &StateFile) -> 
     match verdict? {
         Ok(()) => {
             if beat.pulse.load().is_triggered() {
-                say(
-                    || tracing::info!(target: "backstay", state_file = %file.path.display(), "a watched service is back"),
+                let state_file = file.path.clone();
+                say_aside(
+                    move || tracing::info!(target: "backstay", state_file = %state_file.display(), "a watched service is back"),
                 );
             }
             beat.pulse.ping(beat.clock.now());
