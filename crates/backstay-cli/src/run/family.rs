@@ -6,15 +6,22 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, test_kill_process_group, wait,
+    Pid, Signal, WaitOptions, WaitStatus, getpgid, getpid, kill_process, kill_process_group, test_kill_process_group,
+    wait,
 };
 
 use super::news::Exit;
 
 /// One start of the program.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Family {
-    pub(crate) program: Pid,
+    program: Pid,
+    /// Fetched, so that its id may be somebody else's.
+    fetched: bool,
+    /// What everybody was last told to end by,
+    ending: Option<Signal>,
+    /// and who heard it beyond the group.
+    told: Vec<Pid>,
 }
 
 /// A process of ours that ended.
@@ -25,36 +32,83 @@ pub(crate) struct Ended {
 }
 
 impl Family {
+    pub(crate) fn of(program: Pid) -> Self {
+        Self { program, fetched: false, ending: None, told: Vec::new() }
+    }
+
+    /// Whether this is the program itself.
+    pub(crate) fn is_led_by(&self, pid: Pid) -> bool {
+        !self.fetched && self.program == pid
+    }
+
+    pub(crate) fn fetched(&mut self) {
+        self.fetched = true;
+    }
+
     /// Signals everybody.
-    pub(crate) fn signal(self, signal: i32, known: &[Pid]) {
+    pub(crate) fn signal(&mut self, signal: i32, known: &[Pid]) {
         let Some(signal) = Signal::from_named_raw(signal) else { return };
         let _ = kill_process_group(self.program, signal);
-        for stray in strays(self.program, known) {
-            let _ = kill_process(stray, signal);
+        let outside = self.outside(known);
+        for process in &outside {
+            let _ = kill_process(*process, signal);
+        }
+        if signal != Signal::CONT {
+            (self.ending, self.told) = (Some(signal), outside);
         }
     }
 
-    pub(crate) fn signal_program(self, signal: i32) {
-        if let Some(signal) = Signal::from_named_raw(signal) {
+    /// Whoever came to us since everybody was told to end hears of it too: a child of theirs that left the group is out
+    /// of sight until its parent ends. KILL is said until nobody is left.
+    pub(crate) fn remind(&mut self, known: &[Pid]) {
+        let Some(signal) = self.ending else { return };
+        if signal == Signal::KILL {
+            return self.signal(signal.as_raw(), known);
+        }
+        let outside = self.outside(known);
+        for process in outside.iter().filter(|process| !self.told.contains(process)) {
+            let _ = kill_process(*process, signal);
+            let _ = kill_process(*process, Signal::CONT);
+        }
+        self.told = outside;
+    }
+
+    pub(crate) fn signal_program(&self, signal: i32) {
+        if let Some(signal) = Signal::from_named_raw(signal)
+            && !self.fetched
+        {
             let _ = kill_process(self.program, signal);
         }
     }
 
-    /// Whether nobody is left, once the program itself was fetched.
-    pub(crate) fn is_gone(self, known: &[Pid]) -> bool {
-        test_kill_process_group(self.program) == Err(Errno::SRCH) && strays(self.program, known).is_empty()
+    /// Whether nobody is left.
+    pub(crate) fn is_gone(&self, known: &[Pid]) -> bool {
+        self.fetched
+            && test_kill_process_group(self.program) == Err(Errno::SRCH)
+            && strays(self.program, known).is_empty()
+    }
+
+    /// Whom a signal to the group does not reach: orphans that left it, and perhaps the program itself.
+    fn outside(&self, known: &[Pid]) -> Vec<Pid> {
+        let program = (!self.fetched).then_some(self.program);
+        let everybody = strays(self.program, known).into_iter().chain(program);
+        everybody.filter(|process| getpgid(Some(*process)) != Ok(self.program)).collect()
     }
 }
 
-/// Children of ours that are neither the program nor `known`: orphans of the family that left its group.
+/// Children of ours that are neither the program nor `known`: orphans of the family.
 fn strays(program: Pid, known: &[Pid]) -> Vec<Pid> {
-    let mut strays = Vec::new();
+    children().into_iter().filter(|pid| *pid != program && !known.contains(pid)).collect()
+}
+
+/// All children of this process, whichever thread started them.
+pub(crate) fn children() -> Vec<Pid> {
+    let mut all = Vec::new();
     for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        let pids = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
-        strays.extend(pids.filter(|pid| *pid != program && !known.contains(pid)));
+        all.extend(children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
     }
-    strays
+    all
 }
 
 /// Starts a program at the head of its own group.

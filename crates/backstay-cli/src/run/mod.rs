@@ -174,6 +174,7 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
         health: seen,
         guard,
         family: None,
+        abandoned: false,
         hook: None,
         pumps: Vec::new(),
     };

@@ -71,6 +71,8 @@ pub(crate) enum News {
         error: String,
     },
     Killing,
+    /// What was killed is not gone.
+    GaveUp,
     Waiting(Wait),
     Asked(Ask),
     AskedAgain(Ask),
@@ -101,6 +103,7 @@ impl News {
             Self::HookTooSlow => "on_freeze_timeout",
             Self::HookFailed { .. } => "on_freeze_failed",
             Self::Killing => "killing",
+            Self::GaveUp => "gave_up",
             Self::Waiting(_) => "waiting",
             Self::Asked(_) => "asked_to_stop",
             Self::AskedAgain(_) => "asked_again",
@@ -122,6 +125,7 @@ impl News {
             Self::HookTooSlow => "the command for freezes took too long and is killed".to_owned(),
             Self::HookFailed { error } => format!("the command for freezes failed: {error}"),
             Self::Killing => "does not end: killed".to_owned(),
+            Self::GaveUp => "is killed and not gone: nobody waits for it any longer".to_owned(),
             Self::Waiting(Wait { time, reason }) => match reason {
                 Reason::Pause => format!("starts again in {}", seconds(*time)),
                 Reason::RateLimit => format!("too many restarts: waits for {}", seconds(*time)),

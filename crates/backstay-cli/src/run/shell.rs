@@ -15,7 +15,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::Plan;
-use super::event::{Action, Event};
+use super::event::{Action, Event, Standing};
 use super::family::{self, Family};
 use super::guard::Guard;
 use super::life::Source;
@@ -28,7 +28,7 @@ use super::supervisor::Supervisor;
 type Signals = SignalDelivery<UnixStream, SignalOnly>;
 
 const HEARD: [i32; 7] = [SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
-/// Between two looks whether the family is gone: not every process that ends is a child of ours.
+/// Between two looks at a family that ends: not every process that ends is a child of ours.
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) struct Shell {
@@ -43,6 +43,8 @@ pub(crate) struct Shell {
     pub(crate) health: LastSeen,
     pub(crate) guard: Option<Guard>,
     pub(crate) family: Option<Family>,
+    /// Some of the last family would not die.
+    pub(crate) abandoned: bool,
     pub(crate) hook: Option<Pid>,
     pub(crate) pumps: Vec<JoinHandle<()>>,
 }
@@ -69,7 +71,7 @@ impl Shell {
             if self.reporter.watchdog().is_some() {
                 until = until.min(greeting);
             }
-            if self.supervisor.waits_for_family() {
+            if self.supervisor.standing() == Standing::Ending {
                 until = until.min(now + LOOK);
             }
             self.wait(until, now);
@@ -78,10 +80,14 @@ impl Shell {
                 let actions = self.supervisor.on(event, now);
                 ended = self.perform(actions).or(ended);
             }
-            if self.family.is_some() && !self.supervisor.has_child() {
-                // The kernel may give the id to somebody else now.
-                self.family = None;
-                self.guard.iter_mut().for_each(|guard| guard.watch(None));
+            if !self.supervisor.has_child()
+                && let Some(family) = self.family.take()
+            {
+                self.abandoned = !family.is_gone(&self.known());
+                if !self.abandoned {
+                    // The kernel may give the id to somebody else now.
+                    self.guard.iter_mut().for_each(|guard| guard.watch(None));
+                }
             }
             self.reporter.show(&self.supervisor);
         }
@@ -116,8 +122,12 @@ impl Shell {
             }
         }
         self.reap(&mut events);
-        if self.supervisor.waits_for_family() && self.family.is_some_and(|family| family.is_gone(&self.known())) {
-            events.push(Event::FamilyGone);
+        let known = self.known();
+        if let Some(family) = &mut self.family {
+            family.remind(&known);
+            if self.supervisor.waits_for_family() && family.is_gone(&known) {
+                events.push(Event::FamilyGone);
+            }
         }
         let now = self.clock.now();
         if now >= self.supervisor.deadline() {
@@ -141,9 +151,12 @@ impl Shell {
 
     fn reap(&mut self, events: &mut Vec<Event>) {
         while let Some(ended) = family::reap() {
-            if self.family.is_some_and(|family| family.program == ended.pid) && self.supervisor.pid().is_some() {
-                let family_left = !self.family.is_some_and(|family| family.is_gone(&self.known()));
-                events.push(Event::Exited { exit: ended.exit, family_left });
+            let known = self.known();
+            if let Some(family) = &mut self.family
+                && family.is_led_by(ended.pid)
+            {
+                family.fetched();
+                events.push(Event::Exited { exit: ended.exit, family_left: !family.is_gone(&known) });
             } else if self.hook == Some(ended.pid) {
                 self.hook = None;
                 if !ended.exit.is_success() {
@@ -193,12 +206,13 @@ impl Shell {
                     ended = self.perform(actions).or(ended);
                 }
                 Action::Signal(signal) => {
-                    if let Some(family) = self.family {
-                        family.signal(signal, &self.known());
+                    let known = self.known();
+                    if let Some(family) = &mut self.family {
+                        family.signal(signal, &known);
                     }
                 }
                 Action::SignalProgram(signal) => {
-                    if let Some(family) = self.family {
+                    if let Some(family) = &self.family {
                         family.signal_program(signal);
                     }
                 }
@@ -223,7 +237,7 @@ impl Shell {
         match family::spawn(&mut command) {
             Ok(child) => {
                 let program = Pid::from_child(&child);
-                self.family = Some(Family { program });
+                self.family = Some(Family::of(program));
                 if let Some(guard) = &mut self.guard {
                     guard.watch(Some(program));
                 }
@@ -285,7 +299,9 @@ impl Shell {
         while self.pumps.iter().any(|pump| !pump.is_finished()) && self.clock.now() < until {
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        if let Some(guard) = &mut self.guard {
+        if let Some(guard) = &mut self.guard
+            && !self.abandoned
+        {
             guard.dismiss();
         }
         self.reporter.farewell();

@@ -205,7 +205,10 @@ impl Supervisor {
                     self.end(SIGTERM, now);
                 }
                 Stage::Ending { killed: false, .. } => self.kill(now),
-                Stage::Ending { killed: true, .. } => self.family_gone(now),
+                Stage::Ending { killed: true, .. } => {
+                    self.tell(News::GaveUp);
+                    self.family_gone(now);
+                }
             },
         }
     }

@@ -1,5 +1,6 @@
 //! `backstay run` with real children: ones that exit, crash, freeze, do not listen, fork, flood, and speak.
 
+mod families;
 mod freezing;
 mod killed;
 mod output;
@@ -123,6 +124,23 @@ impl Drop for Supervised {
             let _ = self.child.wait();
         }
     }
+}
+
+/// sd_notify(3) in the shell's reach.
+const NOTIFY: &str = r#"
+import os, signal, socket, sys, time
+address = os.environ["NOTIFY_SOCKET"]
+def say(text):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.sendto(text.encode(), address)
+"#;
+
+fn python(options: &[&str], script: &str) -> Option<Supervised> {
+    if !std::process::Command::new("python3").arg("-V").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("passed over: no python3");
+        return None;
+    }
+    Some(Supervised::start(options, &["python3", "-c", &format!("{NOTIFY}{script}")], |_| {}))
 }
 
 /// Whether a process is gone, or only waits to be fetched by somebody.

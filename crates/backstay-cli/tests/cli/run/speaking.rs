@@ -5,25 +5,8 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use super::{AT_ONCE, Supervised};
+use super::{AT_ONCE, Supervised, python};
 use crate::{PATIENCE, backstay, until};
-
-/// sd_notify(3) in the shell's reach.
-const NOTIFY: &str = r#"
-import os, signal, socket, sys, time
-address = os.environ["NOTIFY_SOCKET"]
-def say(text):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
-        s.sendto(text.encode(), address)
-"#;
-
-fn python(options: &[&str], script: &str) -> Option<Supervised> {
-    if !Command::new("python3").arg("-V").output().is_ok_and(|output| output.status.success()) {
-        eprintln!("passed over: no python3");
-        return None;
-    }
-    Some(Supervised::start(options, &["python3", "-c", &format!("{NOTIFY}{script}")], |_| {}))
-}
 
 #[test]
 fn ready_status_and_a_missing_watchdog() {

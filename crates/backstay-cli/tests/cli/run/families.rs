@@ -1,0 +1,66 @@
+//! Whatever the program started ends with it, wherever it went; and nobody else.
+
+use rustix::process::Signal;
+
+use super::{Supervised, is_gone, python};
+
+/// A family of which each is the child of the one before, and none in the group of another; none listens.
+fn nested(options: &[&str], end: &str) -> Supervised {
+    Supervised::start(options, &["sh", "nest", "4"], |backstay| {
+        let home = backstay.get_current_dir().unwrap();
+        let nest = format!(
+            "trap '' TERM; [ $1 = 0 ] || setsid sh nest $(($1 - 1)) & echo $$ > at$1
+             {end}; while :; do sleep 0.05; done"
+        );
+        std::fs::write(home.join("nest"), nest).unwrap();
+    })
+}
+
+#[test]
+fn nobody_survives_the_last_signal() {
+    let mut it = nested(&["--grace", "100ms"], ":");
+    let family: Vec<_> = (0..=4).map(|at| it.pid(&format!("at{at}"))).collect();
+    it.signal(Signal::TERM);
+    assert_eq!(it.code(), 137);
+    assert!(family.iter().all(|process| is_gone(*process)));
+    assert!(it.rest().iter().all(|news| news["event"] != "gave_up"));
+}
+
+#[test]
+fn nobody_lives_beside_the_next_start() {
+    let end = "[ $1 = 4 ] && [ -e again ] && exit 0; [ $1 = 0 ] && touch again";
+    let options = ["--wait", "1ms", "--grace", "100ms", "--alive-by", "output", "--timeout", "1s"];
+    let mut it = nested(&options, end);
+    let family: Vec<_> = (0..=4).map(|at| it.pid(&format!("at{at}"))).collect();
+    it.news("froze");
+    it.news("waiting");
+    assert!(family.iter().all(|process| is_gone(*process)));
+    assert_eq!(it.code(), 0);
+}
+
+// The polite signal comes to those as well who are seen only when their parents have ended.
+#[test]
+fn those_who_left_the_group_end_politely() {
+    for leave in ["setsid", "setsid -w"] {
+        let away = "trap 'echo bye > last; exit 0' TERM; echo $$ > away; while :; do sleep 0.05; done";
+        let mut it =
+            Supervised::sh(&["--grace", "1h"], &format!("{leave} sh -c \"$AWAY\" & wait").replace("$AWAY", away));
+        let away = it.pid("away");
+        it.signal(Signal::TERM);
+        assert_eq!(it.code(), 143, "{leave}");
+        assert!(is_gone(away));
+        assert!(it.path().join("last").exists(), "{leave}");
+    }
+}
+
+#[test]
+fn a_program_in_another_group_is_told_too() {
+    let script = "
+os.setpgid(0, os.getpgid(os.getppid()))
+open('pid', 'w').write(f'{os.getpid()}\\n')
+time.sleep(1000)";
+    let Some(mut it) = python(&["--grace", "1h"], script) else { return };
+    it.pid("pid");
+    it.signal(Signal::TERM);
+    assert_eq!(it.code(), 143);
+}
