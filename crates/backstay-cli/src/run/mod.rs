@@ -137,6 +137,8 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
     let trouble = |what: String| reporter.tell(&News::Trouble { what });
     config.warnings().iter().for_each(|warning| trouble(warning.to_string()));
 
+    // Whoever was started before us by the shell that became us: a sidecar, and none of the program's.
+    let elders = family::children();
     let is_init = std::process::id() == 1;
     if let Err(error) = family::adopt_orphans() {
         trouble(format!("orphans of the program cannot be reaped: {error}"));
@@ -173,6 +175,7 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
         output: LastSeen::default(),
         health: seen,
         guard,
+        elders,
         family: None,
         abandoned: false,
         hook: None,

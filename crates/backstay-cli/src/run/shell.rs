@@ -42,6 +42,8 @@ pub(crate) struct Shell {
     pub(crate) output: LastSeen,
     pub(crate) health: LastSeen,
     pub(crate) guard: Option<Guard>,
+    /// Children that we had from the start.
+    pub(crate) elders: Vec<Pid>,
     pub(crate) family: Option<Family>,
     /// Some of the last family would not die.
     pub(crate) abandoned: bool,
@@ -151,6 +153,7 @@ impl Shell {
 
     fn reap(&mut self, events: &mut Vec<Event>) {
         while let Some(ended) = family::reap() {
+            self.elders.retain(|elder| *elder != ended.pid);
             let known = self.known();
             if let Some(family) = &mut self.family
                 && family.is_led_by(ended.pid)
@@ -173,7 +176,7 @@ impl Shell {
 
     /// Our own children besides the program.
     fn known(&self) -> Vec<Pid> {
-        self.guard.iter().map(|guard| guard.pid).chain(self.hook).collect()
+        self.guard.iter().map(|guard| guard.pid).chain(self.hook).chain(self.elders.iter().copied()).collect()
     }
 
     fn look_for_signs(&mut self, now: Moment) {

@@ -1,8 +1,11 @@
 //! Whatever the program started ends with it, wherever it went; and nobody else.
 
-use rustix::process::Signal;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Supervised, is_gone, python};
+use crate::backstay;
 
 /// A family of which each is the child of the one before, and none in the group of another; none listens.
 fn nested(options: &[&str], end: &str) -> Supervised {
@@ -63,4 +66,23 @@ time.sleep(1000)";
     it.pid("pid");
     it.signal(Signal::TERM);
     assert_eq!(it.code(), 143);
+}
+
+// `sidecar & exec backstay run`, as in a container: the shell's children are ours, and not the program's.
+#[test]
+fn whom_the_shell_started_before_us_is_left_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let run = backstay(home.path());
+    let output = Command::new("sh")
+        .args(["-c", "sleep 1000 >&- 2>&- & echo $! > sidecar; exec \"$0\" run --wait 1ms -- sh -c 'echo >> starts; [ $(wc -l < starts) -ge 2 ]'"])
+        .arg(run.get_program())
+        .envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let sidecar = std::fs::read_to_string(home.path().join("sidecar")).unwrap();
+    let sidecar = Pid::from_raw(sidecar.trim().parse().unwrap()).unwrap();
+    assert!(!is_gone(sidecar));
+    kill_process(sidecar, Signal::KILL).unwrap();
 }
