@@ -4,9 +4,12 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use backstay::clock::Clock;
+use backstay::clock::{Clock, Moment};
 
 use super::signs::LastSeen;
+
+/// More of an answer than anybody has to hear.
+const LONGEST: usize = 64 << 10;
 
 /// A URL that can be asked: `http://host[:port][/path]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +43,8 @@ impl HealthUrl {
         Ok(Self { authority: authority.to_owned(), address, path })
     }
 
-    /// Whether it answers well (2xx or 3xx) within `time`.
-    fn is_well(&self, time: Duration, clock: &Clock) -> io::Result<bool> {
+    /// When it answered well (2xx or 3xx), if it did within `time`. The rest of the answer may take `rest`.
+    fn ask(&self, time: Duration, rest: Duration, clock: &Clock) -> io::Result<Option<Moment>> {
         let until = clock.now() + time;
         let left = || {
             let left = until.since(clock.now());
@@ -67,27 +70,28 @@ impl HealthUrl {
             while length < head.len() {
                 stream.set_read_timeout(Some(left()?))?;
                 match stream.read(&mut head[length..])? {
-                    0 => return Ok(false),
+                    0 => return Ok(None),
                     read => length += read,
                 }
             }
-            return Ok(head.starts_with(b"HTTP/1.") && matches!(head[9], b'2' | b'3'));
+            let answered = clock.now();
+            let is_well = head.starts_with(b"HTTP/1.") && matches!(head[9], b'2' | b'3');
+            hear_out(&mut stream, answered + rest, clock);
+            return Ok(is_well.then_some(answered));
         }
         Err(last)
     }
 
-    /// Asks every so often for as long as the process lives, three times in each `timeout`.
+    /// Asks every so often for as long as the process lives: three times in each `timeout`, where the answers come fast.
     pub(crate) fn ask_for_ever(self, timeout: Duration, seen: LastSeen) -> io::Result<()> {
         let every = (timeout / 3).clamp(Duration::from_millis(50), Duration::from_secs(10));
         let clock = Clock::system();
         let asking = move || {
             loop {
-                let began = clock.now();
-                if self.is_well(every, &clock).unwrap_or(false) {
-                    // It was alive when it was asked, at least.
-                    seen.note(began);
+                let until = clock.now() + every;
+                if let Ok(Some(answered)) = self.ask(timeout, every, &clock) {
+                    seen.note(answered);
                 }
-                let until = began + every;
                 while clock.now() < until {
                     std::thread::park_timeout(until.since(clock.now()));
                 }
@@ -97,9 +101,46 @@ impl HealthUrl {
     }
 }
 
+/// Reads on to the end of the answer: to hang up on whoever still writes is a reset, which ends simple servers.
+fn hear_out(stream: &mut TcpStream, until: Moment, clock: &Clock) {
+    let mut chunk = [0; 4096];
+    let mut length = 0;
+    while length < LONGEST {
+        let left = until.since(clock.now());
+        // A time of zero would be none at all.
+        if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+            return;
+        }
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return,
+            Ok(read) => length += read,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn whoever_answers_is_heard_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = HealthUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request)?;
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n")?;
+            stream.write_all(&[b'x'; 60_000])?;
+            stream.shutdown(std::net::Shutdown::Write)?;
+            stream.read(&mut request)
+        });
+        let patience = Duration::from_secs(60);
+        assert!(url.ask(patience, patience, &Clock::system()).unwrap().is_some());
+        assert_eq!(server.join().unwrap().unwrap(), 0, "hung up in order");
+    }
 
     #[test]
     fn urls_are_taken_apart() {

@@ -119,3 +119,18 @@ fn a_health_url_that_fails_is_a_freeze() {
     assert_eq!(it.news("froze")["source"], "http");
     assert_eq!(it.code(), 143);
 }
+
+// The answer may take the whole timeout.
+#[test]
+fn a_slow_answer_is_a_sign_of_life() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::sleep(std::time::Duration::from_millis(900));
+            let _ = stream.unwrap().write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        }
+    });
+    let mut it = Supervised::sh(&["--alive-by", &url, "--timeout", "1500ms", "--restart", "never"], "sleep 3; exit 7");
+    assert_eq!(it.code(), 7);
+}
