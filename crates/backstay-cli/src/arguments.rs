@@ -98,8 +98,8 @@ pub(crate) struct Run {
     /// What to call it [default: the program's file name]
     #[arg(long, value_parser = file_name)]
     pub(crate) name: Option<String>,
-    /// What must give signs of life: heartbeat, output, notify, or a health URL; may be given several times
-    #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
+    /// What must give signs of life: heartbeat, output, notify, or a health URL; where several are given, all of them
+    #[arg(long, value_name = "SOURCE")]
     pub(crate) alive_by: Vec<AliveBy>,
     /// Frozen: no sign of life for so long [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = positive)]
@@ -355,6 +355,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_comma_is_part_of_a_url() {
+        let url = "http://127.0.0.1:1/a,http";
+        let arguments = Arguments::parse_from(["backstay", "run", "--alive-by", url, "--alive-by", "output", "x"]);
+        let Command::Run(run) = arguments.command else { panic!("another command") };
+        assert!(matches!(&run.alive_by[..], [AliveBy::Http(_), AliveBy::Output]), "{:?}", run.alive_by);
     }
 
     #[test]

@@ -105,14 +105,14 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
     let config = Config::load(&Sources::of_process()).map_err(|error| error.to_string())?;
     let options = Options::new(&arguments, &name, &config);
     let mut required = Vec::new();
-    let mut health = None;
+    let mut urls = Vec::new();
     for way in arguments.alive_by {
         required.push(match way {
             AliveBy::Heartbeat => Source::Heartbeat,
             AliveBy::Output => Source::Output,
             AliveBy::Notify => Source::Notify,
             AliveBy::Http(url) => {
-                health = Some(url);
+                urls.push(url);
                 Source::Http
             }
         });
@@ -149,9 +149,11 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
         trouble(format!("no guard: should this process be killed, the program will go on alone: {error}"));
         None
     });
-    let seen = LastSeen::default();
-    if let Some(url) = health {
+    let mut health = Vec::new();
+    for url in urls {
+        let seen = LastSeen::default();
         url.ask_for_ever(watch.timeout, seen.clone()).map_err(fail("no thread for the health URL"))?;
+        health.push(seen);
     }
     let beats =
         BeatFile { path: arguments.heartbeat.unwrap_or_else(|| folder.path().join(BEATS)), strict: arguments.strict };
@@ -173,7 +175,7 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
         ear,
         beats,
         output: LastSeen::default(),
-        health: seen,
+        health,
         guard,
         elders,
         family: None,

@@ -40,7 +40,7 @@ pub(crate) struct Shell {
     pub(crate) ear: Ear,
     pub(crate) beats: BeatFile,
     pub(crate) output: LastSeen,
-    pub(crate) health: LastSeen,
+    pub(crate) health: Vec<LastSeen>,
     pub(crate) guard: Option<Guard>,
     /// Children that we had from the start.
     pub(crate) elders: Vec<Pid>,
@@ -181,11 +181,11 @@ impl Shell {
 
     fn look_for_signs(&mut self, now: Moment) {
         let beat = self.beats.last(now);
-        for (source, at) in [
-            (Source::Heartbeat, beat),
-            (Source::Output, Some(self.output.last())),
-            (Source::Http, Some(self.health.last())),
-        ] {
+        // All must be well: the one that was silent for the longest time counts.
+        let health = self.health.iter().map(LastSeen::last).min();
+        for (source, at) in
+            [(Source::Heartbeat, beat), (Source::Output, Some(self.output.last())), (Source::Http, health)]
+        {
             if let Some(at) = at {
                 self.supervisor.sign(source, at);
             }

@@ -134,3 +134,24 @@ fn a_slow_answer_is_a_sign_of_life() {
     let mut it = Supervised::sh(&["--alive-by", &url, "--timeout", "1500ms", "--restart", "never"], "sleep 3; exit 7");
     assert_eq!(it.code(), 7);
 }
+
+#[test]
+fn every_health_url_must_be_well() {
+    let serve = |answer: &'static str| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = stream.unwrap().write_all(answer.as_bytes());
+            }
+        });
+        url
+    };
+    let (well, ill) = (serve("HTTP/1.1 200 OK\r\n\r\n"), serve("HTTP/1.1 503 Oh\r\n\r\n"));
+    let run = |urls: [&str; 2]| {
+        let options = ["--timeout", "1s", "--restart", "never", "--alive-by", urls[0], "--alive-by", urls[1]];
+        Supervised::sh(&options, "sleep 2; exit 7").code()
+    };
+    assert_eq!(run([&ill, &well]), 143);
+    assert_eq!(run([&well, &well]), 7);
+}
