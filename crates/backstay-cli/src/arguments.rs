@@ -81,7 +81,8 @@ Without --alive-by these two count from the first sign that the program gives. B
 started again.
 
 Signals: TERM, INT and QUIT stop: they go to the program's whole process group, after --grace follows KILL; a second
-one kills at once. HUP, USR1 and USR2 go to the program. Should this process itself be killed, a guard ends the program.
+one kills at once. HUP, USR1 and USR2 go to the program; a HUP while none runs stops. HUP, INT and QUIT stay ignored
+where they were (nohup). Should this process itself be killed, a guard ends the program.
 
 What is not given comes from kstlib.conf.yml, resilience.run.instances.NAME or resilience.run, and BACKSTAY_RUN__GRACE=30
 and the like; `backstay config show` shows it.

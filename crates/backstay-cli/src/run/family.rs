@@ -111,6 +111,13 @@ pub(crate) fn children() -> Vec<Pid> {
     all
 }
 
+/// A bit for each signal that this process ignores, the lowest for signal 1.
+pub(crate) fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
 /// Starts a program at the head of its own group.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     use std::os::unix::process::CommandExt;

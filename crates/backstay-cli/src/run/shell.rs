@@ -28,6 +28,7 @@ use super::supervisor::Supervisor;
 type Signals = SignalDelivery<UnixStream, SignalOnly>;
 
 const HEARD: [i32; 7] = [SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
+const STAY_IGNORED: [i32; 3] = [SIGHUP, SIGINT, SIGQUIT];
 /// Between two looks at a family that ends: not every process that ends is a child of ours.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -53,7 +54,10 @@ pub(crate) struct Shell {
 
 pub(crate) fn signals() -> io::Result<Signals> {
     let (read, write) = UnixStream::pair()?;
-    SignalDelivery::with_pipe(read, write, SignalOnly, HEARD)
+    // What whoever started us had ignored (nohup, a job in the background) stays so, for the program as well.
+    let ignored = family::ignored_signals();
+    let heard = HEARD.into_iter().filter(|signal| !STAY_IGNORED.contains(signal) || ignored >> (signal - 1) & 1 == 0);
+    SignalDelivery::with_pipe(read, write, SignalOnly, heard)
 }
 
 impl Shell {

@@ -159,7 +159,7 @@ impl Supervisor {
             Event::Exited { exit, family_left } => self.exited(exit, family_left, now),
             Event::FamilyGone => self.family_gone(now),
             Event::Asked(ask) => self.asked(ask, now),
-            Event::PassOn(signal) => self.pass_on(signal),
+            Event::PassOn(signal) => self.pass_on(signal, now),
             Event::HookEnded => self.hook_ended(now),
             Event::Ready => self.ready(now),
             Event::Stopping => self.stopping(now),
@@ -337,10 +337,15 @@ impl Supervisor {
         }
     }
 
-    fn pass_on(&mut self, signal: i32) {
-        if let Phase::Child(child) = &mut self.phase {
-            child.hung_up |= signal == SIGHUP;
-            self.act(Action::SignalProgram(signal));
+    fn pass_on(&mut self, signal: i32, now: Moment) {
+        match &mut self.phase {
+            Phase::Child(child) => {
+                child.hung_up |= signal == SIGHUP;
+                self.act(Action::SignalProgram(signal));
+            }
+            // The terminal is gone, and there is no program that could say what it makes of that.
+            Phase::Waiting { .. } if signal == SIGHUP => self.asked(Ask(signal), now),
+            _ => {}
         }
     }
 

@@ -245,6 +245,15 @@ fn asked_while_it_waits_it_ends_with_the_last_code() {
 }
 
 #[test]
+fn a_terminal_that_goes_while_it_waits_ends_it() {
+    let mut world = World::new(policy(Restart::Always), pace());
+    world.start();
+    let _ = world.exit(Exit::Code(3));
+    assert!(world.on(Event::PassOn(10)).is_empty());
+    assert_eq!(without_news(&world.on(Event::PassOn(SIGHUP))), [&Action::Exit(3)]);
+}
+
+#[test]
 fn other_signals_are_passed_on() {
     let mut world = World::new(policy(Restart::OnFailure), pace());
     world.start();

@@ -1,11 +1,8 @@
 //! Whatever the program started ends with it, wherever it went; and nobody else.
 
-use std::process::Command;
-
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Supervised, is_gone, python};
-use crate::backstay;
+use super::{Supervised, by_shell, is_gone, python};
 
 /// A family of which each is the child of the one before, and none in the group of another; none listens.
 fn nested(options: &[&str], end: &str) -> Supervised {
@@ -72,14 +69,9 @@ time.sleep(1000)";
 #[test]
 fn whom_the_shell_started_before_us_is_left_alone() {
     let home = tempfile::tempdir().unwrap();
-    let run = backstay(home.path());
-    let output = Command::new("sh")
-        .args(["-c", "sleep 1000 >&- 2>&- & echo $! > sidecar; exec \"$0\" run --wait 1ms -- sh -c 'echo >> starts; [ $(wc -l < starts) -ge 2 ]'"])
-        .arg(run.get_program())
-        .envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))))
-        .current_dir(home.path())
-        .output()
-        .unwrap();
+    let script = "sleep 1000 >&- 2>&- & echo $! > sidecar
+        exec \"$0\" run --wait 1ms -- sh -c 'echo >> starts; [ $(wc -l < starts) -ge 2 ]'";
+    let output = by_shell(home.path(), script).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let sidecar = std::fs::read_to_string(home.path().join("sidecar")).unwrap();
     let sidecar = Pid::from_raw(sidecar.trim().parse().unwrap()).unwrap();

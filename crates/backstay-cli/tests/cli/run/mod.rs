@@ -143,6 +143,20 @@ fn python(options: &[&str], script: &str) -> Option<Supervised> {
     Some(Supervised::start(options, &["python3", "-c", &format!("{NOTIFY}{script}")], |_| {}))
 }
 
+/// A line of `sh` in which "$0" is the binary.
+fn by_shell(home: &Path, script: &str) -> std::process::Command {
+    let backstay = backstay(home);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script]).arg(backstay.get_program()).current_dir(home);
+    for (name, value) in backstay.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
 /// Whether a process is gone, or only waits to be fetched by somebody.
 fn is_gone(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use super::{AT_ONCE, Supervised, is_gone};
+use super::{AT_ONCE, Supervised, by_shell, is_gone};
 use crate::until;
 
 /// Says that it listens, then waits for signals.
@@ -31,6 +31,18 @@ fn an_orderly_stop_has_the_programs_last_word() {
         it.signal(signal);
         assert_eq!(it.code(), 9, "{name}");
         assert_eq!(fs::read_to_string(it.path().join("last")).unwrap(), "bye\n");
+    }
+}
+
+// nohup, and what a shell starts in the background: it concerns neither us nor the program.
+#[test]
+fn what_was_ignored_stays_ignored() {
+    let home = tempfile::tempdir().unwrap();
+    for signal in ["HUP", "INT", "QUIT"] {
+        let script = "trap '' $SIGNAL; exec \"$0\" run --restart never -- \
+            sh -c 'kill -$SIGNAL $PPID; kill -$SIGNAL $$; sleep 0.1; exit 3'";
+        let output = by_shell(home.path(), script).env("SIGNAL", signal).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{signal}: {output:?}");
     }
 }
 
