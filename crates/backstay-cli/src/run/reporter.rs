@@ -1,6 +1,8 @@
 //! Telling the world: the log on standard error, the heartbeat file that `status` sees, and systemd.
 
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use backstay::heartbeat::Status;
@@ -12,9 +14,10 @@ use super::event::Standing;
 use super::news::News;
 use super::notify::Mouth;
 use super::supervisor::Supervisor;
-use crate::arguments::LogFormat;
+use crate::arguments::{Judging, LogFormat};
 use crate::output::{Paint, Tone, now, printable};
 use crate::places;
+use crate::verdict::{Sighting, State};
 
 pub(crate) struct Reporter {
     name: String,
@@ -23,6 +26,8 @@ pub(crate) struct Reporter {
     paint: Paint,
     command: String,
     heartbeat: Option<Heartbeat>,
+    /// Held for as long as the name is ours; the kernel lets go of it, however we end.
+    claim: Option<File>,
     mouth: Mouth,
     /// What the program says of itself.
     text: Option<String>,
@@ -43,6 +48,7 @@ impl Reporter {
             paint: Paint::for_stream(&io::stderr()),
             command: command.to_owned(),
             heartbeat: None,
+            claim: None,
             mouth: Mouth::of_process(),
             text: None,
             told: None,
@@ -53,9 +59,11 @@ impl Reporter {
     pub(crate) fn beat(&mut self, interval: Option<Duration>) -> Result<(), BuildError> {
         let folder = places::folder();
         let path = |name: &str| folder.join(format!("{name}.{}", places::EXTENSION));
-        // Another of the same name keeps its file.
         let mut file = path(&self.name);
-        if Heartbeat::is_alive(&file, backstay::heartbeat::DEFAULT_MAX_AGE) {
+        // Another of the same name keeps its file, also before its first beat; and whoever else beats into it.
+        let (lock, locked) = claim(&folder, &self.name);
+        self.claim = lock;
+        if locked || Sighting::of(&file, Judging::default()).verdict.state() == State::Alive {
             file = path(&format!("{}-{}", self.name, std::process::id()));
         }
         let mut builder = Heartbeat::builder().state_file(file).status(Status::Starting);
@@ -169,5 +177,15 @@ impl Reporter {
         if let Some(heartbeat) = self.heartbeat {
             heartbeat.stop();
         }
+        drop(self.claim);
     }
+}
+
+/// The lock of a name, and whether somebody else holds it. Where there are no locks, nobody does.
+fn claim(folder: &Path, name: &str) -> (Option<File>, bool) {
+    let _ = std::fs::create_dir_all(folder);
+    let path = folder.join(format!("{name}.lock"));
+    let lock = File::options().read(true).write(true).create(true).truncate(false).open(path).ok();
+    let locked = lock.as_ref().is_some_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
+    (lock, locked)
 }

@@ -112,3 +112,23 @@ fn the_demonstration_shows_all() {
     assert_eq!(it.news("exited")["code"], 0);
     assert_eq!(it.code(), 0);
 }
+
+// Whatever the interval, and whether or not the first has beaten yet.
+#[test]
+fn two_of_one_name_have_two_heartbeats() {
+    let first = Supervised::sh(&["--interval", "1h"], "sleep 1000");
+    let folder = first.path().join("run");
+    let file = folder.join("it.heartbeat");
+    crate::until("it beats", || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("running")));
+    std::fs::remove_file(file).unwrap();
+    let run = || {
+        let child = backstay(first.path()).args(["run", "--name", "it", "--", "true"]).spawn().unwrap();
+        let other = folder.join(format!("it-{}.heartbeat", child.id()));
+        assert!(child.wait_with_output().unwrap().status.success());
+        other.exists()
+    };
+    assert!(run());
+    first.signal(rustix::process::Signal::KILL);
+    crate::until("it is free", || super::is_gone(rustix::process::Pid::from_child(&first.child)));
+    assert!(!run(), "nobody has it any more");
+}
