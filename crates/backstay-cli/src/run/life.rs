@@ -134,12 +134,17 @@ impl Life {
     pub(crate) fn ready(&mut self, now: Moment) {
         for due in self.dues.iter_mut().filter(|due| due.source == Source::Notify) {
             (due.last, due.allowed) = (due.last.max(now), due.timeout);
+            due.begun = true;
         }
     }
 
+    /// How long it may be silent, once it has begun.
     pub(crate) fn set_timeout(&mut self, source: Source, timeout: Duration) {
         for due in self.dues.iter_mut().filter(|due| due.source == source) {
-            (due.timeout, due.allowed) = (timeout, timeout);
+            due.timeout = timeout;
+            if due.begun || !due.counts {
+                due.allowed = timeout;
+            }
         }
     }
 

@@ -365,10 +365,11 @@ impl Supervisor {
     }
 
     fn stopping(&mut self, now: Moment) {
-        let grace = self.policy.grace;
+        // Before the polite signal it has the time of everyone who is well, too.
+        let time = self.policy.grace.max(self.policy.watch.timeout);
         let Phase::Child(child) = &mut self.phase else { return };
         if child.stage == Stage::Running {
-            child.life.last_chance(now, grace);
+            child.life.last_chance(now, time);
         }
         self.tell(News::Stopping);
     }

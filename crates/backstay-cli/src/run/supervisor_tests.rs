@@ -366,7 +366,7 @@ fn a_program_can_say_that_it_froze_or_stops() {
     let _ = world.on(Event::Ready);
     let _ = world.on(Event::Stopping);
     let (time, actions) = world.tick();
-    assert_eq!(time, 10 * SECOND, "the grace");
+    assert_eq!(time, 30 * SECOND, "the timeout, which is longer than the grace");
     assert!(is_polite(&actions));
 }
 
@@ -377,6 +377,19 @@ fn the_program_may_choose_its_own_watchdog_time() {
     let _ = world.on(Event::Ready);
     let _ = world.on(Event::WatchdogTime(3 * SECOND));
     assert_eq!(world.tick().0, 3 * SECOND);
+
+    // Before it is ready it has its time to start all the same.
+    let mut world = notified(vec![Source::Notify]);
+    world.start();
+    let _ = world.on(Event::WatchdogTime(3 * SECOND));
+    for _ in 0..19 {
+        let (time, actions) = world.tick();
+        assert_eq!((time, actions), (3 * SECOND, vec![]));
+    }
+    let _ = world.on(Event::Ready);
+    let (time, actions) = world.tick();
+    assert_eq!(time, 3 * SECOND);
+    assert!(is_polite(&actions));
 }
 
 // ALL-1: nothing that can happen, in any order, makes it panic, busy or deaf.
