@@ -336,7 +336,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A name that stays in its folder.
-fn file_name(text: &str) -> Result<String, String> {
+pub(crate) fn file_name(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.len() <= 100 && !text.starts_with('.') && !text.contains(['/', '\0']);
     if fits { Ok(text.to_owned()) } else { Err("must be the name of a file, without a dot in front".to_owned()) }
 }

@@ -6,6 +6,9 @@ use backstay::circuit_breaker::Permit;
 use backstay::clock::{Clock, Moment};
 use backstay::{BuildError, CircuitBreaker, RateLimiter};
 
+/// The breaker's own bound.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// How restarts are held back.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
@@ -82,7 +85,7 @@ impl Gate {
             .reset_timeout(pace.open)
             .half_open_max_calls(1)
             // The trial is judged when it has lasted, and not given to another before.
-            .half_open_timeout(pace.open.max(pace.stable) + Duration::from_secs(3600))
+            .half_open_timeout(pace.open.max(pace.stable).saturating_add(Duration::from_secs(3600)).min(LONGEST))
             .clock(clock.clone())
             .build()?;
         Ok(Self { pace, limiter, breaker, short: 0, random: seed | 1 })

@@ -19,7 +19,7 @@ mod signs;
 mod supervisor;
 
 use std::collections::hash_map::RandomState;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -28,7 +28,7 @@ use std::time::Duration;
 use backstay::clock::Clock;
 use backstay::config::{Config, Sources};
 
-use crate::arguments::{AliveBy, Run};
+use crate::arguments::{AliveBy, Run, file_name};
 use crate::output;
 use event::Policy;
 pub(crate) use event::Restart;
@@ -94,14 +94,17 @@ impl Plan {
     }
 }
 
+/// Under the rules of a name that is given.
+fn default_name(program: &OsStr) -> String {
+    let name = Path::new(program).file_name().and_then(|name| file_name(&name.to_string_lossy()).ok());
+    name.unwrap_or_else(|| "program".to_owned())
+}
+
 fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
     let fail = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let signals = shell::signals().map_err(fail("no pipe for signals"))?;
     let (program, rest) = arguments.command.split_first().ok_or("which command?")?;
-    let name = arguments
-        .name
-        .clone()
-        .unwrap_or_else(|| Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned());
+    let name = arguments.name.clone().unwrap_or_else(|| default_name(program));
     let config = Config::load(&Sources::of_process()).map_err(|error| error.to_string())?;
     let options = Options::new(&arguments, &name, &config);
     let mut required = Vec::new();
@@ -184,4 +187,20 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
         pumps: Vec::new(),
     };
     Ok((shell, folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_a_file_name_has_a_name() {
+        for (program, name) in
+            [("/bin/bot", "bot"), ("bot", "bot"), ("/", "program"), ("..", "program"), (".", "program")]
+        {
+            assert_eq!(default_name(OsStr::new(program)), name);
+        }
+        assert_eq!(default_name(OsStr::new("/opt/.hidden")), "program");
+        assert_eq!(default_name(OsStr::new(&"x".repeat(200))), "program");
+    }
 }

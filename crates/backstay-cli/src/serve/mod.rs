@@ -53,7 +53,7 @@ fn start(arguments: &Serve) -> Result<bool, String> {
         latest: Latest::default(),
         hosts: Hosts::new(arguments.listen, &arguments.allow_host),
         clock: Clock::system(),
-        patience: (arguments.every * 5).max(Duration::from_secs(30)),
+        patience: arguments.every.saturating_mul(5).max(Duration::from_secs(30)),
         requests: AtomicU64::new(0),
     });
     let runtime =

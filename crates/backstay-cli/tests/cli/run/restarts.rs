@@ -132,3 +132,17 @@ fn two_of_one_name_have_two_heartbeats() {
     crate::until("it is free", || super::is_gone(rustix::process::Pid::from_child(&first.child)));
     assert!(!run(), "nobody has it any more");
 }
+
+// ALL-1: a time is taken or refused, however long.
+#[test]
+fn no_time_is_too_long_to_be_said() {
+    let taken = ["timeout", "start-timeout", "on-freeze-timeout", "grace", "wait", "max-wait", "stable"];
+    for (options, code) in [(&taken[..], 9), (&["per", "open-for", "interval"], 125)] {
+        for option in options {
+            let option = format!("--{option}=18446744073709549568");
+            let mut it = Supervised::sh(&["--alive-by", "output", "--restart", "never", &option], "echo; exit 9");
+            assert_eq!(it.code(), code, "{option}");
+            assert!(it.rest().iter().all(|news| news["event"] != "trouble"), "{option}");
+        }
+    }
+}

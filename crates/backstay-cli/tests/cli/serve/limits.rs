@@ -105,3 +105,9 @@ fn it_stops_with_clients_connected() {
     assert_eq!(served.wait().code(), Some(0));
     assert!(TcpStream::connect(served.address).is_err());
 }
+
+#[test]
+fn no_time_between_looks_is_too_long() {
+    let it = Served::start(&["--every", "18446744073709549568"]);
+    it.read_until("/readyz", |answer| answer.status == 200);
+}
