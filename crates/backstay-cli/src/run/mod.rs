@@ -2,7 +2,7 @@
 //!
 //! `supervisor` decides, with `life` (is it frozen?) and `gate` (may it start again?): pure, with time as an argument.
 //! `shell` waits and acts, through `family` (processes), `notify` and `signs` (signs of life), `guard` (what if we
-//! are killed?) and `reporter` (who wants to know?).
+//! are killed?), `log` and `reporter` (who wants to know?).
 
 mod event;
 mod family;
@@ -10,6 +10,7 @@ mod gate;
 mod guard;
 mod health;
 mod life;
+mod log;
 mod news;
 mod notify;
 mod options;
@@ -37,6 +38,7 @@ use guard::Guard;
 pub(crate) use guard::guard;
 pub(crate) use health::HealthUrl;
 use life::{Source, Watch};
+use log::Log;
 use news::News;
 use notify::Ear;
 use options::Options;
@@ -135,7 +137,7 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
     let socket = folder.path().join(SOCKET);
     let ear = Ear::open(&socket).map_err(fail("no notification socket"))?;
     let line = arguments.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let mut reporter = Reporter::new(&name, &line, arguments.log_format, arguments.quiet);
+    let mut reporter = Reporter::new(&name, &line, Log::new(&name, arguments.log_format, arguments.quiet));
     reporter.beat(arguments.interval).map_err(|error| error.to_string())?;
     let trouble = |what: String| reporter.tell(&News::Trouble { what });
     config.warnings().iter().for_each(|warning| trouble(warning.to_string()));

@@ -1,29 +1,25 @@
-//! Telling the world: the log on standard error, the heartbeat file that `status` sees, and systemd.
+//! Telling the world: the log, the heartbeat file that `status` sees, and systemd.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use backstay::heartbeat::Status;
 use backstay::{BuildError, Heartbeat};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Map, Value, json};
 
 use super::event::Standing;
+use super::log::Log;
 use super::news::News;
 use super::notify::Mouth;
 use super::supervisor::Supervisor;
-use crate::arguments::{Judging, LogFormat};
-use crate::output::{Paint, Tone, now, printable};
+use crate::arguments::Judging;
 use crate::places;
 use crate::verdict::{Sighting, State};
 
 pub(crate) struct Reporter {
     name: String,
-    format: LogFormat,
-    quiet: bool,
-    paint: Paint,
+    pub(crate) log: Log,
     command: String,
     heartbeat: Option<Heartbeat>,
     /// Held for as long as the name is ours; the kernel lets go of it, however we end.
@@ -34,18 +30,11 @@ pub(crate) struct Reporter {
     told: Option<Standing>,
 }
 
-/// A reader of our log who reads nothing for so long loses lines: nobody holds up the supervisor.
-const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// In characters; a pipe takes what is not much longer in one piece.
-const LONGEST: usize = 1000;
-
 impl Reporter {
-    pub(crate) fn new(name: &str, command: &str, format: LogFormat, quiet: bool) -> Self {
+    pub(crate) fn new(name: &str, command: &str, log: Log) -> Self {
         Self {
             name: name.to_owned(),
-            format,
-            quiet,
-            paint: Paint::for_stream(&io::stderr()),
+            log,
             command: command.to_owned(),
             heartbeat: None,
             claim: None,
@@ -88,37 +77,7 @@ impl Reporter {
     }
 
     pub(crate) fn tell(&self, news: &News) {
-        if self.quiet && !news.is_bad() {
-            return;
-        }
-        let mut line = match self.format {
-            LogFormat::Text => {
-                let text: String = printable(&news.text()).chars().take(LONGEST).collect();
-                let tone = if news.is_bad() { Tone::Warning } else { Tone::Faint };
-                self.paint.apply(tone, &format!("backstay: {}: {text}", printable(&self.name)))
-            }
-            LogFormat::Json => {
-                let level = if news.is_bad() { "warning" } else { "info" };
-                let mut object = Map::new();
-                for (key, value) in [
-                    ("time", json!(now())),
-                    ("level", json!(level)),
-                    ("name", json!(self.name)),
-                    ("event", json!(news.event())),
-                    ("message", json!(news.text())),
-                ] {
-                    object.insert(key.to_owned(), value);
-                }
-                object.extend(news.fields().into_iter().map(|(key, value)| (key.to_owned(), value)));
-                Value::Object(object).to_string()
-            }
-        };
-        line.push('\n');
-        let stderr = io::stderr();
-        let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
-        if poll(&mut fds, Some(&PATIENCE)).is_ok_and(|ready| ready > 0) {
-            let _ = stderr.lock().write_all(line.as_bytes());
-        }
+        self.log.tell(news);
     }
 
     /// What the program says of itself.

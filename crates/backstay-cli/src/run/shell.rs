@@ -262,9 +262,10 @@ impl Shell {
     }
 
     fn pump(&mut self, stdout: Option<ChildStdout>, stderr: Option<ChildStderr>) {
+        let (seen, log) = (&self.output, &self.reporter.log);
         let pumps = [
-            stdout.map(|from| signs::pump_stdout(from, self.output.clone())),
-            stderr.map(|from| signs::pump_stderr(from, self.output.clone())),
+            stdout.map(|from| signs::pump_stdout(from, seen.clone(), log.clone())),
+            stderr.map(|from| signs::pump_stderr(from, seen.clone(), log.clone())),
         ];
         for pump in pumps.into_iter().flatten() {
             match pump {
@@ -300,11 +301,25 @@ impl Shell {
         }
     }
 
-    /// Nothing that the program wrote is lost.
+    /// Nothing that the program wrote is lost: who reads slowly is waited for, as the program itself would have waited,
+    /// unless somebody asks for the end.
     fn leave(mut self) {
-        let until = self.clock.now() + self.plan.grace;
+        let began = self.clock.now();
+        // What would not die may keep the pipe open for ever.
+        let is_short = self.abandoned || self.supervisor.was_asked();
+        let until = if is_short { began + self.plan.grace } else { Moment::NEVER };
+        let mut pause = Duration::from_millis(1);
         while self.pumps.iter().any(|pump| !pump.is_finished()) && self.clock.now() < until {
-            std::thread::park_timeout(Duration::from_millis(5));
+            if self.reporter.watchdog().is_some() {
+                self.reporter.alive();
+            }
+            let now = self.clock.now();
+            self.wait(now + pause, now);
+            while self.ear.hear().is_some() {}
+            if self.signals.pending().any(|signal| matches!(signal, SIGTERM | SIGINT | SIGQUIT | SIGHUP)) {
+                break;
+            }
+            pause = (pause * 2).min(LOOK);
         }
         if let Some(guard) = &mut self.guard
             && !self.abandoned

@@ -15,6 +15,9 @@ use backstay::clock::{Clock, Moment};
 use backstay::heartbeat::{Liveness, Status};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::log::Log;
+use super::news::News;
+
 /// When something last happened; written by a thread, looked at by ours.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastSeen(Arc<AtomicU64>);
@@ -56,31 +59,39 @@ impl BeatFile {
 
 /// Carries what the program writes to where we write, byte for byte, on a thread of its own: who reads slowly slows the
 /// program as he would without us, and not the supervisor.
-pub(crate) fn pump_stdout(from: ChildStdout, seen: LastSeen) -> io::Result<JoinHandle<()>> {
-    pump(from.into(), io::stdout().as_fd().try_clone_to_owned()?, seen)
+pub(crate) fn pump_stdout(from: ChildStdout, seen: LastSeen, log: Log) -> io::Result<JoinHandle<()>> {
+    pump(from.into(), io::stdout().as_fd().try_clone_to_owned()?, seen, log)
 }
 
 /// As [`pump_stdout`].
-pub(crate) fn pump_stderr(from: ChildStderr, seen: LastSeen) -> io::Result<JoinHandle<()>> {
-    pump(from.into(), io::stderr().as_fd().try_clone_to_owned()?, seen)
+pub(crate) fn pump_stderr(from: ChildStderr, seen: LastSeen, log: Log) -> io::Result<JoinHandle<()>> {
+    pump(from.into(), io::stderr().as_fd().try_clone_to_owned()?, seen, log)
 }
 
 /// As much as a pipe holds.
 const CHUNK: usize = 64 * 1024;
 
-fn pump(from: OwnedFd, to: OwnedFd, seen: LastSeen) -> io::Result<JoinHandle<()>> {
+fn pump(from: OwnedFd, to: OwnedFd, seen: LastSeen, log: Log) -> io::Result<JoinHandle<()>> {
     let (mut from, mut to) = (File::from(from), File::from(to));
     let clock = Clock::system();
     std::thread::Builder::new().name("backstay-output".to_owned()).stack_size(CHUNK).spawn(move || {
         let mut chunk = vec![0; CHUNK];
+        let mut lost = false;
         loop {
             match from.read(&mut chunk) {
                 Ok(0) => return,
                 Ok(length) => {
                     seen.note(clock.now());
-                    // Nobody reads any more: the program learns it as it would without us, by its own pipe.
-                    if write_all(&mut to, &chunk[..length]).is_err() {
-                        return;
+                    match write_all(&mut to, &chunk[..length]) {
+                        Ok(()) => {}
+                        // Nobody reads any more: the program learns it as it would without us, by its own pipe.
+                        Err(error) if error.kind() == ErrorKind::BrokenPipe => return,
+                        // A disk may have room again.
+                        Err(error) if !lost => {
+                            lost = true;
+                            log.tell(&News::Trouble { what: format!("output of the program is lost: {error}") });
+                        }
+                        Err(_) => {}
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -127,6 +127,11 @@ impl Supervisor {
         matches!(&self.phase, Phase::Child(child) if child.exit.is_some())
     }
 
+    /// Whether somebody asked for the end.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.asked
+    }
+
     /// How often it was started.
     pub(crate) fn starts(&self) -> u64 {
         self.starts

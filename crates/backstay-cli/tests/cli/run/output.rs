@@ -1,8 +1,12 @@
 //! What the program writes passes through, byte for byte.
 
+use std::fs::File;
 use std::io::Read;
 use std::process::Stdio;
 
+use rustix::process::Signal;
+
+use super::Supervised;
 use crate::backstay;
 
 /// Far more than fits in between: what is not passed on at once would be seen in memory.
@@ -97,4 +101,47 @@ fn the_program_learns_that_nobody_reads() {
         // By SIGPIPE, or as yes itself says.
         assert!(matches!(child.wait().unwrap().code(), Some(141 | 1)));
     }
+}
+
+/// More than fits in between, all but what the program leaves in its own pipe when it ends.
+const MANY: usize = 100_000;
+
+fn ended_with_much_to_say() -> Supervised {
+    let options = ["--alive-by", "output", "--grace", "50ms", "--restart", "never"];
+    let script = format!("yes | head -c {MANY}; exit 7");
+    let it = Supervised::start(&options, &["sh", "-c", &script], |it| {
+        it.stdout(Stdio::piped());
+    });
+    it.news("exited");
+    it
+}
+
+#[test]
+fn whoever_reads_slowly_gets_it_all() {
+    let mut it = ended_with_much_to_say();
+    // Longer than the grace.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut read = Vec::new();
+    it.child.stdout.take().unwrap().read_to_end(&mut read).unwrap();
+    assert_eq!(read.len(), MANY);
+    assert_eq!(it.code(), 7);
+}
+
+#[test]
+fn whoever_does_not_read_holds_up_nobody_who_asks_for_the_end() {
+    let mut it = ended_with_much_to_say();
+    let _reader = it.child.stdout.take();
+    it.signal(Signal::TERM);
+    assert_eq!(it.code(), 7);
+}
+
+#[test]
+fn a_full_disk_is_no_reader_that_went_away() {
+    let options = ["--alive-by", "output", "--restart", "never"];
+    let script = "for i in 1 2 3; do echo; sleep 0.1; done; exit 7";
+    let mut it = Supervised::start(&options, &["sh", "-c", script], |it| {
+        it.stdout(File::options().write(true).open("/dev/full").unwrap());
+    });
+    assert_eq!(it.code(), 7);
+    assert_eq!(it.rest().iter().filter(|news| news["event"] == "trouble").count(), 1);
 }
