@@ -55,6 +55,8 @@ pub(crate) enum Event {
     /// The program knows by itself that it froze.
     Trigger,
     WatchdogTime(Duration),
+    /// Somebody stopped us all, and so long after let us go on.
+    Stood(Duration),
     /// Nothing but time.
     Tick,
 }

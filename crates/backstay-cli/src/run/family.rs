@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpgid, getpid, kill_process, kill_process_group, test_kill_process_group,
-    wait,
+    Pid, Signal, WaitOptions, WaitStatus, getpgid, getpid, getppid, getsid, kill_process, kill_process_group,
+    test_kill_process_group, wait,
 };
 
 use super::news::Exit;
@@ -53,7 +53,7 @@ impl Family {
         for process in &outside {
             let _ = kill_process(*process, signal);
         }
-        if signal != Signal::CONT {
+        if !matches!(signal, Signal::STOP | Signal::CONT) {
             (self.ending, self.told) = (Some(signal), outside);
         }
     }
@@ -109,6 +109,11 @@ pub(crate) fn children() -> Vec<Pid> {
         all.extend(children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
     }
     all
+}
+
+/// Whether whoever started us could let us go on, as a shell with jobs does.
+pub(crate) fn can_stand_still() -> bool {
+    getppid().is_some_and(|parent| getsid(Some(parent)).is_ok_and(|session| getsid(None) == Ok(session)))
 }
 
 /// A bit for each signal that this process ignores, the lowest for signal 1.

@@ -154,6 +154,15 @@ impl Life {
         }
     }
 
+    /// So much time does not count.
+    pub(crate) fn skip(&mut self, time: Duration) {
+        for due in &mut self.dues {
+            for moment in [&mut due.last, &mut due.extended, &mut due.looked] {
+                *moment = *moment + time;
+            }
+        }
+    }
+
     /// It said that it stops: it has this long, whatever signs it gives or not.
     pub(crate) fn last_chance(&mut self, now: Moment, time: Duration) {
         let due = Due {

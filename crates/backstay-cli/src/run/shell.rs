@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use backstay::clock::{Clock, Moment};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Pid;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use rustix::process::{Pid, Signal, getpid, kill_process};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::Plan;
-use super::event::{Action, Event, Standing};
+use super::event::{Action, Event, SIGCONT, Standing};
 use super::family::{self, Family};
 use super::guard::Guard;
 use super::life::Source;
@@ -27,8 +27,8 @@ use super::supervisor::Supervisor;
 
 type Signals = SignalDelivery<UnixStream, SignalOnly>;
 
-const HEARD: [i32; 7] = [SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
-const STAY_IGNORED: [i32; 3] = [SIGHUP, SIGINT, SIGQUIT];
+const HEARD: [i32; 8] = [SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP];
+const STAY_IGNORED: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTSTP];
 /// Between two looks at a family that ends: not every process that ends is a child of ours.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -112,6 +112,25 @@ impl Shell {
         let _ = poll(&mut fds, time.as_ref());
     }
 
+    /// Ctrl-Z, which the program does not hear in its own group, until somebody lets us go on; for how long.
+    fn stand_still(&mut self) -> Duration {
+        let began = self.clock.now();
+        self.look_for_signs(began);
+        if family::can_stand_still() {
+            self.signal_family(SIGSTOP);
+            let _ = kill_process(getpid(), Signal::STOP);
+            self.signal_family(SIGCONT);
+        }
+        self.clock.now().since(began)
+    }
+
+    fn signal_family(&mut self, signal: i32) {
+        let known = self.known();
+        if let Some(family) = &mut self.family {
+            family.signal(signal, &known);
+        }
+    }
+
     /// What happened since the last time. What the program said comes before its end.
     fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
@@ -120,9 +139,10 @@ impl Shell {
                 self.said(said, &mut events);
             }
         }
-        for signal in self.signals.pending() {
+        for signal in self.signals.pending().collect::<Vec<_>>() {
             match signal {
                 SIGCHLD => {}
+                SIGTSTP => events.push(Event::Stood(self.stand_still())),
                 SIGTERM | SIGINT | SIGQUIT => events.push(Event::Asked(Ask(signal))),
                 signal => events.push(Event::PassOn(signal)),
             }
@@ -212,12 +232,7 @@ impl Shell {
                     let actions = self.supervisor.on(event, now);
                     ended = self.perform(actions).or(ended);
                 }
-                Action::Signal(signal) => {
-                    let known = self.known();
-                    if let Some(family) = &mut self.family {
-                        family.signal(signal, &known);
-                    }
-                }
+                Action::Signal(signal) => self.signal_family(signal),
                 Action::SignalProgram(signal) => {
                     if let Some(family) = &self.family {
                         family.signal_program(signal);
@@ -226,7 +241,7 @@ impl Shell {
                 Action::RunHook { pid, inactive, source } => self.run_hook(pid, inactive, source),
                 Action::KillHook => {
                     if let Some(hook) = self.hook {
-                        let _ = rustix::process::kill_process_group(hook, rustix::process::Signal::KILL);
+                        let _ = rustix::process::kill_process_group(hook, Signal::KILL);
                     }
                 }
                 Action::Exit(code) => ended = Some(code),

@@ -175,6 +175,7 @@ impl Supervisor {
                     child.life.set_timeout(Source::Notify, time);
                 }
             }
+            Event::Stood(time) => self.stood(time),
             Event::Tick => self.tick(now),
         }
         std::mem::take(&mut self.actions)
@@ -385,6 +386,15 @@ impl Supervisor {
             Stage::Running => child.life.extend(now, time),
             Stage::Ending { until, killed: false } => *until = (*until).max(now + time),
             _ => {}
+        }
+    }
+
+    fn stood(&mut self, time: Duration) {
+        let Phase::Child(child) = &mut self.phase else { return };
+        child.life.skip(time);
+        match &mut child.stage {
+            Stage::Running => {}
+            Stage::Dumping { until } | Stage::Ending { until, .. } => *until = *until + time,
         }
     }
 

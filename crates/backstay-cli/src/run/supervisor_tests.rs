@@ -195,6 +195,24 @@ fn a_pause_of_the_machine_is_no_freeze() {
 }
 
 #[test]
+fn time_in_which_all_stood_still_does_not_count() {
+    let mut world = World::new(policy(Restart::OnFailure), pace());
+    world.start();
+    world.tick();
+    let stand = |world: &mut World| {
+        world.clock.advance(3 * SECOND);
+        world.clock.advance(100 * SECOND);
+        let _ = world.on(Event::Stood(100 * SECOND));
+    };
+    stand(&mut world);
+    let (time, actions) = world.tick();
+    assert_eq!(time, 17 * SECOND);
+    assert!(is_polite(&actions));
+    stand(&mut world);
+    assert_eq!(world.tick().0, 7 * SECOND);
+}
+
+#[test]
 fn the_hook_has_its_time_and_then_the_program_ends() {
     let mut with_hook = policy(Restart::OnFailure);
     with_hook.hook = Some(5 * SECOND);
@@ -402,7 +420,7 @@ fn no_order_of_events_breaks_it() {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
-            let event = match random % 17 {
+            let event = match random % 18 {
                 0 => Event::Started { pid: 5 },
                 1 => Event::NotStarted { error: String::new(), code: 126 },
                 2 => Event::Exited { exit: Exit::Code(1), family_left: true },
@@ -416,6 +434,7 @@ fn no_order_of_events_breaks_it() {
                 10 => Event::Extend(Duration::MAX),
                 11 => Event::Trigger,
                 12 => Event::WatchdogTime(Duration::ZERO),
+                13 => Event::Stood(Duration::MAX),
                 _ => {
                     world.clock.advance(world.supervisor.deadline().since(world.clock.now()).min(3600 * SECOND));
                     Event::Tick

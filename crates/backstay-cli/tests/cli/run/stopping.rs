@@ -46,6 +46,30 @@ fn what_was_ignored_stays_ignored() {
     }
 }
 
+// Ctrl-Z: both stand still, and nobody is frozen when both go on.
+#[test]
+fn job_control_is_for_the_program_too() {
+    let options = ["--alive-by", "output", "--timeout", "500ms", "--restart", "never"];
+    let script = "trap 'exit 8' TERM; echo $$ > pid; while :; do echo; sleep 0.05; done";
+    let mut it = Supervised::sh(&options, script);
+    let both = [it.pid("pid"), rustix::process::Pid::from_child(&it.child)];
+    let stand = || {
+        both.iter().all(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
+            stat.contains(") T ")
+        })
+    };
+    it.signal(Signal::TSTP);
+    until("both stand", stand);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    it.signal(Signal::CONT);
+    until("both go on", || !stand());
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    it.signal(Signal::TERM);
+    assert_eq!(it.code(), 8);
+    assert!(it.rest().iter().all(|news| news["event"] != "froze"));
+}
+
 #[test]
 fn one_that_does_not_listen_is_killed_after_its_grace() {
     let mut it = Supervised::sh(&["--grace", "200ms"], &listening("trap '' TERM"));
