@@ -33,6 +33,7 @@ use crate::arguments::{AliveBy, Run, file_name};
 use crate::output;
 use event::Policy;
 pub(crate) use event::Restart;
+pub(crate) use family::can_stand_still;
 use gate::Gate;
 use guard::Guard;
 pub(crate) use guard::guard;

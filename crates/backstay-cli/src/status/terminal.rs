@@ -22,13 +22,26 @@ impl Screen {
         if !io::stdout().is_terminal() || output::is_dumb() {
             return None;
         }
-        let before = tcgetattr(stdin()).ok().filter(|before| {
+        let screen = Self { before: tcgetattr(stdin()).ok() };
+        screen.enter();
+        Some(screen)
+    }
+
+    /// Also after somebody else had the terminal.
+    pub(super) fn enter(&self) {
+        if let Some(before) = &self.before {
             let mut keys = before.clone();
             keys.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
-            tcsetattr(stdin(), OptionalActions::Now, &keys).is_ok()
-        });
+            let _ = tcsetattr(stdin(), OptionalActions::Now, &keys);
+        }
         output::text(ENTER);
-        Some(Self { before })
+    }
+
+    pub(super) fn leave(&self) {
+        output::text(LEAVE);
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(stdin(), OptionalActions::Now, before);
+        }
     }
 
     pub(super) fn has_keys(&self) -> bool {
@@ -56,9 +69,6 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        output::text(LEAVE);
-        if let Some(before) = &self.before {
-            let _ = tcsetattr(stdin(), OptionalActions::Now, before);
-        }
+        self.leave();
     }
 }

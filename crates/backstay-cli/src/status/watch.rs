@@ -6,28 +6,39 @@ use std::os::unix::net::UnixStream;
 
 use clap::ValueEnum;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, getpid, kill_process};
 use rustix::stdio::stdin;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::lines::Lines;
 use super::terminal::Screen;
 use super::{look, nothing, sort, table, worst};
 use crate::arguments::{Sort, Status};
 use crate::output::{self, Paint, Tone};
+use crate::run::can_stand_still;
 use crate::verdict::Verdict;
+
+type Signals = SignalDelivery<UnixStream, SignalOnly>;
 
 /// Why the next look is taken.
 enum Woken {
+    /// It is time, or the size changed.
     Due,
-    Key(u8),
-    /// The size changed.
-    Resized,
+    Keys(Vec<u8>),
+    /// There is no keyboard any more.
+    Closed,
+    /// Somebody else is to have the terminal.
+    Stopped,
+    /// It is ours again.
+    Resumed,
     Ended,
 }
 
 /// Looks until it is told to end; the worst of the last look.
 pub(super) fn watch(arguments: &Status) -> Verdict {
-    let Some((ends, resized)) = signals() else {
+    let Ok(mut signals) = signals() else {
         output::error("no pipe for signals");
         return Verdict::Unreadable;
     };
@@ -56,16 +67,38 @@ pub(super) fn watch(arguments: &Status) -> Verdict {
         if output::is_closed() {
             return worst;
         }
-        match wait(arguments, keys, &ends, &resized) {
-            Woken::Due | Woken::Resized => {}
-            Woken::Key(b's') => by = next(by),
-            Woken::Key(b'r') => reverse = !reverse,
-            // q, Escape, Ctrl-C, Ctrl-D
-            Woken::Key(b'q' | 27 | 3 | 4) | Woken::Ended => return worst,
-            // The keyboard was closed.
-            Woken::Key(0) => keys = false,
-            Woken::Key(_) => {}
+        match wait(arguments, keys, &mut signals) {
+            Woken::Due => {}
+            Woken::Stopped => stand_still(screen.as_ref()),
+            Woken::Resumed => screen.iter().for_each(Screen::enter),
+            Woken::Closed => keys = false,
+            Woken::Ended => return worst,
+            Woken::Keys(pressed) => {
+                for key in pressed {
+                    match key {
+                        b's' => by = next(by),
+                        b'r' => reverse = !reverse,
+                        CTRL_Z => stand_still(screen.as_ref()),
+                        b'q' | ESCAPE | CTRL_C | CTRL_D | CTRL_BACKSLASH => return worst,
+                        _ => {}
+                    }
+                }
+            }
         }
+    }
+}
+
+const ESCAPE: u8 = 27;
+const CTRL_C: u8 = 3;
+const CTRL_D: u8 = 4;
+const CTRL_Z: u8 = 26;
+const CTRL_BACKSLASH: u8 = 28;
+
+/// Until the shell lets us go on; what it sends then wakes us once more, as it does after a stop that nobody announced.
+fn stand_still(screen: Option<&Screen>) {
+    if can_stand_still() {
+        screen.into_iter().for_each(Screen::leave);
+        let _ = kill_process(getpid(), Signal::STOP);
     }
 }
 
@@ -75,48 +108,69 @@ fn next(by: Sort) -> Sort {
     all[(at + 1) % all.len()]
 }
 
-/// A byte comes through the first for a signal that ends us, through the second for a new size.
-fn signals() -> Option<(UnixStream, UnixStream)> {
-    let pipe = |signals: &[i32]| -> io::Result<UnixStream> {
-        let (read, write) = UnixStream::pair()?;
-        for signal in signals {
-            signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
-        }
-        read.set_nonblocking(true)?;
-        Ok(read)
-    };
-    Some((pipe(&[SIGINT, SIGTERM, SIGHUP]).ok()?, pipe(&[SIGWINCH]).ok()?))
+fn signals() -> io::Result<Signals> {
+    let (read, write) = UnixStream::pair()?;
+    let heard = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH];
+    SignalDelivery::with_pipe(read, write, SignalOnly, heard)
 }
 
-fn wait(arguments: &Status, keys: bool, ends: &UnixStream, resized: &UnixStream) -> Woken {
+fn wait(arguments: &Status, keys: bool, signals: &mut Signals) -> Woken {
     let timeout = Timespec::try_from(arguments.every.max(std::time::Duration::from_millis(20))).ok();
-    let mut fds = vec![watched(ends.as_fd()), watched(resized.as_fd())];
+    let mut fds = vec![watched(signals.get_read().as_fd())];
     if keys {
         fds.push(watched(stdin()));
     }
     // A signal that interrupts it has written its byte by then.
     while poll(&mut fds, timeout.as_ref()) == Err(rustix::io::Errno::INTR) {}
-    let ready = |index: usize| fds.get(index).is_some_and(|fd: &PollFd<'_>| !fd.revents().is_empty());
-    let mut bytes = [0; 64];
-    if ready(0) {
-        return Woken::Ended;
-    }
-    if ready(1) {
-        while rustix::io::read(resized, &mut bytes).is_ok_and(|read| read > 0) {}
-        return Woken::Resized;
-    }
-    if ready(2) {
+    let pressed = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+    let heard: Vec<i32> = signals.pending().collect();
+    if heard.iter().any(|signal| matches!(*signal, SIGINT | SIGTERM | SIGHUP | SIGQUIT)) {
+        Woken::Ended
+    } else if heard.contains(&SIGTSTP) {
+        Woken::Stopped
+    } else if heard.contains(&SIGCONT) {
+        Woken::Resumed
+    } else if pressed {
+        let mut bytes = [0; 64];
         let read = rustix::io::read(stdin(), &mut bytes).unwrap_or(0);
-        return match &bytes[..read] {
-            [] => Woken::Key(0),
-            // What begins with Escape and goes on is an arrow or the like.
-            [27, _, ..] => Woken::Due,
-            [key, ..] => Woken::Key(*key),
+        if read == 0 { Woken::Closed } else { Woken::Keys(keys_of(&bytes[..read])) }
+    } else {
+        Woken::Due
+    }
+}
+
+/// Each key that is one byte. What begins with Escape and goes on is an arrow or the like.
+fn keys_of(mut bytes: &[u8]) -> Vec<u8> {
+    let mut keys = Vec::new();
+    while let [key, rest @ ..] = bytes {
+        bytes = match (*key, rest) {
+            (ESCAPE, [b'[' | b'O', rest @ ..]) => {
+                let end = rest.iter().position(|byte| matches!(byte, 0x40..=0x7e));
+                end.map_or(&[], |end| &rest[end + 1..])
+            }
+            (ESCAPE, [_, rest @ ..]) => rest,
+            (key, rest) => {
+                keys.push(key);
+                rest
+            }
         };
     }
-    Woken::Due
+    keys
 }
 
 fn watched(fd: BorrowedFd<'_>) -> PollFd<'_> {
     PollFd::from_borrowed_fd(fd, PollFlags::IN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_counts_and_no_arrow_does() {
+        assert_eq!(keys_of(b"rq"), b"rq");
+        assert_eq!(keys_of(b"r\x1b[A\x1b[15~s\x1bOPq"), b"rsq");
+        assert_eq!(keys_of(b"s\x1b"), [b's', ESCAPE]);
+        assert_eq!(keys_of(b"\x1bq\x1b["), b"");
+    }
 }

@@ -135,46 +135,101 @@ fn terminal() -> (File, File) {
     (File::from(ours), theirs)
 }
 
-#[test]
-fn watching_on_a_terminal_redraws_and_obeys_keys() {
-    let home = tempfile::tempdir().unwrap();
-    let heartbeat = beating(&home.path().join("api.heartbeat"));
-    let (mut ours, theirs) = terminal();
-    let before = rustix::termios::tcgetattr(&theirs).unwrap();
-    let copy = || Stdio::from(theirs.try_clone().unwrap());
-    let mut child = backstay(home.path())
-        .args(["status", "--watch", "--every", "20ms", "."])
-        .env("TERM", "xterm")
-        .env("NO_COLOR", "1")
-        .stdin(copy())
-        .stdout(copy())
-        .stderr(copy())
-        .spawn()
-        .unwrap();
+/// `status --watch` on a terminal of its own.
+struct Watching {
+    home: tempfile::TempDir,
+    ours: File,
+    theirs: File,
+    child: Child,
+    seen: String,
+}
 
-    let mut seen = String::new();
-    let mut sees = |ours: &mut File, what: &str| {
+impl Watching {
+    fn start() -> (Self, Heartbeat) {
+        let home = tempfile::tempdir().unwrap();
+        let heartbeat = beating(&home.path().join("api.heartbeat"));
+        let (ours, theirs) = terminal();
+        let copy = || Stdio::from(theirs.try_clone().unwrap());
+        let child = backstay(home.path())
+            .args(["status", "--watch", "--every", "20ms", "."])
+            .env("TERM", "xterm")
+            .env("NO_COLOR", "1")
+            .stdin(copy())
+            .stdout(copy())
+            .stderr(copy())
+            .spawn()
+            .unwrap();
+        (Self { home, ours, theirs, child, seen: String::new() }, heartbeat)
+    }
+
+    fn sees(&mut self, what: &str) -> String {
         until(what, || {
             let mut bytes = [0; 4096];
-            let read = ours.read(&mut bytes).unwrap();
-            seen += &String::from_utf8_lossy(&bytes[..read]);
-            seen.contains(what)
+            let read = self.ours.read(&mut bytes).unwrap();
+            self.seen += &String::from_utf8_lossy(&bytes[..read]);
+            self.seen.contains(what)
         });
-        std::mem::take(&mut seen)
-    };
-    let screen = sees(&mut ours, "ALIVE  api");
+        std::mem::take(&mut self.seen)
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        self.ours.write_all(keys).unwrap();
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn stands(&self) {
+        let stat = || fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        until("it stands", || stat().contains(") T ") && self.is_usual());
+    }
+
+    /// Whether the keyboard is as a shell wants it.
+    fn is_usual(&self) -> bool {
+        let modes = rustix::termios::tcgetattr(&self.theirs).unwrap().local_modes;
+        modes.contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO)
+    }
+}
+
+#[test]
+fn watching_on_a_terminal_redraws_and_obeys_keys() {
+    let (mut it, heartbeat) = Watching::start();
+    let screen = it.sees("ALIVE  api");
     assert!(screen.contains("\x1b[?1049h"), "another screen");
     assert!(!screen.contains("\x1b[1m") && !screen.contains("\x1b[32m"), "NO_COLOR");
-    sees(&mut ours, "by state");
-    ours.write_all(b"s").unwrap();
-    sees(&mut ours, "by name");
-    ours.write_all(b"r").unwrap();
-    sees(&mut ours, "by name, reversed");
+    it.sees("by state");
+    it.press(b"s");
+    it.sees("by name");
+    it.press(b"r");
+    it.sees("by name, reversed");
     heartbeat.stop();
-    sees(&mut ours, "DEAD   api");
-    ours.write_all(b"q").unwrap();
-    sees(&mut ours, "\x1b[?1049l");
-    assert_eq!(child.wait().unwrap().code(), Some(6));
-    let after = rustix::termios::tcgetattr(&theirs).unwrap();
-    assert_eq!(before.local_modes, after.local_modes, "the keyboard is as it was");
+    it.sees("DEAD   api");
+    it.press(b"rq");
+    it.sees("\x1b[?1049l");
+    assert_eq!(it.child.wait().unwrap().code(), Some(6));
+    assert!(it.is_usual(), "the keyboard is as it was");
+}
+
+#[test]
+fn a_shell_with_jobs_gets_its_terminal_back() {
+    let (mut it, _heartbeat) = Watching::start();
+    it.sees("by state");
+    it.press(&[26]);
+    it.sees("\x1b[?1049l");
+    it.stands();
+    it.signal(rustix::process::Signal::CONT);
+    it.sees("\x1b[?1049h");
+    it.press(b"s");
+    it.sees("by name");
+    it.signal(rustix::process::Signal::TSTP);
+    it.sees("\x1b[?1049l");
+    it.stands();
+    it.signal(rustix::process::Signal::CONT);
+    it.sees("\x1b[?1049h");
+    it.signal(rustix::process::Signal::QUIT);
+    it.sees("\x1b[?1049l");
+    assert!(it.child.wait().unwrap().code().is_some());
+    assert!(it.is_usual());
+    drop(it.home);
 }
