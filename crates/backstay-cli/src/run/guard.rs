@@ -5,11 +5,13 @@ use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstay::clock::Clock;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group, test_kill_process_group};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::family;
 use crate::arguments::Guard as Arguments;
@@ -52,6 +54,10 @@ impl Guard {
 
 /// The process of its own.
 pub(crate) fn guard(arguments: &Arguments) -> ExitCode {
+    // Whoever tells all of us to end (systemd, for one) means the supervisor, and it will dismiss us.
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
+        let _ = signal_hook::flag::register(signal, Arc::default());
+    }
     let mut program = None;
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         if line == FAREWELL {
@@ -102,7 +108,7 @@ fn end(group: Option<Pid>, arguments: &Arguments) {
     }
 }
 
-/// What the environment of the program has, and nobody else's.
+/// What the environment of the program and of the command for freezes has, and nobody else's.
 fn mark(folder: &Path) -> Vec<u8> {
     [b"NOTIFY_SOCKET=", folder.join(super::SOCKET).as_os_str().as_bytes()].concat()
 }

@@ -297,6 +297,8 @@ impl Shell {
             .arg("-c")
             .arg(hook)
             .stdin(Stdio::null())
+            // By which the guard knows it.
+            .env("NOTIFY_SOCKET", &self.plan.socket)
             .env("BACKSTAY_PID", pid.to_string())
             .env("BACKSTAY_NAME", &self.plan.name)
             .env("BACKSTAY_SOURCE", source.as_str())
