@@ -150,6 +150,12 @@ impl Sighting {
         }
     }
 
+    /// Of a folder that cannot be looked at.
+    pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+        let message = format!("{}: {error}", path.display());
+        Self { path: path.to_owned(), verdict: Verdict::Unreadable, message, age: None, heartbeat: None }
+    }
+
     fn read(path: &Path, heartbeat: HeartbeatState, judging: Judging) -> Self {
         let max_age = judging.max_age.unwrap_or_else(|| tolerated_age(heartbeat.interval));
         let liveness = heartbeat.liveness(max_age);

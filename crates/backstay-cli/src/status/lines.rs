@@ -1,6 +1,6 @@
 //! Watching where nothing can be redrawn: a line now for each service, and one for each change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use super::Service;
@@ -26,8 +26,8 @@ impl Lines {
             }
         }
         // One whose file went is said again when it comes back; that it went is said here.
-        let there: Vec<&PathBuf> = services.iter().map(|service| &service.sighting.path).collect();
-        let gone: Vec<PathBuf> = self.0.keys().filter(|path| !there.contains(path)).cloned().collect();
+        let there: HashSet<&PathBuf> = services.iter().map(|service| &service.sighting.path).collect();
+        let gone: Vec<PathBuf> = self.0.keys().filter(|path| !there.contains(*path)).cloned().collect();
         for path in gone {
             self.0.remove(&path);
             if !json {

@@ -8,7 +8,7 @@ mod watch;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -51,19 +51,26 @@ fn look(arguments: &Status) -> Vec<Service> {
         [] => (folder.as_slice(), false),
         paths => (paths, true),
     };
-    let mut files: Vec<(String, PathBuf)> = Vec::new();
+    let mut services = Vec::new();
+    let mut seen = HashSet::new();
+    let mut show = |name: String, file: &Path, sighting: Option<Sighting>| {
+        if seen.insert(file.to_owned()) {
+            let sighting = sighting.unwrap_or_else(|| Sighting::of(file, arguments.judging));
+            services.push(Service { name, sighting });
+        }
+    };
     for path in paths {
+        let name = path.display().to_string();
         match places::heartbeats(path) {
-            Ok(found) => files.extend(found.into_iter().map(|file| (places::name(&file), file))),
-            // Not a folder, or none that can be read: the file's own verdict says which.
-            Err(_) if asked => files.push((path.display().to_string(), path.clone())),
-            Err(_) => {}
+            Ok(found) => found.iter().for_each(|file| show(places::name(file), file, None)),
+            Err(error) if path.is_dir() => show(name, path, Some(Sighting::unreadable(path, &error))),
+            // Nobody has run anything yet.
+            Err(error) if !asked && error.kind() == io::ErrorKind::NotFound => {}
+            // Not a folder: the file's own verdict says what is wrong.
+            Err(_) => show(name, path, None),
         }
     }
-    let mut seen = HashSet::new();
-    files.retain(|(_, file)| seen.insert(file.clone()));
-    let see = |(name, file): (String, PathBuf)| Service { name, sighting: Sighting::of(&file, arguments.judging) };
-    files.into_iter().map(see).collect()
+    services
 }
 
 fn nothing(arguments: &Status) -> String {

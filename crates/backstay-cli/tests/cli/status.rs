@@ -71,6 +71,32 @@ fn the_table_is_the_pages() {
     assert!(error.contains("no *.heartbeat in empty"), "{error}");
 }
 
+// Also for the superuser, who can read anything unless it gives that up.
+#[test]
+fn a_folder_that_cannot_be_read_is_said() {
+    let setpriv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    let works = std::process::Command::new(setpriv[0]).args(&setpriv[1..]).arg("true").output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        eprintln!("passed over: no setpriv");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("run");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o0)).unwrap();
+    for arguments in [&[][..], &["run"]] {
+        let output = std::process::Command::new(setpriv[0])
+            .args(&setpriv[1..])
+            .args([env!("CARGO_BIN_EXE_backstay"), "status"])
+            .args(arguments)
+            .env("BACKSTAY_DIR", &folder)
+            .current_dir(home.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(9), "{output:?}");
+    }
+}
+
 // ALL-1: what stands in a file neither steers the terminal nor breaks the table.
 #[test]
 fn hostile_text_stays_in_its_cell() {
