@@ -44,5 +44,26 @@ pub(crate) fn first_heartbeats(folder: &Path, most: usize) -> io::Result<(BTreeS
 /// What to call the service that writes a file. No two files of a folder share a name.
 pub(crate) fn name(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or_default();
-    stem.to_str().map_or_else(|| stem.as_encoded_bytes().escape_ascii().to_string(), str::to_owned)
+    match stem.to_str() {
+        // As the bytes of the others are escaped, so that nobody can be called what they are.
+        Some(text) => text.replace('\\', "\\\\"),
+        None => stem.as_encoded_bytes().escape_ascii().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn no_two_files_share_a_name() {
+        let name = |file: &[u8]| name(Path::new(OsStr::from_bytes(file)));
+        assert_eq!(name(b"bot.heartbeat"), "bot");
+        assert_eq!(name("bücher.heartbeat".as_bytes()), "bücher");
+        assert_eq!(name(b"\xff.heartbeat"), r"\xff");
+        assert_eq!(name(br"\xff.heartbeat"), r"\\xff");
+        assert_eq!(name(b"\xff\\\\.heartbeat"), r"\xff\\\\");
+    }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use backstay::clock::Clock;
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue, IF_NONE_MATCH};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::board::{Board, Latest};
 use super::hosts::Hosts;
@@ -51,7 +51,11 @@ impl Site {
     }
 
     fn find<B>(&self, request: &Request<B>, connections: usize) -> Answer {
-        if !self.hosts.allow(request.headers()) {
+        // A health check of HTTP/1.0 names nobody. A browser does, and learns nothing from these two.
+        let is_check = request.version() == Version::HTTP_10
+            && !request.headers().contains_key(HOST)
+            && matches!(request.uri().path(), "/healthz" | "/readyz");
+        if !is_check && !self.hosts.allow(request.headers()) {
             return text(StatusCode::MISDIRECTED_REQUEST, "not under this name: see --allow-host\n");
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {

@@ -178,3 +178,18 @@ fn an_address_that_is_taken_is_an_error() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot listen at 127.0.0.1:"), "{output:?}");
 }
+
+#[test]
+fn a_health_check_need_not_say_whom_it_asks() {
+    let it = Served::start(&[]);
+    it.read_until("/readyz", |answer| answer.status == 200);
+    let ask = |path: &str, version: &str| {
+        let mut stream = it.connect();
+        std::io::Write::write_all(&mut stream, format!("GET {path} HTTP/{version}\r\n\r\n").as_bytes()).unwrap();
+        super::answer(stream).status
+    };
+    assert_eq!(ask("/healthz", "1.0"), 200);
+    assert_eq!(ask("/readyz", "1.0"), 200);
+    assert_eq!(ask("/api/status", "1.0"), 421);
+    assert_eq!(ask("/healthz", "1.1"), 421);
+}
