@@ -11,8 +11,10 @@ use crate::output::{Paint, Tone, now, printable};
 
 /// A reader of our log who reads nothing for so long loses lines: nobody holds up the supervisor.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// In characters; a pipe takes what is not much longer in one piece.
+/// In characters: what is longer helps nobody.
 const LONGEST: usize = 1000;
+/// In bytes: so much a pipe takes in one piece, or not at all.
+const PIPE_BUF: usize = 4096;
 
 /// How, and under which name, there is something to tell.
 #[derive(Clone)]
@@ -32,9 +34,31 @@ impl Log {
         if self.quiet && !news.is_bad() {
             return;
         }
-        let mut line = match self.format {
+        let line = self.line_that_fits(news);
+        let stderr = io::stderr();
+        let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+        if poll(&mut fds, Some(&PATIENCE)).is_ok_and(|ready| ready > 0) {
+            let _ = stderr.lock().write_all(line.as_bytes());
+        }
+    }
+
+    fn line_that_fits(&self, news: &News) -> String {
+        let mut longest = LONGEST;
+        let mut line = self.line(news, longest);
+        while line.len() >= PIPE_BUF && longest > 0 {
+            longest /= 2;
+            line = self.line(news, longest);
+        }
+        line.push('\n');
+        line
+    }
+
+    /// No text of it longer than so many characters.
+    fn line(&self, news: &News, longest: usize) -> String {
+        let cut = |text: &str| text.chars().take(longest).collect::<String>();
+        match self.format {
             LogFormat::Text => {
-                let text: String = printable(&news.text()).chars().take(LONGEST).collect();
+                let text = cut(&printable(&news.text()));
                 let tone = if news.is_bad() { Tone::Warning } else { Tone::Faint };
                 self.paint.apply(tone, &format!("backstay: {}: {text}", printable(&self.name)))
             }
@@ -46,19 +70,35 @@ impl Log {
                     ("level", json!(level)),
                     ("name", json!(self.name)),
                     ("event", json!(news.event())),
-                    ("message", json!(news.text())),
+                    ("message", json!(cut(&news.text()))),
                 ] {
                     object.insert(key.to_owned(), value);
                 }
-                object.extend(news.fields().into_iter().map(|(key, value)| (key.to_owned(), value)));
+                for (key, value) in news.fields() {
+                    let value = value.as_str().map(|text| json!(cut(text))).unwrap_or(value);
+                    object.insert(key.to_owned(), value);
+                }
                 Value::Object(object).to_string()
             }
-        };
-        line.push('\n');
-        let stderr = io::stderr();
-        let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
-        if poll(&mut fds, Some(&PATIENCE)).is_ok_and(|ready| ready > 0) {
-            let _ = stderr.lock().write_all(line.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // More than a pipe takes in one piece would wait for a reader who does not read.
+    #[test]
+    fn no_line_is_longer_than_a_pipe_takes() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let log = Log::new(&"\u{1}".repeat(100), format, false);
+            for text in ["x", "\u{1}", "\u{1f600}"] {
+                let news = News::NotStarted { error: text.repeat(10_000) };
+                let line = log.line_that_fits(&news);
+                assert!(line.len() <= PIPE_BUF && line.ends_with('\n'), "{} bytes", line.len());
+                assert!(line.len() > 600, "{line}");
+            }
         }
     }
 }

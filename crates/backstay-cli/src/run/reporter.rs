@@ -76,6 +76,11 @@ impl Reporter {
         self.mouth.say("WATCHDOG=1");
     }
 
+    /// What the last start said of itself does not hold for the next.
+    pub(crate) fn forget(&mut self) {
+        self.text = None;
+    }
+
     pub(crate) fn tell(&self, news: &News) {
         self.log.tell(news);
     }

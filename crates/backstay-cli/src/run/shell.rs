@@ -221,8 +221,10 @@ impl Shell {
         for action in actions {
             match action {
                 Action::Tell(news) => {
-                    if matches!(news, News::Asked(_)) {
-                        self.reporter.stopping();
+                    match news {
+                        News::Asked(_) => self.reporter.stopping(),
+                        News::Started { .. } => self.reporter.forget(),
+                        _ => {}
                     }
                     self.reporter.tell(&news);
                 }

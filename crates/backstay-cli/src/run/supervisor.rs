@@ -59,6 +59,7 @@ struct Child {
     /// Taken for ready; where nobody waits for it to say so, from the start.
     ready: bool,
     said_ready: bool,
+    said_stopping: bool,
     froze: bool,
     /// It was told that its terminal is gone.
     hung_up: bool,
@@ -250,6 +251,7 @@ impl Supervisor {
             exit: None,
             ready,
             said_ready: false,
+            said_stopping: false,
             froze: false,
             hung_up: false,
         });
@@ -374,6 +376,9 @@ impl Supervisor {
         // Before the polite signal it has the time of everyone who is well, too.
         let time = self.policy.grace.max(self.policy.watch.timeout);
         let Phase::Child(child) = &mut self.phase else { return };
+        if std::mem::replace(&mut child.said_stopping, true) {
+            return;
+        }
         if child.stage == Stage::Running {
             child.life.last_chance(now, time);
         }

@@ -382,9 +382,11 @@ fn a_program_can_say_that_it_froze_or_stops() {
     let mut world = notified(vec![Source::Notify]);
     world.start();
     let _ = world.on(Event::Ready);
-    let _ = world.on(Event::Stopping);
+    assert_eq!(world.on(Event::Stopping), [Action::Tell(News::Stopping)]);
+    world.clock.advance(SECOND);
+    assert!(world.on(Event::Stopping).is_empty(), "said again, it is no news and gives no more time");
     let (time, actions) = world.tick();
-    assert_eq!(time, 30 * SECOND, "the timeout, which is longer than the grace");
+    assert_eq!(time + SECOND, 30 * SECOND, "the timeout, which is longer than the grace");
     assert!(is_polite(&actions));
 }
 

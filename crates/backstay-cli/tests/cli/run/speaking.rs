@@ -31,6 +31,24 @@ if first: time.sleep(1000)
 }
 
 #[test]
+fn what_the_last_start_said_does_not_hold_for_the_next() {
+    let script = r#"
+if os.environ["BACKSTAY_RESTARTS"] == "0":
+    say("STATUS=first")
+    sys.exit(1)
+open("pid", "w").write(f"{os.getpid()}\n")
+time.sleep(1000)
+"#;
+    let Some(it) = python(&AT_ONCE, script) else { return };
+    it.pid("pid");
+    until("status shows it", || {
+        let output = backstay(it.path()).args(["status"]).output().unwrap();
+        let table = crate::stdout(&output);
+        table.contains("state=running") && table.contains("restarts=1") && !table.contains("says=")
+    });
+}
+
+#[test]
 fn more_time_and_an_end_that_was_told() {
     let script = r#"
 say("EXTEND_TIMEOUT_USEC=60000000")
