@@ -22,6 +22,7 @@ mod supervisor;
 use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, Hasher};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -97,6 +98,18 @@ impl Plan {
     }
 }
 
+/// Where the socket can be, first of all where temporary files belong: that may be missing, or have a path that is too
+/// long for a socket.
+fn private_folder() -> io::Result<(tempfile::TempDir, Ear)> {
+    let in_folder = |folder: &Path| {
+        let folder = tempfile::Builder::new().prefix("backstay-").tempdir_in(folder)?;
+        let ear = Ear::open(&folder.path().join(SOCKET))?;
+        Ok((folder, ear))
+    };
+    let usual = in_folder(&std::env::temp_dir());
+    usual.or_else(|error| in_folder(Path::new("/run")).or_else(|_| in_folder(Path::new("/tmp"))).or(Err(error)))
+}
+
 /// Under the rules of a name that is given.
 fn default_name(program: &OsStr) -> String {
     let name = Path::new(program).file_name().and_then(|name| file_name(&name.to_string_lossy()).ok());
@@ -134,9 +147,8 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
         hook: arguments.on_freeze.as_ref().map(|_| options.on_freeze_timeout),
     };
 
-    let folder = tempfile::Builder::new().prefix("backstay-").tempdir().map_err(fail("no private folder"))?;
+    let (folder, ear) = private_folder().map_err(fail("no private folder with a notification socket"))?;
     let socket = folder.path().join(SOCKET);
-    let ear = Ear::open(&socket).map_err(fail("no notification socket"))?;
     let line = arguments.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let mut reporter = Reporter::new(&name, &line, Log::new(&name, arguments.log_format, arguments.quiet));
     reporter.beat(arguments.interval).map_err(|error| error.to_string())?;

@@ -1,9 +1,11 @@
 //! systemd's notification protocol, sd_notify(3): heard from the program, and spoken to whoever supervises us.
 
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
@@ -34,6 +36,20 @@ impl Ear {
         let socket = UnixDatagram::bind(path)?;
         socket.set_nonblocking(true)?;
         Ok(Self(socket))
+    }
+
+    /// Where the folder went as well. One that another user made meanwhile is not ours.
+    pub(crate) fn open_again(path: &Path) -> io::Result<Self> {
+        let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let there = folder.symlink_metadata()?;
+        if !there.is_dir() || there.uid() != rustix::process::getuid().as_raw() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Self::open(path)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {

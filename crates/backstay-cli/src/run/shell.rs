@@ -252,7 +252,20 @@ impl Shell {
         ended
     }
 
+    /// Somebody tidied up where temporary files are.
+    fn renew_folder(&mut self) {
+        if !self.plan.socket.exists() {
+            match Ear::open_again(&self.plan.socket) {
+                Ok(ear) => self.ear = ear,
+                Err(error) => {
+                    self.reporter.tell(&News::Trouble { what: format!("the private folder is gone: {error}") });
+                }
+            }
+        }
+    }
+
     fn spawn(&mut self) -> Event {
+        self.renew_folder();
         let mut command = self.plan.command(&self.beats.path, self.supervisor.starts());
         let pumped = self.plan.watch.is_required(Source::Output);
         if pumped {

@@ -146,3 +146,27 @@ fn no_time_is_too_long_to_be_said() {
         }
     }
 }
+
+#[test]
+fn the_private_folder_is_wherever_it_can_be() {
+    for (folder, is_there) in [("none".to_owned(), false), ("long/".repeat(30), true)] {
+        let script = "[ -S \"$NOTIFY_SOCKET\" ] && exit 7";
+        let mut it = Supervised::start(&["--restart", "never"], &["sh", "-c", script], |it| {
+            let path = it.get_current_dir().unwrap().join(&folder);
+            if is_there {
+                std::fs::create_dir_all(&path).unwrap();
+            }
+            it.env("TMPDIR", path);
+        });
+        assert_eq!(it.code(), 7, "{folder}");
+    }
+}
+
+#[test]
+fn the_private_folder_is_made_again() {
+    let script = "[ $BACKSTAY_RESTARTS = 0 ] && { rm -r \"${NOTIFY_SOCKET%/*}\"; exit 1; }; [ -S \"$NOTIFY_SOCKET\" ]";
+    let mut it = Supervised::sh(&["--wait", "1ms", "--max-restarts", "1"], script);
+    assert_eq!(it.news("exited")["code"], 1);
+    assert_eq!(it.news("exited")["code"], 0);
+    assert_eq!(it.code(), 0);
+}
