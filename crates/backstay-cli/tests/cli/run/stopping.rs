@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use super::{AT_ONCE, Supervised, by_shell, is_gone};
+use super::{AT_ONCE, Supervised, by_shell, is_gone, python};
 use crate::until;
 
 /// Says that it listens, then waits for signals.
@@ -49,9 +49,15 @@ fn what_was_ignored_stays_ignored() {
 // Ctrl-Z: both stand still, and nobody is frozen when both go on.
 #[test]
 fn job_control_is_for_the_program_too() {
-    let options = ["--alive-by", "output", "--timeout", "500ms", "--restart", "never"];
-    let script = "trap 'exit 8' TERM; echo $$ > pid; while :; do echo; sleep 0.05; done";
-    let mut it = Supervised::sh(&options, script);
+    let options = ["--alive-by", "output", "--timeout", "800ms", "--start-timeout", "1m", "--restart", "never"];
+    // A shell would wait for a child that stopped on its way to a program, and not be seen to stand.
+    let script = "
+signal.signal(signal.SIGTERM, lambda *_: os._exit(8))
+open('pid', 'w').write(f'{os.getpid()}\\n')
+while True:
+    print(flush=True)
+    time.sleep(0.05)";
+    let Some(mut it) = python(&options, script) else { return };
     let both = [it.pid("pid"), rustix::process::Pid::from_child(&it.child)];
     let stand = || {
         both.iter().all(|pid| {
