@@ -45,8 +45,9 @@ pub(crate) fn first_heartbeats(folder: &Path, most: usize) -> io::Result<(BTreeS
 pub(crate) fn name(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or_default();
     match stem.to_str() {
-        // As the bytes of the others are escaped, so that nobody can be called what they are.
-        Some(text) => text.replace('\\', "\\\\"),
+        // What reads like an escaped byte is none: nobody can be called what a name of other bytes is.
+        Some(text) if text.contains(r"\x") => text.replace('\\', "\\\\"),
+        Some(text) => text.to_owned(),
         None => stem.as_encoded_bytes().escape_ascii().to_string(),
     }
 }
@@ -62,6 +63,7 @@ mod tests {
         let name = |file: &[u8]| name(Path::new(OsStr::from_bytes(file)));
         assert_eq!(name(b"bot.heartbeat"), "bot");
         assert_eq!(name("bücher.heartbeat".as_bytes()), "bücher");
+        assert_eq!(name(br"a\b.heartbeat"), r"a\b");
         assert_eq!(name(b"\xff.heartbeat"), r"\xff");
         assert_eq!(name(br"\xff.heartbeat"), r"\\xff");
         assert_eq!(name(b"\xff\\\\.heartbeat"), r"\xff\\\\");
