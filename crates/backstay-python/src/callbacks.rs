@@ -1,5 +1,6 @@
 //! Python functions that are called from threads of Rust's.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use backstay::clock::{Clock, Moment};
@@ -21,7 +22,11 @@ pub(crate) fn now() -> Moment {
 ///
 /// Shared between the object that was given it, which shows it to Python's garbage collector, and the closure that
 /// calls it.
-pub(crate) struct Callback(Mutex<Option<Target>>);
+pub(crate) struct Callback {
+    target: Mutex<Option<Target>>,
+    /// Whose it is: what runs in it may ask that component for something that waits for callbacks.
+    component: usize,
+}
 
 struct Target {
     function: Py<PyAny>,
@@ -31,12 +36,18 @@ struct Target {
 
 static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
+/// A number for a component that no other has.
+pub(crate) fn new_component() -> usize {
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Callback {
-    pub(crate) fn new(function: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+    pub(crate) fn new(function: &Bound<'_, PyAny>, component: usize) -> PyResult<Arc<Self>> {
         // Imported now, and not by a thread that a fork may catch half way.
         RUN.import(function.py(), "backstay._callbacks", "run")?;
         let target = Target { function: function.clone().unbind(), event_loop: None };
-        Ok(Arc::new(Self(Mutex::new(Some(target)))))
+        Ok(Arc::new(Self { target: Mutex::new(Some(target)), component }))
     }
 
     /// What it returns that can be awaited is from now on awaited there; `None`: on a loop of its own.
@@ -55,17 +66,33 @@ impl Callback {
         &self,
         arguments: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyTuple>>,
     ) -> Result<(), String> {
+        let process = std::process::id();
         let called = interpreter::enter(|py| -> PyResult<()> {
             let target = self.target();
             let Some(Target { function, event_loop }) = &*target else { return Ok(()) };
             let (function, event_loop) = (function.clone_ref(py), event_loop.as_ref().map(|known| known.clone_ref(py)));
             drop(target);
-            RUN.import(py, "backstay._callbacks", "run")?.call1((function, arguments(py)?, event_loop)).map(drop)
+            let run = RUN.import(py, "backstay._callbacks", "run")?;
+            let ran = run.call1((function, arguments(py)?, event_loop, self.component)).map(drop);
+            if std::process::id() != process {
+                // It forked, and the child came back: its only thread is one of ours, with nothing to go on to.
+                py.import("os")?.call_method1("_exit", (i32::from(ran.is_err()),))?;
+            }
+            ran
         });
         match called {
+            Some(Ok(())) => Ok(()),
             Some(Err(error)) => Err(interpreter::enter(|py| described(py, &error)).unwrap_or_default()),
-            Some(Ok(())) | None => Ok(()),
+            None => Err("the interpreter has ended".to_owned()),
         }
+    }
+
+    /// What `ask` makes of it, where it was not forgotten and the interpreter has not ended.
+    pub(crate) fn ask<T>(&self, ask: impl FnOnce(&Bound<'_, PyAny>) -> T) -> Option<T> {
+        interpreter::enter(|py| {
+            let function = self.target().as_ref().map(|target| target.function.clone_ref(py));
+            function.map(|function| ask(function.bind(py)))
+        })?
     }
 
     /// As [`run`](Self::run); an exception is logged, as that of `who`'s `what`.
@@ -83,7 +110,7 @@ impl Callback {
     /// Shows the function to the garbage collector.
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Held only for moments; a collector must not wait, and may come back.
-        let Ok(target) = self.0.try_lock() else { return Ok(()) };
+        let Ok(target) = self.target.try_lock() else { return Ok(()) };
         let Some(target) = &*target else { return Ok(()) };
         visit.call(&target.function)?;
         visit.call(&target.event_loop)
@@ -96,15 +123,21 @@ impl Callback {
     }
 
     fn target(&self) -> MutexGuard<'_, Option<Target>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The functions that one object was given.
-#[derive(Default)]
-pub(crate) struct Callbacks(Vec<Arc<Callback>>);
+/// The functions that one component was given.
+pub(crate) struct Callbacks {
+    pub(crate) component: usize,
+    given: Vec<Arc<Callback>>,
+}
 
 impl Callbacks {
+    pub(crate) fn new() -> Self {
+        Self { component: new_component(), given: Vec::new() }
+    }
+
     /// Takes one more, where there is one; checked, so that the mistake is seen where it was made.
     pub(crate) fn add(&mut self, name: &str, function: Option<Bound<'_, PyAny>>) -> PyResult<Option<Arc<Callback>>> {
         let Some(function) = function else { return Ok(None) };
@@ -112,21 +145,26 @@ impl Callbacks {
             let found = function.get_type();
             return Err(PyTypeError::new_err(format!("{name} is a {}, allowed is a function", found.name()?)));
         }
-        let callback = Callback::new(&function)?;
-        self.0.push(Arc::clone(&callback));
-        Ok(Some(callback))
+        self.hold(&function).map(Some)
+    }
+
+    /// Takes what is no function, to be asked now and then.
+    pub(crate) fn hold(&mut self, object: &Bound<'_, PyAny>) -> PyResult<Arc<Callback>> {
+        let callback = Callback::new(object, self.component)?;
+        self.given.push(Arc::clone(&callback));
+        Ok(callback)
     }
 
     pub(crate) fn on_loop(&self, py: Python<'_>, event_loop: Option<&Py<PyAny>>) {
-        self.0.iter().for_each(|callback| callback.on_loop(event_loop.map(|known| known.clone_ref(py))));
+        self.given.iter().for_each(|callback| callback.on_loop(event_loop.map(|known| known.clone_ref(py))));
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.0.iter().try_for_each(|callback| callback.traverse(visit))
+        self.given.iter().try_for_each(|callback| callback.traverse(visit))
     }
 
     pub(crate) fn clear(&self) {
-        self.0.iter().for_each(|callback| callback.clear());
+        self.given.iter().for_each(|callback| callback.clear());
     }
 }
 

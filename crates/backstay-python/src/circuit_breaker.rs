@@ -79,7 +79,7 @@ impl CircuitBreaker {
         if let Some(name) = name {
             builder = builder.name(name);
         }
-        let mut callbacks = Callbacks::default();
+        let mut callbacks = Callbacks::new();
         if let Some(callback) = callbacks.add("on_state_change", on_state_change)? {
             builder = builder.on_state_change(move |transition| {
                 callback.run_logged("a circuit breaker", "on_state_change", |py| {
@@ -94,7 +94,7 @@ impl CircuitBreaker {
     fn _build_named(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         logging::look(py);
         let handle = Handle::named(name).map_err(|error| errors::build(py, error))?;
-        self.make(Made { handle, excluded: PyTuple::empty(py).unbind(), callbacks: Callbacks::default() })
+        self.make(Made { handle, excluded: PyTuple::empty(py).unbind(), callbacks: Callbacks::new() })
     }
 
     /// Calls `func(*args, **kwargs)` if the breaker lets it pass.
@@ -299,7 +299,9 @@ fn exception_classes<'py>(given: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTu
     if is_class(given) {
         return PyTuple::new(py, [given]);
     }
-    let classes = given.try_iter().map_err(|_| wrong(given))?.collect::<PyResult<Vec<_>>>()?;
+    let iterator =
+        given.try_iter().map_err(|error| if error.is_instance_of::<PyTypeError>(py) { wrong(given) } else { error })?;
+    let classes = iterator.collect::<PyResult<Vec<_>>>()?;
     match classes.iter().find(|class| !is_class(class)) {
         Some(other) => Err(wrong(other)),
         None => PyTuple::new(py, classes),

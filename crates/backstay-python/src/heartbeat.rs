@@ -1,18 +1,19 @@
 //! The heartbeat.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use backstay::heartbeat::{Heartbeat as Handle, HeartbeatError, Status, Target};
 use backstay_core::heartbeat::INTERVAL_BOUNDS;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::arguments::seconds_within;
-use crate::callbacks::{self, Callbacks};
+use crate::callbacks::{self, Callback, Callbacks};
+use crate::waiting::Pending;
 use crate::watchdog::Watchdog;
 use crate::{errors, interpreter, json, logging};
 
@@ -54,7 +55,7 @@ impl Heartbeat {
     ) -> PyResult<()> {
         const WHO: &str = "a heartbeat";
         logging::look(py);
-        let mut callbacks = Callbacks::default();
+        let mut callbacks = Callbacks::new();
         let mut builder = Handle::builder();
         if let Some(path) = state_file {
             builder = builder.state_file(path);
@@ -70,7 +71,7 @@ impl Heartbeat {
             // One of ours is asked without Python, and so also while Python is frozen.
             Some(target) => match target.cast::<Watchdog>() {
                 Ok(watchdog) => builder.target(watchdog.get().handle()?.clone()),
-                Err(_) => builder.target(PyTarget(target.unbind())),
+                Err(_) => builder.target(PyTarget(callbacks.hold(checked_target(&target)?)?)),
             },
         };
         if let Some(callback) = callbacks.add("on_missed_beat", on_missed_beat)? {
@@ -103,11 +104,30 @@ impl Heartbeat {
         interpreter::leave(py, || made.handle.start()).map_err(|error| refused(py, &error))
     }
 
-    /// Ends the beating, with a last state that says so. Of one that does not beat, nothing happens.
-    fn stop(&self, py: Python<'_>) -> PyResult<()> {
+    /// Ends the beating, with a last state that says so, and waits for it.
+    fn _stop(&self, py: Python<'_>) -> PyResult<()> {
         let made = self.made()?;
         interpreter::leave(py, || made.handle.stop());
         Ok(())
+    }
+
+    /// `_stop` for tasks.
+    fn _astop(&self) -> PyResult<Pending> {
+        let handle = self.made()?.handle.clone();
+        Ok(Pending::blocking(move || handle.stop()))
+    }
+
+    /// Ends the beating, and waits for nothing.
+    fn _stop_soon(&self, py: Python<'_>) -> PyResult<()> {
+        let made = self.made()?;
+        interpreter::leave(py, || made.handle.stop_soon());
+        Ok(())
+    }
+
+    /// A number that its callbacks know it by; `None` before it is made.
+    #[getter]
+    fn _component(&self) -> Option<usize> {
+        self.0.get().map(|made| made.callbacks.component)
     }
 
     /// Beats once, now.
@@ -201,14 +221,25 @@ fn refused(py: Python<'_>, error: &HeartbeatError) -> PyErr {
     errors::HEARTBEAT.error(py, error.to_string())
 }
 
+/// What can be followed: a method would always be true.
+fn checked_target<'a, 'py>(target: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyAny>> {
+    let wrong =
+        |what: &str| Err(PyTypeError::new_err(format!("target {what}, allowed is anything with a property is_dead")));
+    match target.getattr("is_dead") {
+        Ok(answer) if answer.is_callable() => wrong("has a method is_dead"),
+        Err(error) if error.is_instance_of::<PyAttributeError>(target.py()) => wrong("has no is_dead"),
+        Ok(_) | Err(_) => Ok(target),
+    }
+}
+
 /// Anything with a property `is_dead`. One that raises is logged, and taken to live.
-struct PyTarget(Py<PyAny>);
+struct PyTarget(Arc<Callback>);
 
 impl Target for PyTarget {
     fn is_dead(&self) -> bool {
-        let asked = interpreter::enter(|py| {
-            let answer = self.0.bind(py).getattr("is_dead").and_then(|answer| answer.is_truthy());
-            answer.map_err(|error| callbacks::described(py, &error))
+        let asked = self.0.ask(|target| {
+            let answer = target.getattr("is_dead").and_then(|answer| answer.is_truthy());
+            answer.map_err(|error| callbacks::described(target.py(), &error))
         });
         match asked {
             Some(Ok(is_dead)) => is_dead,

@@ -17,8 +17,13 @@ use crate::callbacks;
 /// the middle, with whatever lock they hold.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// The thread that ended the program, once it has.
+/// Bytes of stack for threads that run Python: as much as its own have, and its limit of recursion counts on.
+const STACK: usize = 16 << 20;
+
+/// The thread that ended the program, once it has: from then on the door is closed to guests, except while that thread
+/// itself waits for what they do, in an exit handler of the program's.
 static ENDED_BY: OnceLock<ThreadId> = OnceLock::new();
+static WAITS: AtomicUsize = AtomicUsize::new(0);
 /// Threads that have come in.
 static GUESTS: AtomicUsize = AtomicUsize::new(0);
 
@@ -42,19 +47,25 @@ pub(crate) fn enter<T>(function: impl FnOnce(Python<'_>) -> T) -> Option<T> {
         GUESTS.fetch_add(1, Ordering::SeqCst);
     }
     let _leave = Leave;
-    if is_new && ENDED_BY.get().is_some() { None } else { Python::try_attach(function) }
+    let is_closed = is_new && ENDED_BY.get().is_some() && WAITS.load(Ordering::SeqCst) == 0;
+    if is_closed { None } else { Python::try_attach(function) }
 }
 
-/// Lets the interpreter go while `function` runs. A daemon thread does not come back after the program's end: the
-/// interpreter would cut it off in the middle of ours.
+/// Lets the interpreter go while `function` runs.
 pub(crate) fn leave<T: Send>(py: Python<'_>, function: impl FnOnce() -> T + Send) -> T {
-    py.detach(|| {
-        let value = function();
-        while ENDED_BY.get().is_some_and(|main| *main != thread::current().id()) {
-            thread::park();
-        }
-        value
-    })
+    waiting(py, || py.detach(function))
+}
+
+/// Runs `function`, which may wait for guests: after the program's end, too.
+pub(crate) fn waiting<T>(py: Python<'_>, function: impl FnOnce() -> T) -> T {
+    if ENDED_BY.get().is_none_or(|main| *main != thread::current().id()) {
+        return function();
+    }
+    WAITS.fetch_add(1, Ordering::SeqCst);
+    let value = function();
+    WAITS.fetch_sub(1, Ordering::SeqCst);
+    py.detach(see_off);
+    value
 }
 
 /// Whether this is the thread that runs Python's signal handlers.
@@ -67,6 +78,7 @@ pub(crate) fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
 /// Has the interpreter tell of its end and of forks.
 pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    backstay::threads::set_stack_size(STACK);
     py.import("atexit")?.call_method1("register", (wrap_pyfunction!(end, module)?,))?;
     let os = py.import("os")?;
     if os.hasattr("register_at_fork")? {
@@ -92,12 +104,15 @@ fn pause() {
 #[pyfunction]
 fn end(py: Python<'_>) {
     let _ = ENDED_BY.set(thread::current().id());
-    py.detach(|| {
-        let start = callbacks::now();
-        while GUESTS.load(Ordering::SeqCst) > own() && callbacks::now().since(start) < LAST_WAIT {
-            thread::park_timeout(Duration::from_millis(1));
-        }
-    });
+    py.detach(see_off);
+}
+
+/// Waits for the guests to leave.
+fn see_off() {
+    let start = callbacks::now();
+    while GUESTS.load(Ordering::SeqCst) > own() && callbacks::now().since(start) < LAST_WAIT {
+        thread::park_timeout(Duration::from_millis(1));
+    }
 }
 
 #[pyfunction]

@@ -4,9 +4,9 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::OnceLock;
 
 use backstay::rate_limiter::KeyedRateLimiter as Handle;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
 use crate::arguments::{count, positive_seconds};
 use crate::rate_limiter::rejected;
@@ -151,32 +151,45 @@ impl Made {
 /// Deeper than any key is meant.
 const MOST_NESTED: u32 = 16;
 
-/// Hashes what the usual keys are made of by what is in them: `hash()` of -1 is that of -2, and of other numbers anybody
-/// can find a second. What else can be hashed is asked for its own.
+/// Hashes a key by what is in it. Python's own `hash()` would not do: that of -1 is that of -2, for numbers and what is
+/// made of them anybody can find a second one, and objects without one of their own are known by where they lie.
 fn feed(hasher: &mut impl Hasher, key: &Bound<'_, PyAny>, depth: u32) -> PyResult<()> {
     if let Ok(text) = key.cast::<PyString>() {
         // A text with half a surrogate is no UTF-8.
-        if let Ok(text) = text.to_cow() {
-            (0_u8, text).hash(hasher);
-            return Ok(());
+        match text.to_cow() {
+            Ok(text) => (0_u8, text).hash(hasher),
+            Err(_) => {
+                let bytes: Vec<u8> = text.call_method1("encode", ("utf-8", "surrogatepass"))?.extract()?;
+                (1_u8, bytes).hash(hasher);
+            }
         }
     } else if let Ok(bytes) = key.cast::<PyBytes>() {
-        (1_u8, bytes.as_bytes()).hash(hasher);
-        return Ok(());
+        (2_u8, bytes.as_bytes()).hash(hasher);
     } else if key.is_instance_of::<PyInt>() {
         // Most have 64 bits, and are quick.
-        if let Ok(number) = key.extract::<i64>().map(i128::from).or_else(|_| key.extract::<i128>()) {
-            (2_u8, number).hash(hasher);
-            return Ok(());
+        match key.extract::<i64>().map(i128::from).or_else(|_| key.extract::<i128>()) {
+            Ok(number) => (3_u8, number).hash(hasher),
+            Err(_) => (4_u8, key.call_method1("__format__", ("x",))?.extract::<String>()?).hash(hasher),
         }
+    } else if let Ok(number) = key.cast::<PyFloat>() {
+        // One that equals an integer is the same key.
+        match number.call_method0("is_integer")?.is_truthy()? {
+            true => return feed(hasher, &number.call_method0("__int__")?, depth),
+            false => (5_u8, number.value().to_bits()).hash(hasher),
+        }
+    } else if key.is_none() {
+        6_u8.hash(hasher);
     } else if let Ok(parts) = key.cast::<PyTuple>() {
         if depth == 0 {
             return Err(PyValueError::new_err(format!("a key is nested deeper than {MOST_NESTED}")));
         }
-        (3_u8, parts.len()).hash(hasher);
-        return parts.iter().try_for_each(|part| feed(hasher, &part, depth - 1));
+        (7_u8, parts.len()).hash(hasher);
+        parts.iter().try_for_each(|part| feed(hasher, &part, depth - 1))?;
+    } else {
+        let found = key.get_type();
+        let allowed = "allowed are str, bytes, int, float, None and tuples of them: str(key) may do";
+        return Err(PyTypeError::new_err(format!("a key is a {}, {allowed}", found.name()?)));
     }
-    (4_u8, key.hash()?).hash(hasher);
     Ok(())
 }
 

@@ -15,8 +15,8 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::arguments::{patience, positive_seconds, seconds_within};
-use crate::callbacks::Callback;
-use crate::waiting::{self, Outcome, Pending};
+use crate::callbacks::{Callback, new_component};
+use crate::waiting::{self, Pending, nothing};
 use crate::{errors, interpreter, logging};
 
 /// The part of `backstay.GracefulShutdown` that is not Python.
@@ -25,6 +25,7 @@ pub(crate) struct GracefulShutdown(OnceLock<Made>);
 
 struct Made {
     handle: Handle,
+    component: usize,
     /// What is registered, for the garbage collector and for the loop on which it is awaited.
     callbacks: Mutex<Vec<Weak<Callback>>>,
 }
@@ -74,7 +75,7 @@ impl GracefulShutdown {
             builder = builder.force_exit_code(code);
         }
         let handle = builder.build().map_err(|error| errors::build(py, error))?;
-        let made = Made { handle, callbacks: Mutex::default() };
+        let made = Made { handle, component: new_component(), callbacks: Mutex::default() };
         self.0.set(made).map_err(|_| PyRuntimeError::new_err("GracefulShutdown.__init__ was called twice"))
     }
 
@@ -96,7 +97,7 @@ impl GracefulShutdown {
             return Err(PyTypeError::new_err(format!("callback is a {}, allowed is a function", found.name()?)));
         }
         let made = self.made()?;
-        let callback = Callback::new(&callback)?;
+        let callback = Callback::new(&callback, made.component)?;
         let known = Arc::downgrade(&callback);
         let mut registration = made.handle.callback(name).priority(priority);
         if let Some(timeout) = timeout {
@@ -177,6 +178,23 @@ impl GracefulShutdown {
         Ok(())
     }
 
+    /// `_settle` for tasks.
+    fn _asettle(&self) -> PyResult<Pending> {
+        let handle = self.made()?.handle.clone();
+        Ok(Pending::new(async move {
+            if handle.is_shutting_down() {
+                handle.wait_async().await;
+            }
+            nothing()
+        }))
+    }
+
+    /// A number that its callbacks know it by; `None` before it is made.
+    #[getter]
+    fn _component(&self) -> Option<usize> {
+        self.0.get().map(|made| made.component)
+    }
+
     /// Whether the shutdown has begun.
     #[getter]
     fn is_shutting_down(&self) -> PyResult<bool> {
@@ -221,10 +239,6 @@ impl Drop for GracefulShutdown {
             Python::try_attach(|py| interpreter::leave(py, || drop(made)));
         }
     }
-}
-
-fn nothing() -> Outcome {
-    Box::new(|py| Ok(py.None()))
 }
 
 fn refused(py: Python<'_>, error: &ShutdownError) -> PyErr {

@@ -1,6 +1,6 @@
 //! Waiting without the interpreter lock: threads in slices, so that signals are heard, and tasks by being woken.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -23,15 +23,18 @@ pub(crate) fn wait<T: Send>(
 ) -> PyResult<Option<T>> {
     let start = callbacks::now();
     let in_main_thread = interpreter::is_main_thread(py)?;
-    loop {
-        let left = patience.map_or(Duration::MAX, |patience| patience.saturating_sub(callbacks::now().since(start)));
-        let slice = if in_main_thread { left.min(SLICE) } else { left };
-        let answer = interpreter::leave(py, || wait(slice));
-        py.check_signals()?;
-        if answer.is_some() || (slice == left && left != Duration::MAX) {
-            return Ok(answer);
+    interpreter::waiting(py, || {
+        loop {
+            let left =
+                patience.map_or(Duration::MAX, |patience| patience.saturating_sub(callbacks::now().since(start)));
+            let slice = if in_main_thread { left.min(SLICE) } else { left };
+            let answer = interpreter::leave(py, || wait(slice));
+            py.check_signals()?;
+            if answer.is_some() || (slice == left && left != Duration::MAX) {
+                return Ok(answer);
+            }
         }
-    }
+    })
 }
 
 type Work = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -48,6 +51,65 @@ impl Pending {
     pub(crate) fn new(work: impl Future<Output = Outcome> + Send + 'static) -> Self {
         Self(Mutex::new(Some(Box::pin(work))))
     }
+
+    /// What blocks, on a thread of its own; here where there is none to be had. Given up, it goes on all the same.
+    pub(crate) fn blocking(work: impl FnOnce() + Send + 'static) -> Self {
+        let work = Arc::new(Mutex::new(Some(work)));
+        let end = Arc::new(End::default());
+        let (theirs, told) = (Arc::clone(&work), Arc::clone(&end));
+        let run = move || {
+            let work = theirs.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(work) = work {
+                work();
+                told.come();
+            }
+        };
+        let thread = std::thread::Builder::new().name("backstay-wait".to_owned());
+        if thread.spawn(run).is_err() {
+            let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(work) = work {
+                work();
+                end.come();
+            }
+        }
+        Self::new(async move {
+            poll_fn(|context| end.poll(context)).await;
+            nothing()
+        })
+    }
+}
+
+/// An end that is waited for.
+#[derive(Default)]
+struct End(Mutex<(bool, Option<Waker>)>);
+
+impl End {
+    fn come(&self) {
+        let waiter = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.0 = true;
+            state.1.take()
+        };
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 {
+            return Poll::Ready(());
+        }
+        let old = state.1.replace(context.waker().clone());
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+}
+
+/// The outcome `None`.
+pub(crate) fn nothing() -> Outcome {
+    Box::new(|py| Ok(py.None()))
 }
 
 #[pymethods]

@@ -57,7 +57,7 @@ impl Watchdog {
         raise_on_timeout: bool,
     ) -> PyResult<()> {
         logging::look(py);
-        let mut callbacks = Callbacks::default();
+        let mut callbacks = Callbacks::new();
         let mut builder = Handle::builder().raise_on_timeout(raise_on_timeout).stack_of(stack_of);
         if let Some(timeout) = timeout {
             builder = builder.timeout(seconds_within("timeout", timeout, &TIMEOUT_BOUNDS)?);
@@ -81,7 +81,7 @@ impl Watchdog {
         logging::look(py);
         let handle =
             Handle::named_with(name, |builder| builder.stack_of(stack_of)).map_err(|error| errors::build(py, error))?;
-        self.make(Made { handle, callbacks: Callbacks::default() })
+        self.make(Made { handle, callbacks: Callbacks::new() })
     }
 
     #[allow(clippy::too_many_arguments)] // as many as the contract has
@@ -96,7 +96,7 @@ impl Watchdog {
         name: String,
     ) -> PyResult<()> {
         logging::look(py);
-        let mut callbacks = Callbacks::default();
+        let mut callbacks = Callbacks::new();
         let max_age = crate::arguments::positive_seconds("max_age", max_age)?;
         let mut builder = Handle::from_state_file(state_file).max_age(max_age).name(name.as_str());
         if let Some(interval) = check_interval {

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import copy
 import functools
 import inspect
@@ -308,3 +309,114 @@ def test_everyone_who_asks_gets_the_breaker_of_that_name():
     breaker.isolate()
     assert ours.state is CircuitState.OPEN and CircuitBreaker.named("other").state is CircuitState.CLOSED
     breaker.reset()
+
+
+# PY-5: what is thrown into an async generator arrives, and what it yields then comes back.
+async def test_async_generators_are_whole():
+    breaker = CircuitBreaker(max_failures=1)
+    ended = []
+
+    @contextlib.asynccontextmanager
+    @breaker
+    async def context():
+        try:
+            yield 1
+        except ValueError:
+            ended.append("caught")
+
+    async with context() as value:
+        assert value == 1
+        raise ValueError
+    assert ended == ["caught"] and breaker.state is CircuitState.CLOSED and breaker.stats.successful_calls == 1
+
+    async def echoes():
+        try:
+            got = yield 1
+        except ValueError:
+            got = yield "recovered"
+        yield got
+
+    for generator in (breaker.call(echoes), await breaker.acall(echoes), breaker(echoes)()):
+        assert await generator.asend(None) == 1
+        assert await generator.athrow(ValueError()) == "recovered" and await generator.asend("sent") == "sent"
+        with pytest.raises(StopAsyncIteration):
+            await generator.asend(None)
+
+
+# PY-4, PY-5: a generator stays one, and asks for leave when it is begun.
+async def test_decorated_generators():
+    breaker = CircuitBreaker(max_failures=1)
+
+    @breaker
+    def numbers():
+        got = yield 1
+        return got
+
+    @breaker
+    async def anumbers():
+        yield 1
+
+    assert inspect.isgeneratorfunction(numbers) and inspect.isasyncgenfunction(anumbers)
+    made, amade = numbers(), anumbers()
+    assert breaker.stats.total_calls == 0
+    assert next(made) == 1
+    with pytest.raises(StopIteration) as stopped:
+        made.send(7)
+    assert stopped.value.value == 7 and breaker.stats.successful_calls == 1
+    breaker.isolate()
+    with pytest.raises(CircuitOpenError):
+        await anext(amade)
+    with pytest.raises(CircuitOpenError):
+        next(numbers())
+
+
+# PY-5: an awaitable that is more than that stays so.
+async def test_awaitables_keep_what_else_they_are():
+    breaker = CircuitBreaker(max_failures=1)
+
+    class Request:
+        def __await__(self):
+            yield from asyncio.sleep(0).__await__()
+            return "awaited"
+
+        async def __aenter__(self):
+            raise Down
+
+        async def __aexit__(self, *exception):
+            pass
+
+    assert await breaker.call(Request) == "awaited" and breaker.stats.successful_calls == 1
+    with pytest.raises(Down):
+        async with breaker.call(Request):
+            pass
+    assert breaker.state is CircuitState.OPEN
+    breaker.reset()
+    task = breaker.call(asyncio.ensure_future, asyncio.sleep(60))
+    assert task.cancel() and not task.done()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+# PY-4
+def test_what_cannot_be_called_is_refused():
+    for wrong in (3, "payments", property(), classmethod(int)):
+        for decorator in (circuit_breaker, CircuitBreaker(), backstay.rate_limiter):
+            with pytest.raises(TypeError, match="cannot be called"):
+                decorator(wrong)
+
+    class Service:
+        async def __call__(self):
+            return 1
+
+    assert isinstance(CircuitBreaker()(Service)(), Service)
+    assert isinstance(backstay.rate_limiter(Service)(), Service)
+
+
+# PY-6
+def test_an_interrupt_stays_one():
+    def interrupted():
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        CircuitBreaker(excluded_exceptions=interrupted())

@@ -332,7 +332,8 @@ shutdown.register("hangs", hangs)
 shutdown.install()
 print("ready", flush=True)
 {main}
-time.sleep(60)
+while True:  # Python hears a signal between two of its instructions, which a long sleep may not be.
+    time.sleep(0.05)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
@@ -429,3 +430,180 @@ def test_deeds_of_callbacks(deed):
     )
     assert code == 0 and out in ("end\n", ""), (code, out, err)
     assert "Fatal" not in err and "panicked" not in err, err
+
+
+# WD-3, GS-4: whoever freezes in its log is told of all the same, and nobody's turn is lost.
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "watchdog = Watchdog(timeout=1, on_timeout=lambda: os._exit(42))\nwatchdog.start()\nfill()",
+        """
+shutdown = GracefulShutdown(timeout=5)
+shutdown.register("fails", lambda: 1 / 0, priority=1)
+shutdown.register("exits", lambda: os._exit(42), priority=2)
+shutdown.install()
+threading.Thread(target=fill, daemon=True).start()
+time.sleep(0.5)
+os.kill(os.getpid(), signal.SIGTERM)
+shutdown.trigger()
+""",
+        "beat = Heartbeat('/dev/null/beat', on_missed_beat=lambda _: os._exit(42))\nthreading.Thread(target=fill, daemon=True).start()\n"
+        "time.sleep(0.5)\nbeat.start()\ntime.sleep(30)",
+    ],
+)
+def test_a_log_that_blocks_silences_nobody(rest):
+    code = f"""
+import logging, os, signal, threading, time
+from backstay import *
+logging.basicConfig(level=logging.INFO)
+def fill():
+    while True:
+        logging.warning("x" * 1000)
+{rest}
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)  # Nobody reads it.
+    try:
+        assert process.wait(60) == 42
+    finally:
+        process.kill()
+        process.stderr.close()
+
+
+# GS-2, PY-11: whatever the order in which handlers come and go, a signal is heard once by each.
+@pytest.mark.parametrize(
+    "order",
+    [
+        "a.install(); b.install(); a.uninstall()",
+        "a.install(); b.install(); a.uninstall(); a.install()",
+        "b.install(); in_thread(b.uninstall); b.install()",
+        "a.install(); b.install(); b.uninstall(); b.install()",
+        "b = make((signal.SIGTERM, signal.SIGTERM)); b.install()",
+        "b.install(); under = signal.getsignal(15); signal.signal(15, lambda *a: under(*a))",
+        "b.install()\nif os.fork(): os._exit(os.waitstatus_to_exitcode(os.wait()[1]))\nb.install()",
+    ],
+)
+def test_handlers_come_and_go(order):
+    code, out, err = run(
+        f"""
+import os, signal, threading, time
+from backstay import GracefulShutdown
+def make(signals=None):
+    shutdown = GracefulShutdown(signals=signals)
+    shutdown.register("callback", lambda: (time.sleep(0.2), print("ran", flush=True)))
+    return shutdown
+def in_thread(function):
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+a, b = GracefulShutdown(), make()
+{order}
+os.kill(os.getpid(), signal.SIGTERM)
+assert b.wait(30)
+b.trigger()
+"""
+    )
+    assert (code, out) == (0, "ran\n"), (code, out, err)
+
+
+# GS-2
+def test_an_inactive_handler_stands_in_nobodys_way():
+    code, out, err = run(
+        """
+        import os, signal
+        from backstay import GracefulShutdown, ShutdownError
+
+        heard = []
+        signal.signal(signal.SIGTERM, lambda *_: heard.append("mine"))
+        for wrong in ((signal.SIGTERM, "SIGINT"), signal.SIGTERM):
+            try:
+                GracefulShutdown(signals=wrong)
+                raise SystemExit("not refused")
+            except TypeError:
+                pass
+        try:
+            GracefulShutdown(signals=(signal.SIGTERM, signal.SIGKILL)).install()
+        except ShutdownError as error:
+            assert "SIGKILL" in str(error)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+        # One that comes while signals are being taken.
+        original, shutdown = signal.signal, GracefulShutdown()
+        def taken(number, handler):
+            before = original(number, handler)
+            if number == signal.SIGTERM:
+                os.kill(os.getpid(), number)
+            return before
+        signal.signal = taken
+        shutdown.install()
+        signal.signal = original
+        assert shutdown.wait(30)
+        shutdown.trigger()
+        print(heard)
+        """
+    )
+    assert (code, out) == (0, "['mine', 'mine']\n"), (code, out, err)
+
+
+# GS-4: also in exit handlers that were there before us, and where the program falls off its end.
+def test_every_callback_has_its_turn_at_the_end():
+    code, out, err = run(
+        """
+        import atexit
+        atexit.register(lambda: (late.trigger(), print(late.report[0][:2])))
+        from backstay import *
+        late = GracefulShutdown()
+        late.register("late", lambda: print("late ran"))
+        """
+    )
+    assert (code, out) == (0, "late ran\n('late', 'completed')\n"), (code, out, err)
+    code, out, err = run(
+        """
+        import os, signal, time
+        from backstay import GracefulShutdown
+        shutdown = GracefulShutdown()
+        shutdown.register("slow", lambda: (time.sleep(3), print("slow", flush=True)), priority=1)
+        shutdown.register("next", lambda: print("next", flush=True), priority=2)
+        shutdown.install()
+        os.kill(os.getpid(), signal.SIGTERM)
+        shutdown.wait()
+        """
+    )
+    assert (code, out) == (0, "slow\nnext\n"), (code, out, err)
+
+
+# ALL-1: an exit handler may wait for a thread that is in one of our calls.
+def test_an_exit_handler_joins_a_waiting_thread():
+    code, out, err = run(
+        """
+        import atexit, threading, time
+        over = threading.Event()
+        atexit.register(lambda: (over.set(), thread.join(), print("joined")))
+        from backstay import RateLimiter
+        limiter = RateLimiter(50, burst=1)
+        def work():
+            while not over.is_set():
+                limiter.acquire()
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        time.sleep(0.2)
+        """,
+        timeout=30,
+    )
+    assert (code, out) == (0, "joined\n"), (code, out, err)
+
+
+# PY-10: the child's only thread is one of ours.
+def test_a_callback_forks_and_both_come_back():
+    code, out, err = run(
+        """
+        import os
+        from backstay import GracefulShutdown
+        pids = []
+        shutdown = GracefulShutdown()
+        shutdown.register("forks", lambda: pids.append(os.fork()))
+        shutdown.trigger()
+        print(os.waitpid(pids[0], 0)[1], shutdown.report[0][1])
+        """,
+        timeout=30,
+    )
+    assert (code, out) == (0, "0 completed\n"), (code, out, err)

@@ -149,3 +149,34 @@ with Watchdog.named("loop") as watchdog:
     environment = os.environ | {"BACKSTAY_WATCHDOG__TIMEOUT": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0 and "sleeps_too_long" in done.stdout, done
+
+
+# WD-5
+def test_an_error_that_is_owed_hides_no_other():
+    with pytest.raises(KeyError), watchdog_context(timeout=1, raise_on_timeout=True) as wd:
+        while not wd.is_triggered:
+            time.sleep(0.001)
+        raise KeyError
+    wd.ping()
+
+
+# WD-6, PY-10: the main thread of a forked child may still go by the parent's number.
+def test_a_forked_child_tells_its_stack():
+    code = """
+import os, threading
+from backstay import Watchdog
+def sleeps_too_long():
+    assert told.wait(30)
+pid = os.fork()
+if pid == 0:
+    told = threading.Event()
+    def on_alert(channel, message, context):
+        print("sleeps_too_long" in (context["stack"] or ""), flush=True)
+        told.set()
+    with Watchdog(timeout=1, on_alert=on_alert):
+        sleeps_too_long()
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n", done

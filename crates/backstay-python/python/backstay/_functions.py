@@ -4,11 +4,72 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backstay._native import Permit
+
+
+def checked(function: Any) -> None:
+    """Raises `TypeError` for what cannot be called, now and not at each call."""
+    if not callable(function):
+        kind = type(function).__name__
+        advice = ": decorate the function below it" if isinstance(function, (classmethod, property)) else ""
+        raise TypeError(f"a {kind} cannot be called, allowed is a function{advice}")
 
 
 def is_async(function: Any) -> bool:
     """Whether calling it certainly makes a coroutine."""
+    return _is(inspect.iscoroutinefunction, function)
+
+
+def is_generator(function: Any) -> bool:
+    """Whether calling it certainly makes a generator."""
+    return _is(inspect.isgeneratorfunction, function)
+
+
+def is_async_generator(function: Any) -> bool:
+    """Whether calling it certainly makes an async generator."""
+    return _is(inspect.isasyncgenfunction, function)
+
+
+def _is(test: Callable[[Any], bool], function: Any) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    return test(function) or test(getattr(type(function), "__call__", None))
+
+
+def async_generator(
+    make: Callable[..., Awaitable[AsyncGenerator[Any, Any]]], permit: Permit | None = None
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """An async generator function that stands for the generators that `make` makes when they are begun: what `yield
+    from` is for others. How one ends, `permit` is told.
+    """
+
+    async def generate(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        try:
+            generator = await make(*args, **kwargs)
+            step = generator.asend(None)
+            while True:
+                try:
+                    value = await step
+                except StopAsyncIteration:
+                    break
+                try:
+                    sent = yield value
+                except GeneratorExit:
+                    await generator.aclose()
+                    raise
+                except BaseException as error:
+                    step = generator.athrow(error)
+                else:
+                    step = generator.asend(sent)
+        except BaseException as error:
+            if permit is not None:
+                permit.raised(error)
+            raise
+        if permit is not None:
+            permit.success()
+
+    return generate

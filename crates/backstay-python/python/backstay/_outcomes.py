@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Generator
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
+
+from backstay._functions import async_generator
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -15,11 +18,13 @@ if TYPE_CHECKING:
 def follow(permit: Permit, result: Any) -> Any:
     """`result`, or what stands for it and reports to `permit` when it ends."""
     if inspect.isawaitable(result):
-        return _awaited(permit, result)
+        if isinstance(result, CoroutineType):
+            return _awaited(permit, result)
+        return _Followed(permit, result)
     if isinstance(result, Generator):
         return _generated(permit, result)
     if isinstance(result, AsyncGenerator):
-        return _generated_async(permit, result)
+        return async_generator(_made, permit)(result)
     permit.success()
     return result
 
@@ -34,6 +39,29 @@ async def _awaited(permit: Permit, awaitable: Awaitable[Any]) -> Any:
     return result
 
 
+class _Followed:
+    """Stands for an awaitable that is more than that: a task, or what is a context manager, too."""
+
+    def __init__(self, permit: Permit, awaitable: Any) -> None:
+        self._permit = permit
+        self._awaitable = awaitable
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return _awaited(self._permit, self._awaitable).__await__()
+
+    async def __aenter__(self) -> Any:
+        return await _awaited(self._permit, self._awaitable.__aenter__())
+
+    async def __aexit__(self, *exception: object) -> Any:
+        return await self._awaitable.__aexit__(*exception)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._awaitable, name)
+
+    def __repr__(self) -> str:
+        return f"<followed by a circuit breaker: {self._awaitable!r}>"
+
+
 def _generated(permit: Permit, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     try:
         result = yield from generator
@@ -44,23 +72,5 @@ def _generated(permit: Permit, generator: Generator[Any, Any, Any]) -> Generator
     return result
 
 
-async def _generated_async(permit: Permit, generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
-    try:
-        sent = None
-        while True:
-            try:
-                value = await generator.asend(sent)
-            except StopAsyncIteration:
-                break
-            try:
-                sent = yield value
-            except GeneratorExit:
-                await generator.aclose()
-                raise
-            except BaseException as error:
-                # What is thrown in is thrown in there; what it yields then is lost to nobody but the thrower.
-                sent = await generator.athrow(error)
-    except BaseException as error:
-        permit.raised(error)
-        raise
-    permit.success()
+async def _made(generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
+    return generator

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 async def wait_at_most(pending: Pending, seconds: float | None) -> bool:
     """Whether `pending` came to its end in so many seconds."""
-    if seconds is None:
+    if seconds is None or seconds == float("inf"):
         await wait(pending)
         return True
+    if not seconds >= 0:
+        raise ValueError(f"timeout is {seconds}, allowed is 0 or more seconds, or None")
     if _trio_runs():
         import trio
 
-        with trio.move_on_after(max(seconds, 0)) as scope:
+        with trio.move_on_after(seconds) as scope:
             await wait(pending)
         return not scope.cancelled_caught
     import asyncio

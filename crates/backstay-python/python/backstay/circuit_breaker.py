@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     _P = ParamSpec("_P")
     _R = TypeVar("_R")
 
-from types import CoroutineType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from backstay import _native
 from backstay.exceptions import CircuitBreakerError, CircuitOpenError
@@ -114,6 +114,10 @@ class CircuitBreaker(_native.CircuitBreaker):
             # A coroutine is by far the most frequent, and asking `inspect` costs more than all the rest.
             if type(result) is CoroutineType or _is_awaitable(result):
                 result = await result
+            elif isinstance(result, (GeneratorType, AsyncGeneratorType)):
+                from backstay._outcomes import follow
+
+                return follow(permit, result)
         except BaseException as error:
             permit.raised(error)
             raise
@@ -121,27 +125,35 @@ class CircuitBreaker(_native.CircuitBreaker):
         return result
 
     def __call__(self, func: Callable[_P, _R]) -> Callable[_P, _R]:
-        """A function that calls `func` through this breaker: `@breaker`."""
-        from functools import wraps
+        """A function that calls `func` through this breaker: `@breaker`. A generator asks for leave when it is begun."""
+        from functools import partial, wraps
 
-        from backstay._functions import is_async
+        from backstay._functions import async_generator, checked, is_async, is_async_generator, is_generator
 
+        checked(func)
         call = self.call
         acall = self.acall
+        guarded: Any
         if is_async(func):
 
-            @wraps(func)
             async def guarded(*args: Any, **kwargs: Any) -> Any:
                 return await acall(func, *args, **kwargs)
 
+        elif is_async_generator(func):
+            guarded = async_generator(partial(acall, func))
+        elif is_generator(func):
+
+            def guarded(*args: Any, **kwargs: Any) -> Any:
+                return (yield from call(func, *args, **kwargs))  # type: ignore[misc]
+
         else:
 
-            @wraps(func)
             def guarded(*args: Any, **kwargs: Any) -> Any:
                 return call(func, *args, **kwargs)
 
-        guarded._circuit_breaker = self  # type: ignore[attr-defined]
-        return guarded  # type: ignore[return-value]
+        guarded = wraps(func)(guarded)
+        guarded._circuit_breaker = self
+        return guarded  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f", name={self.name!r}"

@@ -34,6 +34,8 @@ class Heartbeat(_native.Heartbeat):
     """
 
     _is_shutdown = False
+    _target: HeartbeatTarget | None = None
+    _path: str | Path | None = None
 
     def __init__(
         self,
@@ -82,11 +84,35 @@ class Heartbeat(_native.Heartbeat):
 
         self._start(running_loop())
 
+    def stop(self) -> None:
+        """Ends the beating, with a last state that says so, and waits for callbacks, 5 seconds at most; in a callback it
+        waits for nothing. Of one that does not beat, nothing happens.
+        """
+        from backstay._callbacks import blocked, is_inside
+
+        if is_inside(self._component):
+            self._stop_soon()
+        else:
+            with blocked():
+                self._stop()
+
     async def astop(self) -> None:
         """`stop` for tasks."""
-        from backstay._callbacks import in_thread
+        from backstay._callbacks import is_inside
+        from backstay._waiting import wait
 
-        await in_thread(self.stop)
+        if is_inside(self._component):
+            self._stop_soon()
+        else:
+            await wait(self._astop())
+
+    def __del__(self) -> None:
+        # The native half would wait for callbacks as well, but does not know which loop that blocks.
+        if self._component is not None and self.is_running:
+            try:
+                self.stop()
+            except ImportError:
+                pass  # The interpreter is ending.
 
     def shutdown(self) -> None:
         """Ends the beating; what a graceful shutdown calls."""

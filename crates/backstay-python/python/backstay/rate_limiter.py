@@ -104,7 +104,7 @@ class KeyedRateLimiter(_native.KeyedRateLimiter):
 
     Refuses, and does not wait. Remembers `max_keys` keys (a million) in 16 bytes each. A key whose bucket is full again
     is forgotten when there is need, which changes nothing for it; one that is being limited never is: while there are
-    `max_keys` of those, new keys are refused. A key is anything that can be hashed.
+    `max_keys` of those, new keys are refused. A key is a `str`, `bytes`, `int`, `float`, `None`, or a tuple of them.
 
     >>> limiter = KeyedRateLimiter(rate=10)
     >>> limiter.try_acquire("alice")
@@ -167,37 +167,58 @@ def rate_limiter(
     """Takes a token of a limiter of its own before each call: `@rate_limiter(rate=100, per=60.0)`.
 
     With `blocking=False`, or where the token would come after `timeout` seconds, the call is not made and
-    `RateLimitExceededError` is raised. The limiter hangs on the function as `_rate_limiter`.
+    `RateLimitExceededError` is raised. A generator takes its token when it is begun. The limiter hangs on the function
+    as `_rate_limiter`. A plain function that only returns something to await blocks its thread while it waits.
     """
     limiter = RateLimiter(rate, per, burst=burst, name=name)
+
+    def take() -> None:
+        if blocking:
+            limiter.acquire(timeout=timeout)
+        else:
+            limiter._check()
+
+    async def take_async() -> None:
+        if blocking:
+            await limiter.acquire_async(timeout=timeout)
+        else:
+            limiter._check()
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         from functools import wraps
 
-        from backstay._functions import is_async
+        from backstay._functions import async_generator, checked, is_async, is_async_generator, is_generator
 
+        checked(function)
+        limited: Any
         if is_async(function):
 
-            @wraps(function)
             async def limited(*args: Any, **kwargs: Any) -> Any:
-                if blocking:
-                    await limiter.acquire_async(timeout=timeout)
-                else:
-                    limiter._check()
+                await take_async()
                 return await function(*args, **kwargs)
+
+        elif is_async_generator(function):
+
+            async def made(*args: Any, **kwargs: Any) -> Any:
+                await take_async()
+                return function(*args, **kwargs)
+
+            limited = async_generator(made)
+        elif is_generator(function):
+
+            def limited(*args: Any, **kwargs: Any) -> Any:
+                take()
+                return (yield from function(*args, **kwargs))
 
         else:
 
-            @wraps(function)
             def limited(*args: Any, **kwargs: Any) -> Any:
-                if blocking:
-                    limiter.acquire(timeout=timeout)
-                else:
-                    limiter._check()
+                take()
                 return function(*args, **kwargs)
 
-        limited._rate_limiter = limiter  # type: ignore[attr-defined]
-        return limited
+        limited = wraps(function)(limited)
+        limited._rate_limiter = limiter
+        return limited  # type: ignore[no-any-return]
 
     return decorate if fn is None else decorate(fn)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Iterable
     from types import FrameType
     from typing import Any
 
@@ -46,15 +47,20 @@ class GracefulShutdown(_native.GracefulShutdown):
         self,
         *,
         timeout: float | None = None,
-        signals: tuple[signal.Signals, ...] | None = None,
+        signals: Iterable[signal.Signals] | None = None,
         force_exit_code: int = _FORCE_EXIT_CODE,
         drain_delay: float | None = None,
     ) -> None:
         self._build(timeout, None if force_exit_code is _FORCE_EXIT_CODE else force_exit_code, drain_delay)
-        self._signals = None if signals is None else tuple(signals)
-        # The handlers that were there before, and the process in which ours were put there.
+        self._signals = None if signals is None else tuple(map(_checked, signals))
+        # What lay under our handler, also while we are not installed: it may still be called by one that lies over it.
         self._previous: dict[int, Any] = {}
-        self._owner: int | None = None
+
+    _signals: tuple[int, ...] | None = None
+    # The process in which the signals are taken.
+    _owner: int | None = None
+    # The frame of the delivery that is being handled.
+    _handling: FrameType | None = None
 
     @property
     def is_installed(self) -> bool:
@@ -66,9 +72,12 @@ class GracefulShutdown(_native.GracefulShutdown):
     def install(self) -> None:
         """Takes the signals. Handlers that were there keep their turn. Installed already, it changes nothing.
 
+        Should the program end while callbacks have their turns, it waits for them.
+
         Raises:
             ShutdownError: not in the main thread, or a signal that cannot be caught.
         """
+        import atexit
         import os
         import signal
 
@@ -76,33 +85,45 @@ class GracefulShutdown(_native.GracefulShutdown):
 
         if self.is_installed:
             return
+        if self._component is None:
+            raise RuntimeError("GracefulShutdown.__init__ was not called")
         if not is_main_thread():
             raise ShutdownError("install() must be called in the main thread, where Python handles signals")
-        wanted = (signal.SIGTERM, signal.SIGINT) if self._signals is None else self._signals
-        taken: dict[int, Any] = {}
-        refusal: Exception | None = None
+        wanted = dict.fromkeys((signal.SIGTERM, signal.SIGINT) if self._signals is None else self._signals)
         for number in wanted:
             if number in (getattr(signal, "SIGKILL", None), getattr(signal, "SIGSTOP", None)):
-                for known, handler in taken.items():
-                    signal.signal(known, signal.SIG_DFL if handler is None else handler)
                 raise ShutdownError(f"{_name(number)} cannot be caught; take SIGTERM, SIGINT, SIGHUP or SIGUSR1")
-            try:
-                taken[number] = signal.signal(number, self._handle)
-            except (OSError, ValueError) as error:  # A signal that the platform lacks.
-                refusal = error
-        if wanted and not taken:
-            raise ShutdownError(f"no signal could be taken: {refusal}") from refusal
-        self._previous = taken
+        taken = []
+        refusal: Exception | None = None
+        # From the first one on, a signal may come.
         self._owner = os.getpid()
+        try:
+            for number in wanted:
+                try:
+                    previous = signal.getsignal(number)
+                    if previous != self._handle:  # Otherwise what lies beneath is known.
+                        self._previous[number] = previous
+                    signal.signal(number, self._handle)
+                    taken.append(number)
+                except (OSError, ValueError) as error:  # A signal that the platform lacks.
+                    refusal = error
+            if wanted and not taken:
+                raise ShutdownError(f"no signal could be taken: {refusal}") from refusal
+        except BaseException:
+            self.uninstall()
+            raise
+        atexit.register(self._at_exit)
         self._note_loop()
 
     def uninstall(self) -> None:
         """Puts back what was there, where it is still ours. A shutdown that has begun goes on."""
+        import atexit
         import signal
 
         was_installed, self._owner = self.is_installed, None
         if not was_installed:
             return
+        atexit.unregister(self._at_exit)
         for number, handler in self._previous.items():
             if signal.getsignal(number) == self._handle:
                 try:
@@ -114,15 +135,26 @@ class GracefulShutdown(_native.GracefulShutdown):
         import os
         import signal
 
+        if frame is not None and frame is self._handling:
+            return  # One that we passed this delivery on to has passed it back.
         previous = self._previous.get(number)
-        if self._owner != os.getpid():
+        if self._owner == os.getpid():
+            self._on_signal(number)
+        elif signal.getsignal(number) == self._handle:
             # Uninstalled from another thread, or a forked child: as if we had never been there.
             signal.signal(number, signal.SIG_DFL if previous is None else previous)
             os.kill(os.getpid(), number)
             return
-        self._on_signal(number)
-        if callable(previous) and not _only_ends(previous):
-            previous(number, frame)
+        if callable(previous) and not (self._owner == os.getpid() and _only_ends(previous)):
+            self._handling, before = frame, self._handling
+            try:
+                previous(number, frame)
+            finally:
+                self._handling = before
+
+    def _at_exit(self) -> None:
+        if self.is_installed:
+            self._settle()
 
     def _note_loop(self) -> None:
         from backstay._callbacks import running_loop
@@ -146,19 +178,24 @@ class GracefulShutdown(_native.GracefulShutdown):
         self._on_loop(self._loop)
 
     def trigger(self) -> None:
-        """Begins the shutdown, or joins the one that is under way, and waits for its end."""
-        from backstay._callbacks import blocked
+        """Begins the shutdown, or joins the one that is under way, and waits for its end. In a callback it returns at
+        once.
+        """
+        from backstay._callbacks import blocked, is_inside
 
-        with blocked():
-            self._trigger()
+        if not is_inside(self._component):
+            with blocked():
+                self._trigger()
 
     async def atrigger(self) -> None:
         """`trigger` for tasks. Cancelled, the shutdown goes on all the same."""
+        from backstay._callbacks import is_inside
         from backstay._waiting import wait
 
-        self._note_loop()
-        self._on_loop(self._loop)
-        await wait(self._atrigger())
+        if not is_inside(self._component):
+            self._note_loop()
+            self._on_loop(self._loop)
+            await wait(self._atrigger())
 
     async def await_shutdown(self, timeout: float | None = None) -> bool:
         """Waits in a task until the shutdown begins, `timeout` seconds at most: whether it has begun."""
@@ -173,10 +210,11 @@ class GracefulShutdown(_native.GracefulShutdown):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        from backstay._callbacks import blocked
+        from backstay._callbacks import blocked, is_inside
 
-        with blocked():
-            self._settle()
+        if not is_inside(self._component):
+            with blocked():
+                self._settle()
         self.uninstall()
 
     async def __aenter__(self) -> Self:
@@ -184,10 +222,18 @@ class GracefulShutdown(_native.GracefulShutdown):
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        from backstay._callbacks import in_thread
+        from backstay._callbacks import is_inside
+        from backstay._waiting import wait
 
-        await in_thread(self._settle)
+        if not is_inside(self._component):
+            await wait(self._asettle())
         self.uninstall()
+
+
+def _checked(number: Any) -> int:
+    if not isinstance(number, int):
+        raise TypeError(f"signals has {number!r}, allowed are numbers of signals, such as signal.SIGTERM")
+    return number
 
 
 def _only_ends(handler: Any) -> bool:

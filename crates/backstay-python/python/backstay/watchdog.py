@@ -125,8 +125,12 @@ class Watchdog(_native.Watchdog):
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         self.stop()
-        if kind is None:
+        try:
             self._check()
+        except WatchdogTimeoutError:
+            # What already ends the block is not to be hidden.
+            if kind is None:
+                raise
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -92,18 +92,25 @@ impl Beating {
     }
 
     pub(super) fn stop(&self) {
+        if let Some(run) = self.stop_soon() {
+            run.wait_for_end(STOP_WAIT);
+        }
+    }
+
+    /// The run that ends, where there was one.
+    pub(super) fn stop_soon(&self) -> Option<Arc<Run>> {
         let life = self.life();
         let run = {
             let mut phase = lock(&life.phase);
             let run = match &*phase {
-                Phase::Idle => return,
+                Phase::Idle => return None,
                 Phase::Running(run) | Phase::Stopped(run) => Arc::clone(run),
             };
             *phase = Phase::Stopped(Arc::clone(&run));
             run
         };
         run.ask_to_stop();
-        run.wait_for_end(STOP_WAIT);
+        Some(run)
     }
 
     fn beat_until_stopped(&self, run: &Arc<Run>, outbox: Option<&Outbox>) {

@@ -94,6 +94,12 @@ impl Heartbeat {
         self.beating().stop();
     }
 
+    /// As [`stop`](Self::stop), but waits for nothing: the farewell is written soon, or not at all if the process ends
+    /// before.
+    pub fn stop_soon(&self) {
+        self.beating().stop_soon();
+    }
+
     /// Beats once, now, on this thread; whether it is running or was never started.
     ///
     /// # Errors
