@@ -1,6 +1,7 @@
 //! Backstay's errors as Python's exceptions. The classes themselves are written in Python, so that they pickle.
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
+use std::io::{Cursor, Write};
 use std::time::Duration;
 
 use backstay::config::ConfigError;
@@ -38,25 +39,46 @@ impl Class {
     /// all the rest of a refusal.
     fn with_number(&self, py: Python<'_>, words: &dyn Display, number: f64) -> PyErr {
         let made = || -> PyResult<PyErr> {
-            let mut message = String::with_capacity(96);
-            let _ = write!(message, "{words}");
-            Ok(PyErr::from_value(new_runtime_error(self.of(py)?, (message, number))?))
+            let class = self.of(py)?;
+            // Most messages are short, and need no memory of their own.
+            let mut short = Cursor::new([0; 160]);
+            let written = write!(short, "{words}").is_ok();
+            let length = if written { usize::try_from(short.position())? } else { 0 };
+            let error = match std::str::from_utf8(&short.get_ref()[..length]) {
+                Ok(message) if written => new_runtime_error(class, message, number),
+                _ => new_runtime_error(class, &words.to_string(), number),
+            };
+            Ok(PyErr::from_value(error?))
         };
         made().unwrap_or_else(|error| error)
     }
 }
 
-/// An instance of a class that derives from `RuntimeError`, as `RuntimeError.__new__` makes it.
+/// An instance of a class that derives from `RuntimeError`, as `RuntimeError.__new__` makes it; its context is what is
+/// being handled at this moment, as that of any exception.
 #[allow(unsafe_code)]
-fn new_runtime_error<'py>(class: &Bound<'py, PyType>, arguments: (String, f64)) -> PyResult<Bound<'py, PyAny>> {
+fn new_runtime_error<'py>(class: &Bound<'py, PyType>, message: &str, number: f64) -> PyResult<Bound<'py, PyAny>> {
     let py = class.py();
-    let arguments = arguments.into_pyobject(py)?;
+    let arguments = (message, number).into_pyobject(py)?;
     // SAFETY: `RuntimeError` has a `tp_new`, whose type is `newfunc`; it takes a class that derives from it, which all
     // of `backstay.exceptions` do, and a tuple, and returns a new reference, or null with an exception set.
+    // `PyErr_GetExcInfo` gives three references or nulls, all to be given back, but for the one that
+    // `PyException_SetContext` keeps; a new exception is in nobody's context yet, so no circle comes about.
     unsafe {
         let new = ffi::PyType_GetSlot(ffi::PyExc_RuntimeError.cast(), ffi::Py_tp_new);
         let new: ffi::newfunc = std::mem::transmute(new);
-        Bound::from_owned_ptr_or_err(py, new(class.as_type_ptr(), arguments.as_ptr(), std::ptr::null_mut()))
+        let made = new(class.as_type_ptr(), arguments.as_ptr(), std::ptr::null_mut());
+        let made = Bound::from_owned_ptr_or_err(py, made)?;
+        let (mut kind, mut handled, mut trace) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+        ffi::PyErr_GetExcInfo(&raw mut kind, &raw mut handled, &raw mut trace);
+        ffi::Py_XDECREF(kind);
+        ffi::Py_XDECREF(trace);
+        if !handled.is_null() && handled != ffi::Py_None() {
+            ffi::PyException_SetContext(made.as_ptr(), handled);
+        } else {
+            ffi::Py_XDECREF(handled);
+        }
+        Ok(made)
     }
 }
 

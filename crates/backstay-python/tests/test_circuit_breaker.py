@@ -420,3 +420,15 @@ def test_an_interrupt_stays_one():
 
     with pytest.raises(KeyboardInterrupt):
         CircuitBreaker(excluded_exceptions=interrupted())
+
+
+# PY-2: as with any exception, what was being handled is its context.
+def test_a_rejection_keeps_its_context():
+    breaker = opened()
+    try:
+        try:
+            raise KeyError("cause")
+        except KeyError:
+            breaker.call(int)
+    except CircuitOpenError as error:
+        assert isinstance(error.__context__, KeyError) and error.__traceback__ is not None
