@@ -10,7 +10,7 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyNone, PyString, PyTuple, PyType};
 
-use crate::arguments::{integer_within, seconds_within};
+use crate::arguments::{integer_within, seconds_within, text};
 use crate::callbacks::Callbacks;
 use crate::{errors, logging};
 
@@ -49,11 +49,11 @@ impl CircuitBreaker {
         &self,
         py: Python<'_>,
         max_failures: Option<Bound<'_, PyAny>>,
-        reset_timeout: Option<f64>,
+        reset_timeout: Option<Bound<'_, PyAny>>,
         half_open_max_calls: Option<Bound<'_, PyAny>>,
         excluded_exceptions: &Bound<'_, PyAny>,
-        name: Option<String>,
-        half_open_timeout: Option<f64>,
+        name: Option<Bound<'_, PyAny>>,
+        half_open_timeout: Option<Bound<'_, PyAny>>,
         cancellation_is_failure: Option<bool>,
         on_state_change: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
@@ -63,21 +63,21 @@ impl CircuitBreaker {
             builder = builder.max_failures(integer_within("max_failures", &number, &MAX_FAILURES_BOUNDS)?);
         }
         if let Some(seconds) = reset_timeout {
-            builder = builder.reset_timeout(seconds_within("reset_timeout", seconds, &RESET_TIMEOUT_BOUNDS)?);
+            builder = builder.reset_timeout(seconds_within("reset_timeout", &seconds, &RESET_TIMEOUT_BOUNDS)?);
         }
         if let Some(number) = half_open_max_calls {
             let number = integer_within("half_open_max_calls", &number, &HALF_OPEN_MAX_CALLS_BOUNDS)?;
             builder = builder.half_open_max_calls(number);
         }
         if let Some(seconds) = half_open_timeout {
-            builder = builder.half_open_timeout(seconds_within("half_open_timeout", seconds, &RESET_TIMEOUT_BOUNDS)?);
+            builder = builder.half_open_timeout(seconds_within("half_open_timeout", &seconds, &RESET_TIMEOUT_BOUNDS)?);
         }
         if let Some(is_failure) = cancellation_is_failure {
             builder = builder.cancellation_is_failure(is_failure);
         }
         let excluded = exception_classes(excluded_exceptions)?;
         if let Some(name) = name {
-            builder = builder.name(name);
+            builder = builder.name(text("name", &name)?);
         }
         let mut callbacks = Callbacks::new();
         if let Some(callback) = callbacks.add("on_state_change", on_state_change)? {

@@ -1,8 +1,6 @@
 //! The heartbeat.
 
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use backstay::heartbeat::{Heartbeat as Handle, HeartbeatError, Status, Target};
 use backstay_core::heartbeat::INTERVAL_BOUNDS;
@@ -11,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::arguments::seconds_within;
+use crate::arguments::{path, seconds, seconds_within};
 use crate::callbacks::{self, Callback, Callbacks};
 use crate::waiting::Pending;
 use crate::watchdog::Watchdog;
@@ -44,8 +42,8 @@ impl Heartbeat {
     fn _build(
         &self,
         py: Python<'_>,
-        state_file: Option<PathBuf>,
-        interval: Option<f64>,
+        state_file: Option<Bound<'_, PyAny>>,
+        interval: Option<Bound<'_, PyAny>>,
         on_missed_beat: Option<Bound<'_, PyAny>>,
         on_alert: Option<Bound<'_, PyAny>>,
         target: Option<Bound<'_, PyAny>>,
@@ -57,11 +55,11 @@ impl Heartbeat {
         logging::look(py);
         let mut callbacks = Callbacks::new();
         let mut builder = Handle::builder();
-        if let Some(path) = state_file {
-            builder = builder.state_file(path);
+        if let Some(file) = state_file {
+            builder = builder.state_file(path("state_file", &file)?);
         }
         if let Some(interval) = interval {
-            builder = builder.interval(seconds_within("interval", interval, &INTERVAL_BOUNDS)?);
+            builder = builder.interval(seconds_within("interval", &interval, &INTERVAL_BOUNDS)?);
         }
         if let Some(metadata) = metadata {
             builder = builder.metadata(json::from_python(&metadata)?);
@@ -181,17 +179,16 @@ impl Heartbeat {
 
     /// Whether the heartbeat in `state_file` is fresh and its process alive.
     #[staticmethod]
-    #[pyo3(signature = (state_file, max_age_seconds = 30.0))]
-    fn is_alive(py: Python<'_>, state_file: PathBuf, max_age_seconds: f64) -> PyResult<bool> {
-        if max_age_seconds.is_nan() {
-            return Err(PyValueError::new_err("max_age_seconds is nan, allowed is a number of seconds"));
-        }
-        let max_age = Duration::try_from_secs_f64(max_age_seconds.max(0.0)).unwrap_or(Duration::MAX);
+    #[pyo3(name = "_is_alive")]
+    fn is_alive(py: Python<'_>, state_file: &Bound<'_, PyAny>, max_age: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let state_file = path("state_file", state_file)?;
+        let max_age = seconds("max_age_seconds", max_age)?;
         Ok(interpreter::leave(py, || Handle::is_alive(&state_file, max_age)))
     }
 
     #[staticmethod]
-    fn _read_state(py: Python<'_>, state_file: PathBuf) -> PyResult<Option<Bound<'_, PyAny>>> {
+    fn _read_state<'py>(py: Python<'py>, state_file: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let state_file = path("state_file", state_file)?;
         let Ok(state) = interpreter::leave(py, || Handle::read_state(&state_file)) else { return Ok(None) };
         let value = serde_json::to_value(state).map_err(|error| PyValueError::new_err(error.to_string()))?;
         json::to_python(py, &value).map(Some)

@@ -1,9 +1,12 @@
 //! JSON between Python's objects and ours, by Python's own `json`.
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use serde_json::{Map, Value};
+
+use crate::arguments::wrong_kind;
 
 /// A dictionary as JSON.
 ///
@@ -12,10 +15,13 @@ use serde_json::{Map, Value};
 pub(crate) fn from_python(mapping: &Bound<'_, PyAny>) -> PyResult<Map<String, Value>> {
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = mapping.py();
+    if !mapping.is_instance_of::<PyDict>() {
+        return Err(wrong_kind("metadata", mapping, "a dict"));
+    }
     let options = PyDict::new(py);
     options.set_item("allow_nan", false)?;
     let text: String = DUMPS.import(py, "json", "dumps")?.call((mapping,), Some(&options))?.extract()?;
-    serde_json::from_str(&text).map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))
+    serde_json::from_str(&text).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// JSON as Python's objects.

@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
-use crate::arguments::{count, positive_seconds};
+use crate::arguments::{count, number, positive_seconds, text};
 use crate::rate_limiter::rejected;
 use crate::{errors, logging};
 
@@ -39,23 +39,24 @@ impl KeyedRateLimiter {
     fn _build(
         &self,
         py: Python<'_>,
-        rate: f64,
-        per: f64,
-        burst: Option<f64>,
+        rate: &Bound<'_, PyAny>,
+        per: &Bound<'_, PyAny>,
+        burst: Option<&Bound<'_, PyAny>>,
         max_keys: Option<&Bound<'_, PyAny>>,
-        name: Option<String>,
+        name: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         logging::look(py);
-        let mut builder = Handle::<u64>::builder(rate).per(positive_seconds("per", per)?).hasher(Default::default());
+        let mut builder =
+            Handle::<u64>::builder(number("rate", rate)?).per(positive_seconds("per", per)?).hasher(Default::default());
         if let Some(burst) = burst {
-            builder = builder.burst(burst);
+            builder = builder.burst(number("burst", burst)?);
         }
         if let Some(max_keys) = max_keys {
             let most = count("max_keys", Some(max_keys))?;
             builder = builder.max_keys(most.try_into().unwrap_or(usize::MAX));
         }
         if let Some(name) = name {
-            builder = builder.name(name);
+            builder = builder.name(text("name", name)?);
         }
         let handle = builder.build().map_err(|error| errors::build(py, error))?;
         let made = Made { handle, hasher: RandomState::new() };

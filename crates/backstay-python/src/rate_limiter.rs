@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::arguments::{count, patience, positive_seconds};
+use crate::arguments::{count, number, patience, positive_seconds, text};
 use crate::waiting::{self, Outcome, Pending};
 use crate::{errors, interpreter, logging};
 
@@ -28,7 +28,7 @@ impl RateLimiter {
     }
 
     /// Waits for tokens in a thread.
-    fn wait(&self, py: Python<'_>, tokens: u32, timeout: Option<f64>) -> PyResult<()> {
+    fn wait(&self, py: Python<'_>, tokens: u32, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let timeout = patience("timeout", timeout)?;
         let handle = self.handle()?;
         let mut reservation = handle.reserve(tokens, timeout).map_err(|error| rejected(py, &error))?;
@@ -53,26 +53,27 @@ impl RateLimiter {
     fn _build(
         &self,
         py: Python<'_>,
-        rate: Option<f64>,
-        per: Option<f64>,
-        burst: Option<f64>,
-        name: Option<String>,
+        rate: Option<Bound<'_, PyAny>>,
+        per: Option<Bound<'_, PyAny>>,
+        burst: Option<Bound<'_, PyAny>>,
+        name: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         logging::look(py);
         let mut builder = Handle::configured();
+        let has_rate = rate.is_some();
         if let Some(rate) = rate {
-            builder = builder.rate(rate);
+            builder = builder.rate(number("rate", &rate)?);
         }
         if let Some(per) = per {
-            builder = builder.per(positive_seconds("per", per)?);
-        } else if rate.is_some() {
+            builder = builder.per(positive_seconds("per", &per)?);
+        } else if has_rate {
             builder = builder.per(Duration::from_secs(1));
         }
         if let Some(burst) = burst {
-            builder = builder.burst(burst);
+            builder = builder.burst(number("burst", &burst)?);
         }
         if let Some(name) = name {
-            builder = builder.name(name);
+            builder = builder.name(text("name", &name)?);
         }
         let handle = builder.build().map_err(|error| errors::build(py, error))?;
         self.make(handle)
@@ -100,7 +101,7 @@ impl RateLimiter {
         &self,
         py: Python<'_>,
         blocking: bool,
-        timeout: Option<f64>,
+        timeout: Option<&Bound<'_, PyAny>>,
         tokens: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         if !blocking {
@@ -118,7 +119,7 @@ impl RateLimiter {
     fn _reserve(
         &self,
         py: Python<'_>,
-        timeout: Option<f64>,
+        timeout: Option<&Bound<'_, PyAny>>,
         tokens: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Pending>> {
         let timeout = patience("timeout", timeout)?;
@@ -150,8 +151,9 @@ impl RateLimiter {
     /// Raises:
     ///     ValueError: a number that cannot be meant; the rate is as before then.
     #[pyo3(signature = (rate, per = None))]
-    fn set_rate(&self, py: Python<'_>, rate: f64, per: Option<f64>) -> PyResult<()> {
+    fn set_rate(&self, py: Python<'_>, rate: &Bound<'_, PyAny>, per: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let handle = self.handle()?;
+        let rate = number("rate", rate)?;
         let per = per.map_or_else(|| Ok(handle.per()), |per| positive_seconds("per", per))?;
         let changed = interpreter::leave(py, || handle.set_rate(rate, per));
         changed.map_err(|error| PyValueError::new_err(error.to_string()))

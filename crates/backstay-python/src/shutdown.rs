@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::arguments::{patience, positive_seconds, seconds_within};
+use crate::arguments::{integer, patience, positive_seconds, seconds_within, text};
 use crate::callbacks::{Callback, new_component};
 use crate::waiting::{self, Pending, nothing};
 use crate::{errors, interpreter, logging};
@@ -55,9 +55,9 @@ impl GracefulShutdown {
     fn _build(
         &self,
         py: Python<'_>,
-        timeout: Option<f64>,
-        force_exit_code: Option<i32>,
-        drain_delay: Option<f64>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        force_exit_code: Option<&Bound<'_, PyAny>>,
+        drain_delay: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         logging::look(py);
         // Signals are Python's: the handle is asked to take none.
@@ -69,28 +69,24 @@ impl GracefulShutdown {
             builder = builder.drain_delay(patience("drain_delay", Some(delay))?.unwrap_or(Duration::MAX));
         }
         if let Some(code) = force_exit_code {
-            if !FORCE_EXIT_CODE_BOUNDS.contains(&code) {
-                return Err(PyValueError::new_err(format!("force_exit_code is {code}, allowed is 0 to 255")));
-            }
-            builder = builder.force_exit_code(code);
+            let given = integer("force_exit_code", code)?;
+            let code = i32::try_from(given).ok().filter(|code| FORCE_EXIT_CODE_BOUNDS.contains(code));
+            let wrong = || PyValueError::new_err(format!("force_exit_code is {given}, allowed is 0 to 255"));
+            builder = builder.force_exit_code(code.ok_or_else(wrong)?);
         }
         let handle = builder.build().map_err(|error| errors::build(py, error))?;
         let made = Made { handle, component: new_component(), callbacks: Mutex::default() };
         self.0.set(made).map_err(|_| PyRuntimeError::new_err("GracefulShutdown.__init__ was called twice"))
     }
 
-    /// Registers a callback, plain or async: the lowest priority has its turn first.
-    ///
-    /// Raises:
-    ///     ShutdownError: the name is taken, or the shutdown has begun.
-    #[pyo3(signature = (name, callback, *, priority = 100, timeout = None))]
-    fn register(
+    /// Registers a callback, plain or async.
+    fn _register(
         &self,
         py: Python<'_>,
-        name: &str,
+        name: &Bound<'_, PyAny>,
         callback: Bound<'_, PyAny>,
-        priority: i32,
-        timeout: Option<f64>,
+        priority: &Bound<'_, PyAny>,
+        timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         if !callback.is_callable() {
             let found = callback.get_type();
@@ -99,7 +95,9 @@ impl GracefulShutdown {
         let made = self.made()?;
         let callback = Callback::new(&callback, made.component)?;
         let known = Arc::downgrade(&callback);
-        let mut registration = made.handle.callback(name).priority(priority);
+        let name = text("name", name)?;
+        let priority = integer("priority", priority)?.clamp(i32::MIN.into(), i32::MAX.into());
+        let mut registration = made.handle.callback(&name).priority(i32::try_from(priority)?);
         if let Some(timeout) = timeout {
             registration = registration.timeout(positive_seconds("timeout", timeout)?);
         }
@@ -154,7 +152,7 @@ impl GracefulShutdown {
 
     /// Waits until the shutdown begins, `timeout` seconds at most: whether it has begun.
     #[pyo3(signature = (timeout = None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let timeout = patience("timeout", timeout)?;
         let handle = &self.made()?.handle;
         let begun = waiting::wait(py, timeout, |slice| handle.begun_within(slice).then_some(()))?;

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::arguments::seconds_within;
+use crate::arguments::{path, positive_seconds, seconds_within, text};
 use crate::callbacks::{self, Callback, Callbacks};
 use crate::{errors, interpreter, logging};
 
@@ -50,18 +50,19 @@ impl Watchdog {
     fn _build(
         &self,
         py: Python<'_>,
-        timeout: Option<f64>,
+        timeout: Option<Bound<'_, PyAny>>,
         on_timeout: Option<Bound<'_, PyAny>>,
         on_alert: Option<Bound<'_, PyAny>>,
-        name: Option<String>,
+        name: Option<Bound<'_, PyAny>>,
         raise_on_timeout: bool,
     ) -> PyResult<()> {
         logging::look(py);
         let mut callbacks = Callbacks::new();
         let mut builder = Handle::builder().raise_on_timeout(raise_on_timeout).stack_of(stack_of);
         if let Some(timeout) = timeout {
-            builder = builder.timeout(seconds_within("timeout", timeout, &TIMEOUT_BOUNDS)?);
+            builder = builder.timeout(seconds_within("timeout", &timeout, &TIMEOUT_BOUNDS)?);
         }
+        let name = name.map(|name| text("name", &name)).transpose()?;
         let who = who(name.as_deref());
         if let Some(name) = name {
             builder = builder.name(name);
@@ -88,17 +89,18 @@ impl Watchdog {
     fn _build_for_file(
         &self,
         py: Python<'_>,
-        state_file: PathBuf,
-        check_interval: Option<f64>,
-        max_age: f64,
+        state_file: &Bound<'_, PyAny>,
+        check_interval: Option<&Bound<'_, PyAny>>,
+        max_age: &Bound<'_, PyAny>,
         on_timeout: Option<Bound<'_, PyAny>>,
         on_alert: Option<Bound<'_, PyAny>>,
-        name: String,
+        name: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         logging::look(py);
         let mut callbacks = Callbacks::new();
-        let max_age = crate::arguments::positive_seconds("max_age", max_age)?;
-        let mut builder = Handle::from_state_file(state_file).max_age(max_age).name(name.as_str());
+        let max_age = positive_seconds("max_age", max_age)?;
+        let name = text("name", name)?;
+        let mut builder = Handle::from_state_file(path("state_file", state_file)?).max_age(max_age).name(name.as_str());
         if let Some(interval) = check_interval {
             builder = builder.check_interval(seconds_within("check_interval", interval, &TIMEOUT_BOUNDS)?);
         }

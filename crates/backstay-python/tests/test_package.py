@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import backstay
 
 
@@ -30,3 +32,71 @@ def test_types_are_shipped():
 
     folder = Path(backstay.__file__).parent
     assert (folder / "py.typed").exists() and (folder / "_native.pyi").exists()
+
+
+HUGE = 10**400
+
+
+# ALL-1, RL-12: a ValueError or a TypeError that names the argument; and what is merely large is brought into its bounds.
+@pytest.mark.parametrize(
+    "call, name",
+    [
+        (lambda bad: backstay.RateLimiter(bad), "rate"),
+        (lambda bad: backstay.RateLimiter(1, bad), "per"),
+        (lambda bad: backstay.RateLimiter(1, burst=bad), "burst"),
+        (lambda bad: backstay.RateLimiter(1).set_rate(bad), "rate"),
+        (lambda bad: backstay.RateLimiter(1).acquire(timeout=bad), "timeout"),
+        (lambda bad: backstay.RateLimiter(1).acquire(tokens=bad), "tokens"),
+        (lambda bad: backstay.KeyedRateLimiter(bad), "rate"),
+        (lambda bad: backstay.CircuitBreaker(max_failures=bad), "max_failures"),
+        (lambda bad: backstay.CircuitBreaker(reset_timeout=bad), "reset_timeout"),
+        (lambda bad: backstay.GracefulShutdown(timeout=bad), "timeout"),
+        (lambda bad: backstay.GracefulShutdown(force_exit_code=bad), "force_exit_code"),
+        (lambda bad: backstay.GracefulShutdown(drain_delay=bad), "drain_delay"),
+        (lambda bad: backstay.GracefulShutdown().register("x", print, priority=bad), "priority"),
+        (lambda bad: backstay.GracefulShutdown().register("x", print, timeout=bad), "timeout"),
+        (lambda bad: backstay.GracefulShutdown().wait(bad if bad != HUGE else 0), "timeout"),
+        (lambda bad: backstay.Heartbeat(interval=bad), "interval"),
+        (lambda bad: backstay.Heartbeat.is_alive("none", bad), "max_age_seconds"),
+        (lambda bad: backstay.Watchdog(timeout=bad), "timeout"),
+        (lambda bad: backstay.Watchdog.from_state_file("none", max_age=bad), "max_age"),
+        (lambda bad: backstay.Watchdog.from_state_file("none", check_interval=bad), "check_interval"),
+    ],
+)
+def test_bad_numbers(call, name):
+    for wrong in ("3", b"3", [], object()):
+        with pytest.raises(TypeError, match=f"{name} is a "):
+            call(wrong)
+    for large in (HUGE, -HUGE):
+        try:
+            call(large)
+        except (ValueError, backstay.RateLimitExceededError) as error:
+            assert len(str(error)) < 200 and (name in str(error) or isinstance(error, RuntimeError))
+
+    class Raises:
+        def __float__(self):
+            raise OSError("from within")
+
+        def __index__(self):
+            raise OSError("from within")
+
+    with pytest.raises(OSError, match="from within"):
+        call(Raises())
+
+
+# ALL-1
+def test_bad_texts_and_paths():
+    for make in (
+        lambda bad: backstay.CircuitBreaker(name=bad),
+        lambda bad: backstay.RateLimiter(1, name=bad),
+        lambda bad: backstay.KeyedRateLimiter(1, name=bad),
+        lambda bad: backstay.Watchdog(name=bad),
+        lambda bad: backstay.GracefulShutdown().register(bad, print),
+    ):
+        with pytest.raises(TypeError, match="name is a int, allowed is a str"):
+            make(3)
+        with pytest.raises(ValueError):
+            make("\ud800")
+    for make in (backstay.Heartbeat, backstay.Heartbeat.read_state, backstay.Heartbeat.is_alive, backstay.Watchdog.from_state_file):
+        with pytest.raises(TypeError, match="state_file is a bytes, allowed is a str or a path"):
+            make(b"beat")

@@ -132,6 +132,11 @@ class Heartbeat(_native.Heartbeat):
         state = _native.Heartbeat._read_state(state_file)
         return None if state is None else HeartbeatState.from_dict(state)
 
+    @staticmethod
+    def is_alive(state_file: str | Path, max_age_seconds: float = 30.0) -> bool:
+        """Whether the heartbeat in the file is fresh, and its process alive and not stopped. Never blocks."""
+        return _native.Heartbeat._is_alive(state_file, max_age_seconds)
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -173,7 +173,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         Raises:
             ShutdownError: the name is taken, or the shutdown has begun.
         """
-        super().register(name, callback, priority=priority, timeout=timeout)
+        self._register(name, callback, priority, timeout)
         self._note_loop()
         self._on_loop(self._loop)
 
