@@ -31,6 +31,9 @@ impl RateLimiter {
     fn wait(&self, py: Python<'_>, tokens: u32, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let timeout = patience("timeout", timeout)?;
         let handle = self.handle()?;
+        if handle.take_n(tokens) {
+            return Ok(());
+        }
         let mut reservation = handle.reserve(tokens, timeout).map_err(|error| rejected(py, &error))?;
         if reservation.remaining().is_zero() {
             return reservation.wait().map_err(|error| rejected(py, &error));
@@ -123,9 +126,11 @@ impl RateLimiter {
         tokens: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Pending>> {
         let timeout = patience("timeout", timeout)?;
-        let handle = self.handle()?;
-        let mut reservation =
-            handle.reserve(count("tokens", tokens)?, timeout).map_err(|error| rejected(py, &error))?;
+        let (handle, tokens) = (self.handle()?, count("tokens", tokens)?);
+        if handle.take_n(tokens) {
+            return Ok(None);
+        }
+        let mut reservation = handle.reserve(tokens, timeout).map_err(|error| rejected(py, &error))?;
         if reservation.remaining().is_zero() {
             return reservation.wait().map(|()| None).map_err(|error| rejected(py, &error));
         }

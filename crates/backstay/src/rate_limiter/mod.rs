@@ -275,6 +275,13 @@ impl RateLimiter {
         self.shared.name()
     }
 
+    /// As [`try_acquire_n`](Self::try_acquire_n), for who will wait where it is refused: that counts as no rejection.
+    #[doc(hidden)]
+    #[must_use = "without the tokens the call must not be made"]
+    pub fn take_n(&self, tokens: u32) -> bool {
+        self.shared.take(tokens)
+    }
+
     fn acquire_within(&self, tokens: u32, timeout: Duration) -> Result<(), RateLimitExceededError> {
         if self.shared.take(tokens) {
             return Ok(());
