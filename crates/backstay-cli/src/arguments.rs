@@ -136,10 +136,10 @@ pub(crate) struct Run {
     /// What runs for so long has not crashed at once [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) stable: Option<Duration>,
-    /// At most so many restarts ... [default: 20]
+    /// So many restarts ... [default: 20]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_restarts: Option<u32>,
-    /// ... in so long [default: 10m]
+    /// ... in so long; those beyond have to wait [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = positive)]
     pub(crate) per: Option<Duration>,
     /// So many crashes in a row are a crash loop ... [default: 5]

@@ -93,10 +93,11 @@ impl Words {
     fn say(mut self, py: Python<'_>, level: u8) -> PyResult<()> {
         static SAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let fields = PyDict::new(py);
+        let sentence = self.message.clone();
         for (name, value) in &self.fields {
             fields.set_item(name, value)?;
             // What the sentence says already is not said again.
-            if *name != "stack" && !says(&self.message, value) {
+            if *name != "stack" && !says(&sentence, value) {
                 let _ = write!(self.message, " {name}={value}");
             }
         }

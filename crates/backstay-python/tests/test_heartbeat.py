@@ -20,6 +20,8 @@ def test_beats_at_once_and_is_read(tmp_path):
         with pytest.raises(HeartbeatError, match="running"):
             heartbeat.start()
         assert HeartbeatState.from_dict(state.to_dict()) == state
+        assert (state.status, state.sequence, state.interval) == ("ready", 1, 10) and state.started_at is not None
+        assert HeartbeatState("2026", 1, "here").to_dict() == {"timestamp": "2026", "pid": 1, "hostname": "here", "metadata": {}}
         with pytest.raises(AttributeError):
             state.pid = 3
     assert not Heartbeat.is_alive(file) and json.loads(file.read_text())["status"] == "stopped"

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 /// The circuit breaker is open: the call was not made. Try again after [`remaining`](Self::remaining).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("circuit breaker{} is open{}", Named(self.name.as_ref()), Hint(" for another ", self.remaining))]
+#[error("circuit breaker{} is open{}", Named(self.name.as_ref()), Hint(" for another ", self.remaining, ""))]
 pub struct CircuitOpenError {
     /// The breaker's name, where it has one.
     pub name: Option<Arc<str>>,
@@ -20,7 +20,7 @@ pub struct CircuitOpenError {
 
 /// The rate limiter has no token in time. Try again after [`retry_after`](Self::retry_after).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("rate limit{} exceeded{}", Named(self.name.as_ref()), Hint(", retry after ", self.retry_after))]
+#[error("rate limit{} exceeded{}", Named(self.name.as_ref()), Hint(", retry after ", self.retry_after, ": more than it ever holds"))]
 pub struct RateLimitExceededError {
     /// The limiter's name, where it has one.
     pub name: Option<Arc<str>>,
@@ -173,13 +173,17 @@ impl fmt::Display for Named<'_> {
     }
 }
 
-/// A text and the seconds, or nothing where there is nothing to wait for or no end of waiting.
-struct Hint(&'static str, Duration);
+/// A text and the seconds; nothing where there is nothing to wait for, and where there is no end of waiting the last
+/// text.
+struct Hint(&'static str, Duration, &'static str);
 
 impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(text, wait) = self;
-        if wait.is_zero() || *wait == Duration::MAX {
+        let Self(text, wait, never) = self;
+        if *wait == Duration::MAX {
+            return f.write_str(never);
+        }
+        if wait.is_zero() {
             return Ok(());
         }
         // In integers, which are quicker to write than floats: a refusal is a hot path where exceptions are made of it.

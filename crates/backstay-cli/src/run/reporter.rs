@@ -104,7 +104,9 @@ impl Reporter {
             Standing::Starting => ("starting", Status::Starting),
             Standing::Running => ("running", Status::Ready),
             Standing::Frozen => ("frozen", Status::Degraded),
-            Standing::Ending | Standing::Done => ("stopping", Status::Stopping),
+            Standing::Ending => ("stopping", Status::Stopping),
+            Standing::Done if supervisor.has_failed() => ("failed", Status::Degraded),
+            Standing::Done => ("stopped", Status::Stopping),
         };
         let text = self.text.as_deref();
         let mut said = format!("STATUS={}", text.map_or_else(|| word.to_owned(), |text| format!("{word}: {text}")));
@@ -137,9 +139,17 @@ impl Reporter {
         self.mouth.say("STOPPING=1");
     }
 
-    pub(crate) fn farewell(self) {
+    /// A program that was to end, or ended well, has stopped. One that failed is gone: whoever probes its heartbeat is
+    /// not to take the one for the other.
+    pub(crate) fn farewell(self, well: bool) {
         if let Some(heartbeat) = self.heartbeat {
-            heartbeat.stop();
+            if well {
+                heartbeat.stop();
+            } else {
+                let _ = heartbeat.beat();
+                // Its destructor would say farewell.
+                std::mem::forget(heartbeat);
+            }
         }
         drop(self.claim);
     }

@@ -358,6 +358,6 @@ impl Shell {
         {
             guard.dismiss();
         }
-        self.reporter.farewell();
+        self.reporter.farewell(!self.supervisor.has_failed());
     }
 }

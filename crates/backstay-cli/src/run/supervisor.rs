@@ -129,6 +129,11 @@ impl Supervisor {
     }
 
     /// Whether somebody asked for the end.
+    /// Whether it ended by itself, and not well.
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.asked && self.last_exit.is_some_and(|exit| !exit.is_success())
+    }
+
     pub(crate) fn was_asked(&self) -> bool {
         self.asked
     }

@@ -137,7 +137,7 @@ function showRow(row, service, cell) {
   if (row.item.className !== service.look) row.item.className = service.look;
   row.state.className = `state ${service.look}`;
   put(row.symbol, look.symbol);
-  put(row.word, service.state);
+  put(row.word, service.look === "stopped" ? "STOPPED" : service.state);
   put(row.name, service.name);
   put(row.said, said(service));
   put(row.age, service.age === null ? "–" : rough(service.age));

@@ -66,11 +66,16 @@ def parsed() -> argparse.Namespace:
 def opened(options: argparse.Namespace, screen: Screen) -> tuple[subprocess.Popen[str], str]:
     """The exchange of the Rust example, in a process of its own, and where it is."""
     screen.line("Opening the exchange; the first time it is built, which takes a minute or two ...")
-    cargo = ["cargo", "run", "--release", "--quiet", "--package", "backstay", "--example", "trading_bot", "--"]
+    here = Path(__file__).parent
+    example = ["--release", "--package", "backstay", "--example", "trading_bot"]
+    # Not quiet: it shows how far it is. Ctrl-C ends it with us.
+    if code := subprocess.run(["cargo", "build", *example], cwd=here).returncode:
+        sys.exit(code)
+    cargo = ["cargo", "run", "--quiet", *example, "--"]
     day = ["--exchange-only", f"--seconds={options.seconds}", f"--seed={options.seed}"]
     exchange = subprocess.Popen(
         cargo + day,
-        cwd=Path(__file__).parent,
+        cwd=here,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -131,6 +136,7 @@ def summary(bot: TradingBot, took: float, screen: Screen) -> int:
         ("", "successful", calls.successful_calls),
         ("", "failed", calls.failed_calls),
         ("", "refused while open", calls.rejected_calls),
+        ("", "our own mistakes", calls.neutral_calls),
         ("", "changes of state", calls.state_changes),
         ("limiter", "granted", tokens.total_acquired),
         ("", "refused", tokens.total_rejected),
@@ -163,4 +169,7 @@ class ToScreen(logging.Handler):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # Before the bot began.
+        sys.exit(130)

@@ -20,26 +20,39 @@ class HeartbeatTarget(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatState:
-    """What a heartbeat file says."""
+    """What a heartbeat file says. `status` is "starting", "ready", "degraded", "stopping" or "stopped", `interval` the
+    seconds between two beats; both, as `sequence` and `started_at`, are `None` where another than Backstay wrote it.
+    """
 
     timestamp: str
     pid: int
     hostname: str
     metadata: dict[str, Any] = field(default_factory=dict)
+    status: Optional[str] = field(default=None, kw_only=True)
+    sequence: Optional[int] = field(default=None, kw_only=True)
+    interval: Optional[float] = field(default=None, kw_only=True)
+    started_at: Optional[str] = field(default=None, kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
         """The state as a mapping, as in the file."""
-        return {
+        always = {
             "timestamp": self.timestamp,
             "pid": self.pid,
             "hostname": self.hostname,
             "metadata": dict(self.metadata),
         }
+        known = {name: getattr(self, name) for name in _OURS}
+        return always | {name: value for name, value in known.items() if value is not None}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> HeartbeatState:
         """The state of a mapping; what else is in it is passed over."""
-        return cls(data["timestamp"], data["pid"], data["hostname"], dict(data.get("metadata") or {}))
+        ours = {name: data.get(name) for name in _OURS}
+        return cls(data["timestamp"], data["pid"], data["hostname"], dict(data.get("metadata") or {}), **ours)
+
+
+# What the page's format lacks.
+_OURS = ("status", "sequence", "interval", "started_at")
 
 
 @dataclass(frozen=True, slots=True)

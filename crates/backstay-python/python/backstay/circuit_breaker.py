@@ -193,7 +193,17 @@ def circuit_breaker(
 ) -> Any:
     """Guards a function by a breaker of its own: `@circuit_breaker`, or `@circuit_breaker(max_failures=3)`.
 
-    The breaker hangs on the function as `_circuit_breaker`.
+    The breaker hangs on the function as `_circuit_breaker`. Times are in seconds. `@CircuitBreaker(...)` takes more than
+    these arguments, and gives the breaker a name in the code.
+
+    >>> @circuit_breaker(max_failures=3, reset_timeout=30)
+    ... def price(symbol: str) -> float:
+    ...     return 42.0
+
+    Raises:
+        TypeError: an argument of the wrong kind, or `func` cannot be called.
+        ConfigError: the configuration is broken.
+        CircuitOpenError: by the function, while the breaker is open.
     """
     breaker = CircuitBreaker(
         max_failures=max_failures,

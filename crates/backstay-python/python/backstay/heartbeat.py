@@ -21,7 +21,8 @@ __all__ = ["Heartbeat", "HeartbeatState", "HeartbeatTarget", "OnAlertCallback"]
 
 
 class Heartbeat(_native.Heartbeat):
-    """Writes `state_file` every `interval` seconds (1 to 300; the configuration's, or 10) while it runs.
+    """Writes `state_file` every `interval` seconds (1 to 300; the configuration's, or 10) while it runs. Folders are made
+    when missing. Without a file it only asks its target and calls its callbacks.
 
     `on_missed_beat` hears each beat that could not be written, `on_beat` each that was. While `target.is_dead`, the
     file says "degraded", and `on_target_dead` hears of it once. Callbacks may be plain or async.

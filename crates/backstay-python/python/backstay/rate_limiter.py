@@ -168,7 +168,16 @@ def rate_limiter(
 
     With `blocking=False`, or where the token would come after `timeout` seconds, the call is not made and
     `RateLimitExceededError` is raised. A generator takes its token when it is begun. The limiter hangs on the function
-    as `_rate_limiter`. A plain function that only returns something to await blocks its thread while it waits.
+    as `_rate_limiter`. A plain function that only returns something to await blocks its thread while it waits. `per` and
+    `timeout` are in seconds.
+
+    >>> @rate_limiter(rate=100, per=60.0)
+    ... def call_api() -> None: ...
+
+    Raises:
+        ValueError, TypeError: a number that cannot be meant, or `fn` cannot be called.
+        ConfigError: the configuration is broken.
+        RateLimitExceededError: by the function, where it does not wait.
     """
     limiter = RateLimiter(rate, per, burst=burst, name=name)
 

@@ -152,7 +152,14 @@ def watchdog_context(
     name: str | None = None,
 ) -> Watchdog:
     """A watchdog for a `with` block. With `raise_on_timeout` the next ping after it fired, or the end of the block,
-    raises `WatchdogTimeoutError`.
+    raises `WatchdogTimeoutError`. `timeout` is in seconds.
+
+    >>> with watchdog_context(timeout=10, raise_on_timeout=True) as watchdog:
+    ...     watchdog.ping()
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be meant.
+        ConfigError: the configuration is broken.
     """
     watchdog = Watchdog.__new__(Watchdog)
     watchdog._build(timeout, on_timeout, None, name, raise_on_timeout)

@@ -47,6 +47,17 @@ fn a_crash_loop_is_held_back() {
     }
 }
 
+// HB-7: what failed for good is no service that was meant to stop.
+#[test]
+fn a_failure_leaves_no_farewell() {
+    for (command, code, verdict) in [("true", 0, 6), ("false", 1, 4), ("no-such-program", 127, 4)] {
+        let mut it = Supervised::start(&["--restart", "never"], &[command], |_| {});
+        assert_eq!(it.code(), code);
+        let probe = backstay(it.path()).args(["probe", "run/it.heartbeat"]).output().unwrap();
+        assert_eq!(probe.status.code(), Some(verdict), "{command}: {}", crate::stdout(&probe));
+    }
+}
+
 #[test]
 fn restarts_are_limited() {
     let options = ["--wait", "1ms", "--restart", "always", "--max-restarts", "2", "--per", "1h"];
