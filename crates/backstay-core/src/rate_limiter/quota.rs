@@ -1,6 +1,7 @@
 //! What a limiter is told, and the numbers it computes with.
 
 use alloc::format;
+use alloc::string::String;
 use core::time::Duration;
 
 use super::bucket::{CAPACITY_BITS, Scale, TIME_SHIFT};
@@ -45,13 +46,13 @@ impl Quota {
     /// 2^60 tokens or more, or one that takes more than 10,000 years to fill.
     pub fn new(rate: f64, per: Duration, burst: Option<f64>) -> Result<Self, InvalidArgument> {
         if !(rate.is_finite() && rate > 0.0) {
-            return Err(InvalidArgument::new("rate", format!("{rate:?}"), "a number above 0"));
+            return Err(InvalidArgument::new("rate", written(rate), "a number above 0"));
         }
         if per.is_zero() || per > PER_MAX {
             return Err(InvalidArgument::new("per", format!("{per:?}"), "above 0 and at most 500 years"));
         }
         if let Some(burst) = burst.filter(|burst| !(burst.is_finite() && *burst >= 0.0)) {
-            return Err(InvalidArgument::new("burst", format!("{burst:?}"), "a number from 0 up"));
+            return Err(InvalidArgument::new("burst", written(burst), "a number from 0 up"));
         }
         let scale = scale(rate, per, burst)?;
         Ok(Self { rate, per, burst, scale })
@@ -113,7 +114,11 @@ fn scale(rate: f64, per: Duration, burst: Option<f64>) -> Result<Scale, InvalidA
     let for_capacity = CAPACITY_BITS.cast_signed() - 64 - capacity.exponent;
     let k = for_time.min(for_capacity);
     if for_time < 0 {
-        return Err(InvalidArgument::new("rate", format!("{rate:?} per {per:?}"), "less than 4 per nanosecond"));
+        return Err(InvalidArgument::new(
+            "rate",
+            format!("{} per {per:?}", written(rate)),
+            "less than 4 per nanosecond",
+        ));
     }
     if for_capacity < 0 {
         let given = burst.unwrap_or(rate);
@@ -121,7 +126,7 @@ fn scale(rate: f64, per: Duration, burst: Option<f64>) -> Result<Scale, InvalidA
     }
     if for_time - k > SPARE_BITS {
         let allowed = format!("enough to fill a bucket of {} within 10,000 years", burst.unwrap_or(rate).max(1.0));
-        return Err(InvalidArgument::new("rate", format!("{rate:?} per {per:?}"), allowed));
+        return Err(InvalidArgument::new("rate", format!("{} per {per:?}", written(rate)), allowed));
     }
     // Rounded up, by less than a unit in 30 years: then a token is there in the very nanosecond in which it is due,
     // although times are rounded down.
@@ -153,4 +158,9 @@ impl Binary {
     fn shifted(&self, k: i32) -> u64 {
         self.mantissa.checked_shr((-(self.exponent + k)).cast_unsigned()).unwrap_or(0)
     }
+}
+
+/// A number as a person writes it, without hundreds of digits.
+fn written(number: f64) -> String {
+    if number.abs() < 1e15 { format!("{number}") } else { format!("{number:e}") }
 }
