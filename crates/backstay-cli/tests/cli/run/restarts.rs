@@ -110,7 +110,11 @@ fn the_demonstration_shows_all() {
     let (options, script) = line.split_once(" -- sh crates/backstay-cli/").unwrap();
     let script = format!("{}/{script}", env!("CARGO_MANIFEST_DIR"));
     let options: Vec<&str> = options.split_whitespace().collect();
-    let mut it = Supervised::start(&options, &["sh", &script], |_| {});
+    let said = tempfile::NamedTempFile::new().unwrap();
+    let to_file = std::process::Stdio::from(said.reopen().unwrap());
+    let mut it = Supervised::start(&options, &["sh", &script], |it| {
+        it.stdout(to_file);
+    });
     assert_eq!(it.news("froze")["source"], "output");
     assert_eq!(it.news("exited")["signal"], "SIGTERM");
     for restart in 1..=3 {
@@ -119,9 +123,11 @@ fn the_demonstration_shows_all() {
     }
     assert_eq!(it.news("waiting")["reason"], "circuit_open");
     assert_eq!(it.news("started")["restarts"], 4);
+    crate::until("it works", || std::fs::read_to_string(said.path()).is_ok_and(|said| said.contains("order 3")));
     it.signal(rustix::process::Signal::INT);
     assert_eq!(it.news("exited")["code"], 0);
     assert_eq!(it.code(), 0);
+    assert!(std::fs::read_to_string(said.path()).unwrap().ends_with("worker: closes its books\n"));
 }
 
 // Whatever the interval, and whether or not the first has beaten yet.
