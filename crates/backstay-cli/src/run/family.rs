@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpgid, getpid, getppid, getsid, kill_process, kill_process_group,
-    test_kill_process_group, wait,
+    Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process, kill_process_group, test_kill_process_group,
+    wait,
 };
 
 use super::news::Exit;
@@ -92,7 +92,7 @@ impl Family {
     fn outside(&self, known: &[Pid]) -> Vec<Pid> {
         let program = (!self.fetched).then_some(self.program);
         let everybody = strays(self.program, known).into_iter().chain(program);
-        everybody.filter(|process| getpgid(Some(*process)) != Ok(self.program)).collect()
+        everybody.filter(|process| !is_in(self.program, *process)).collect()
     }
 }
 
@@ -113,7 +113,23 @@ pub(crate) fn children() -> Vec<Pid> {
 
 /// Whether whoever started us could let us go on, as a shell with jobs does.
 pub(crate) fn can_stand_still() -> bool {
-    getppid().is_some_and(|parent| getsid(Some(parent)).is_ok_and(|session| getsid(None) == Ok(session)))
+    let session = |process| Some(group_and_session(process)?.1);
+    getppid().and_then(session).is_some_and(|theirs| session(getpid()) == Some(theirs))
+}
+
+/// Whether a process is in the group that `leader` leads.
+pub(crate) fn is_in(leader: Pid, process: Pid) -> bool {
+    group_and_session(process).is_some_and(|(group, _)| group == leader.as_raw_nonzero().get())
+}
+
+/// Of a process that is there. Either is 0 where its leader is out of our namespace, as for a shell that somebody started
+/// in our container: getpgid and getsid of rustix take that to be impossible, and panic.
+fn group_and_session(process: Pid) -> Option<(i32, i32)> {
+    let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
+    // The name in brackets may hold anything; behind it are the state, the parent, the group, and the session.
+    let behind = stat.get(stat.iter().rposition(|byte| *byte == b')')? + 1..)?;
+    let mut fields = std::str::from_utf8(behind).ok()?.split_whitespace().skip(2).map(str::parse);
+    Some((fields.next()?.ok()?, fields.next()?.ok()?))
 }
 
 /// A bit for each signal that this process ignores, the lowest for signal 1.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use backstay::clock::Clock;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::family;
@@ -97,7 +97,7 @@ fn end(group: Option<Pid>, arguments: &Arguments) {
             return signal(&everybody, Signal::KILL);
         }
         for process in everybody.into_iter().filter(|process| !told.contains(process)).collect::<Vec<_>>() {
-            let is_in_group = group.is_some() && getpgid(Some(process)).ok() == group;
+            let is_in_group = group.is_some_and(|group| family::is_in(group, process));
             if !is_in_group {
                 let _ = kill_process(process, Signal::TERM);
                 let _ = kill_process(process, Signal::CONT);

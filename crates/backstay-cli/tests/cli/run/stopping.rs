@@ -1,8 +1,10 @@
 //! Signals are passed on, the end is orderly, and nothing is left.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{AT_ONCE, Supervised, by_shell, is_gone, python};
 use crate::until;
@@ -58,7 +60,7 @@ while True:
     print(flush=True)
     time.sleep(0.05)";
     let Some(mut it) = python(&options, script) else { return };
-    let both = [it.pid("pid"), rustix::process::Pid::from_child(&it.child)];
+    let both = [it.pid("pid"), Pid::from_child(&it.child)];
     let stand = || {
         both.iter().all(|pid| {
             let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
@@ -99,7 +101,7 @@ fn a_second_signal_kills_at_once() {
 #[test]
 fn a_stopped_program_hears_the_end_too() {
     let mut it = Supervised::sh(&["--grace", "1h"], &listening("trap 'exit 8' TERM"));
-    rustix::process::kill_process(it.pid("pid"), Signal::STOP).unwrap();
+    kill_process(it.pid("pid"), Signal::STOP).unwrap();
     it.signal(Signal::TERM);
     assert_eq!(it.code(), 8);
 }
@@ -126,26 +128,67 @@ fn nothing_of_the_last_start_is_left_for_the_next() {
     assert!(!it.path().join("last").exists());
 }
 
+const NAMESPACE: [&str; 6] = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
+
+/// `sh` as process 1 of a namespace of its own, "$0" the binary. Its session and group are led from outside.
+fn in_namespace(home: &Path, script: &str) -> Option<Command> {
+    let works = Command::new(NAMESPACE[0]).args(&NAMESPACE[1..]).arg("true").output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        eprintln!("passed over: no namespaces for this user");
+        return None;
+    }
+    let mut command = Command::new(NAMESPACE[0]);
+    command.args(&NAMESPACE[1..]).args(["sh", "-c", script, env!("CARGO_BIN_EXE_backstay")]);
+    command.env("BACKSTAY_DIR", home).env("TMPDIR", home).current_dir(home);
+    Some(command)
+}
+
 // As process 1: orphans are reaped while the program goes on.
 #[test]
 fn process_one_reaps_orphans() {
-    let namespace = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
-    let works = std::process::Command::new(namespace[0]).args(&namespace[1..]).arg("true").output();
-    if !works.is_ok_and(|output| output.status.success()) {
-        eprintln!("passed over: no namespaces for this user");
-        return;
-    }
     let home = tempfile::tempdir().unwrap();
-    let script = "(setsid sleep 0.01 &) ; (setsid sleep 1000 &)
+    let script = "exec \"$0\" run --restart never -- sh -c '(setsid sleep 0.01 &) ; (setsid sleep 1000 &)
         until ls /proc | grep -qx 1; do :; done
-        until ! grep -l 'State:.Z' /proc/[0-9]*/status && [ $(cat /proc/[0-9]*/comm | grep -cx sleep) -le 1 ]; do sleep 0.02; done 2>/dev/null
-        [ $(cat /proc/1/comm) = backstay ] && exit 33";
-    let output = std::process::Command::new(namespace[0])
-        .args(&namespace[1..])
-        .args([env!("CARGO_BIN_EXE_backstay"), "run", "--restart", "never", "--", "sh", "-c", script])
-        .env("BACKSTAY_DIR", home.path())
-        .env("TMPDIR", home.path())
-        .output()
-        .unwrap();
+        until ! grep -l State:.Z /proc/[0-9]*/status && [ $(cat /proc/[0-9]*/comm | grep -cx sleep) -le 1 ]; do sleep 0.02; done 2>/dev/null
+        [ $(cat /proc/1/comm) = backstay ] && exit 33'";
+    let Some(mut command) = in_namespace(home.path(), script) else { return };
+    let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(33), "{output:?}");
+}
+
+// A container that was entered from outside: nobody in it can see who leads the session.
+#[test]
+fn a_session_led_from_outside_has_job_control_too() {
+    let home = tempfile::tempdir().unwrap();
+    let script = "\"$0\" run --restart never -- sh -c 'until [ -e go ]; do sleep 0.01; done; exit 34' &
+        until [ $(cat /proc/[0-9]*/comm | grep -cx sleep) -ge 1 ]; do :; done
+        kill -TSTP $!
+        until grep -q State:.T /proc/$!/status; do [ -e /proc/$! ] || break; sleep 0.01; done
+        touch go
+        kill -CONT $!
+        wait $!";
+    let Some(mut command) = in_namespace(home.path(), script) else { return };
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(34), "{output:?}");
+}
+
+// `docker exec`: what somebody started in our container from outside came to us, in a group that nobody here can see.
+#[test]
+fn orphans_from_outside_end_with_the_program() {
+    let home = tempfile::tempdir().unwrap();
+    let script = "exec \"$0\" run --grace 1h -- sh -c 'trap \"exit 35\" TERM; touch up; while :; do sleep 0.05; done'";
+    let Some(mut command) = in_namespace(home.path(), script) else { return };
+    let mut outside = command.spawn().unwrap();
+    until("the program is up", || home.path().join("up").exists());
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", outside.id())).unwrap();
+    let supervisor = children.trim();
+    let enter = ["--user", "--preserve-credentials", "--pid", "--mount", "--target", supervisor, "sh", "-c"];
+    assert!(Command::new("nsenter").args(enter).arg("sleep 1000 &").status().unwrap().success());
+    kill_process(Pid::from_raw(supervisor.parse().unwrap()).unwrap(), Signal::TERM).unwrap();
+    let mut status = None;
+    until("nobody is left", || {
+        status = outside.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(35));
 }
