@@ -1,9 +1,8 @@
 //! Backstay's errors as Python's exceptions. The classes themselves are written in Python, so that they pickle.
 
-use std::fmt::Display;
-use std::io::{Cursor, Write};
 use std::time::Duration;
 
+use arrayvec::ArrayString;
 use backstay::config::ConfigError;
 use backstay::{BuildError, CircuitOpenError, RateLimitExceededError, WatchdogTimeoutError};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -37,20 +36,9 @@ impl Class {
 
     /// The exception with `message` and a number, made without running its Python constructor, which costs more than
     /// all the rest of a refusal.
-    fn with_number(&self, py: Python<'_>, words: &dyn Display, number: f64) -> PyErr {
-        let made = || -> PyResult<PyErr> {
-            let class = self.of(py)?;
-            // Most messages are short, and need no memory of their own.
-            let mut short = Cursor::new([0; 160]);
-            let written = write!(short, "{words}").is_ok();
-            let length = if written { usize::try_from(short.position())? } else { 0 };
-            let error = match std::str::from_utf8(&short.get_ref()[..length]) {
-                Ok(message) if written => new_runtime_error(class, message, number),
-                _ => new_runtime_error(class, &words.to_string(), number),
-            };
-            Ok(PyErr::from_value(error?))
-        };
-        made().unwrap_or_else(|error| error)
+    fn with_number(&self, py: Python<'_>, message: &str, number: f64) -> PyErr {
+        let made = self.of(py).and_then(|class| new_runtime_error(class, message, number));
+        made.map_or_else(|error| error, PyErr::from_value)
     }
 }
 
@@ -92,18 +80,28 @@ static CONFIG: Class = Class::new("ConfigError");
 
 pub(crate) fn circuit_open(py: Python<'_>, error: &CircuitOpenError) -> PyErr {
     let seconds = seconds(error.remaining);
-    CIRCUIT_OPEN.with_number(py, error, seconds)
+    let mut short = Short::new();
+    match error.write_to(&mut short) {
+        Ok(()) => CIRCUIT_OPEN.with_number(py, &short, seconds),
+        Err(_) => CIRCUIT_OPEN.with_number(py, &error.to_string(), seconds),
+    }
 }
 
 pub(crate) fn rate_limit_exceeded(py: Python<'_>, error: &RateLimitExceededError) -> PyErr {
     let seconds = seconds(error.retry_after);
-    RATE_LIMIT_EXCEEDED.with_number(py, error, seconds)
+    let mut short = Short::new();
+    match error.write_to(&mut short) {
+        Ok(()) => RATE_LIMIT_EXCEEDED.with_number(py, &short, seconds),
+        Err(_) => RATE_LIMIT_EXCEEDED.with_number(py, &error.to_string(), seconds),
+    }
 }
 
 pub(crate) fn watchdog_timeout(py: Python<'_>, error: &WatchdogTimeoutError) -> PyErr {
-    let seconds = seconds(error.inactive);
-    WATCHDOG_TIMEOUT.with_number(py, error, seconds)
+    WATCHDOG_TIMEOUT.with_number(py, &error.to_string(), seconds(error.inactive))
 }
+
+/// Room for most messages, without memory of their own.
+type Short = ArrayString<160>;
 
 /// What a builder refused: an argument, or the configuration.
 pub(crate) fn build(py: Python<'_>, error: BuildError) -> PyErr {

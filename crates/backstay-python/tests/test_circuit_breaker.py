@@ -71,6 +71,22 @@ def test_exceptions_survive(round_trip):
         assert isinstance(again, RuntimeError) and again.args == ("late", 1.5) and str(again) == "late"
 
 
+# PY-2: however long a name is, the message says all of it.
+@pytest.mark.parametrize("length", [0, 1, *range(100, 130), 10_000])
+def test_messages_are_whole(length):
+    name = "é" * (length // 2) + "x" * (length % 2)
+    quoted = f' "{name}"' if name else ""
+    breaker = CircuitBreaker(max_failures=1, reset_timeout=3600, name=name or None)
+    with pytest.raises(Down):
+        breaker.call(fail)
+    with pytest.raises(CircuitOpenError, match=f"^circuit breaker{quoted} is open for another 3(600.000|599.[0-9]{{3}}) s$"):
+        breaker.call(fail)
+    limiter = backstay.RateLimiter(rate=1, per=3600, name=name or None)
+    limiter.acquire()
+    with pytest.raises(backstay.RateLimitExceededError, match=f"^rate limit{quoted} exceeded, retry after 3.* s$"):
+        limiter.acquire(timeout=0)
+
+
 # PY-4
 def test_decorated_functions_are_real_functions():
     class Api:

@@ -1,6 +1,6 @@
 //! One error per idea, each saying what to do next.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +8,7 @@ pub use backstay_core::InvalidArgument;
 use thiserror::Error;
 
 /// The circuit breaker is open: the call was not made. Try again after [`remaining`](Self::remaining).
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("circuit breaker{} is open{}", Named(self.name.as_ref()), Hint(" for another ", self.remaining, ""))]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CircuitOpenError {
     /// The breaker's name, where it has one.
     pub name: Option<Arc<str>>,
@@ -19,14 +18,65 @@ pub struct CircuitOpenError {
 }
 
 /// The rate limiter has no token in time. Try again after [`retry_after`](Self::retry_after).
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("rate limit{} exceeded{}", Named(self.name.as_ref()), Hint(", retry after ", self.retry_after, ": more than it ever holds"))]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimitExceededError {
     /// The limiter's name, where it has one.
     pub name: Option<Arc<str>>,
     /// How long until the tokens asked for would be there, those ahead in the queue served first. `Duration::MAX`
     /// where more were asked for than the bucket ever holds.
     pub retry_after: Duration,
+}
+
+impl CircuitOpenError {
+    /// Writes what `Display` shows without the detour of a formatter, for those who make text of every refusal.
+    ///
+    /// ```
+    /// # let error = backstay::CircuitOpenError { name: None, remaining: std::time::Duration::from_secs(5) };
+    /// let mut text = String::with_capacity(64);
+    /// error.write_to(&mut text)?;
+    /// assert_eq!(text, "circuit breaker is open for another 5.000 s");
+    /// # Ok::<(), std::fmt::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the writer.
+    pub fn write_to(&self, to: &mut impl fmt::Write) -> fmt::Result {
+        to.write_str("circuit breaker")?;
+        named(self.name.as_ref(), to)?;
+        to.write_str(" is open")?;
+        hint(" for another ", self.remaining, "", to)
+    }
+}
+
+impl std::error::Error for CircuitOpenError {}
+
+impl fmt::Display for CircuitOpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_to(f)
+    }
+}
+
+impl RateLimitExceededError {
+    /// Writes what `Display` shows without the detour of a formatter, for those who make text of every refusal.
+    ///
+    /// # Errors
+    ///
+    /// Those of the writer.
+    pub fn write_to(&self, to: &mut impl fmt::Write) -> fmt::Result {
+        to.write_str("rate limit")?;
+        named(self.name.as_ref(), to)?;
+        to.write_str(" exceeded")?;
+        hint(", retry after ", self.retry_after, ": more than it ever holds", to)
+    }
+}
+
+impl std::error::Error for RateLimitExceededError {}
+
+impl fmt::Display for RateLimitExceededError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_to(f)
+    }
 }
 
 /// The watchdog had fired: nobody pinged it for [`inactive`](Self::inactive).
@@ -169,32 +219,30 @@ pub(crate) struct Named<'a>(pub(crate) Option<&'a Arc<str>>);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |name| write!(f, " {name:?}"))
+        named(self.0, f)
     }
+}
+
+fn named(name: Option<&Arc<str>>, to: &mut impl fmt::Write) -> fmt::Result {
+    name.map_or(Ok(()), |name| write!(to, " {name:?}"))
 }
 
 /// A text and the seconds; nothing where there is nothing to wait for, and where there is no end of waiting the last
 /// text.
-struct Hint(&'static str, Duration, &'static str);
-
-impl fmt::Display for Hint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(text, wait, never) = self;
-        if *wait == Duration::MAX {
-            return f.write_str(never);
-        }
-        if wait.is_zero() {
-            return Ok(());
-        }
-        // In integers, which are quicker to write than floats: a refusal is a hot path where exceptions are made of it.
-        let wait = wait.saturating_add(Duration::from_micros(500));
-        let digit = |unit| char::from(b'0' + (wait.subsec_millis() / unit % 10) as u8);
-        f.write_str(text)?;
-        wait.as_secs().fmt(f)?;
-        f.write_char('.')?;
-        [100, 10, 1].into_iter().try_for_each(|unit| f.write_char(digit(unit)))?;
-        f.write_str(" s")
+fn hint(text: &str, wait: Duration, never: &str, to: &mut impl fmt::Write) -> fmt::Result {
+    if wait == Duration::MAX {
+        return to.write_str(never);
     }
+    if wait.is_zero() {
+        return Ok(());
+    }
+    // In integers and few pieces: a refusal is a hot path where exceptions are made of it.
+    let wait = wait.saturating_add(Duration::from_micros(500));
+    let digit = |unit| b'0' + (wait.subsec_millis() / unit % 10) as u8;
+    let fraction = [b'.', digit(100), digit(10), digit(1), b' ', b's'];
+    to.write_str(text)?;
+    to.write_str(itoa::Buffer::new().format(wait.as_secs()))?;
+    to.write_str(str::from_utf8(&fraction).map_err(|_| fmt::Error)?)
 }
 
 #[cfg(all(test, not(backstay_loom)))]
