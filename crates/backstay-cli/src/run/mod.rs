@@ -98,16 +98,18 @@ impl Plan {
     }
 }
 
-/// Where the socket can be, first of all where temporary files belong: that may be missing, or have a path that is too
-/// long for a socket.
+/// Where the socket can be, first of all where temporary files belong: that may be missing, have a path that is too long
+/// for a socket, or be read-only, as in many a container.
 fn private_folder() -> io::Result<(tempfile::TempDir, Ear)> {
     let in_folder = |folder: &Path| {
         let folder = tempfile::Builder::new().prefix("backstay-").tempdir_in(folder)?;
         let ear = Ear::open(&folder.path().join(SOCKET))?;
         Ok((folder, ear))
     };
-    let usual = in_folder(&std::env::temp_dir());
-    usual.or_else(|error| in_folder(Path::new("/run")).or_else(|_| in_folder(Path::new("/tmp"))).or(Err(error)))
+    in_folder(&std::env::temp_dir()).or_else(|error| {
+        let others = ["/run", "/tmp", "/dev/shm"];
+        others.iter().find_map(|other| in_folder(Path::new(other)).ok()).ok_or(error)
+    })
 }
 
 /// Under the rules of a name that is given.

@@ -143,6 +143,21 @@ fn in_namespace(home: &Path, script: &str) -> Option<Command> {
     Some(command)
 }
 
+// A container with a read-only root: nothing can be written where temporary files and heartbeats belong.
+#[test]
+fn nothing_need_be_writable() {
+    let home = tempfile::tempdir().unwrap();
+    let script = "for folder in /tmp /run; do mount -t tmpfs -o ro none $folder || exit 77; done
+        cd /; unset TMPDIR BACKSTAY_DIR
+        exec \"$0\" run --restart never -- sh -c 'echo > $BACKSTAY_HEARTBEAT_FILE && exit 36'";
+    let Some(mut command) = in_namespace(home.path(), script) else { return };
+    let output = command.output().unwrap();
+    match output.status.code() {
+        Some(77) => eprintln!("passed over: nothing can be mounted"),
+        code => assert_eq!(code, Some(36), "{output:?}"),
+    }
+}
+
 // As process 1: orphans are reaped while the program goes on.
 #[test]
 fn process_one_reaps_orphans() {
