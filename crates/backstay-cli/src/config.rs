@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use backstay::config::{Config, Origin, Setting, Sources, Value};
+use backstay::config::{Config, ConfigError, Origin, Setting, Sources, Value};
 use serde_json::json;
 
 use crate::arguments::{self, Check, Show};
@@ -74,9 +74,8 @@ fn load(file: Option<&Path>) -> Option<Config> {
         output::error(&format!("error: {}: {error}", file.display()));
         return None;
     }
-    Config::load(&sources)
-        .map_err(|error| output::error(&format!("error: {}", printable_lines(&error.to_string()))))
-        .ok()
+    let say = |error: &ConfigError| output::error(&format!("error: {}", printable_lines(&error.to_string())));
+    Config::check(&sources).map_err(|errors| errors.iter().for_each(say)).ok()
 }
 
 fn value(setting: &Setting) -> String {

@@ -31,6 +31,38 @@ fn a_broken_file_is_shown_with_its_place() {
 
 // CF-4: what is probably not meant is a warning; an error for who wants it so.
 #[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let text = "resilience:
+  circuit_breaker:
+    max_failures: many
+    half_open_max_calls: []
+    instances:
+      a: 7
+      b: {reset_timeout: later}
+  rate_limiter: {default_rate: fast}
+  shutdown:
+    timeout: 30
+    default_timeout: 31
+    drain_delay: {}
+";
+    fs::write(home.path().join("kstlib.conf.yml"), text).unwrap();
+    let (code, _, errors) = config(home.path(), &["check"]);
+    assert_eq!(code, 1);
+    let places: Vec<_> = errors.lines().filter_map(|line| line.split("kstlib.conf.yml:").nth(1)).collect();
+    let places: Vec<_> = places.iter().map(|place| place.split(": ").next().unwrap()).collect();
+    assert_eq!(places, ["3:19", "4:26", "6:10", "7:26", "8:32", "11:5", "12:18"], "{errors}");
+
+    // Many are bounded, and every component has its own.
+    let text = (0..1000).map(|n| format!("      i{n}: {{reset_timeout: x}}\n")).collect::<String>();
+    let text = format!("resilience:\n  circuit_breaker:\n    instances:\n{text}  watchdog: 5\n");
+    fs::write(home.path().join("kstlib.conf.yml"), text).unwrap();
+    let (_, _, errors) = config(home.path(), &["check"]);
+    assert_eq!(errors.matches("error: ").count(), 51);
+    assert!(errors.contains("`resilience.watchdog` is 5"), "{errors}");
+}
+
+#[test]
 fn warnings_are_errors_only_for_the_strict() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("my.yml"), "resilience:\n  heartbeat: {intervall: 5, interval: 1000}\n").unwrap();

@@ -156,6 +156,26 @@ impl Config {
         if config.broken.is_empty() { Ok(config) } else { Err(config.broken.swap_remove(0).1) }
     }
 
+    /// As [`load`](Self::load), for whoever mends a configuration: says all that is wrong at once.
+    ///
+    /// ```
+    /// use backstay::config::{Config, Sources};
+    ///
+    /// let sources = Sources::none()
+    ///     .variable("BACKSTAY_HEARTBEAT__INTERVAL", "often")
+    ///     .variable("BACKSTAY_WATCHDOG__TIMEOUT", "soon");
+    /// assert_eq!(Config::check(&sources).unwrap_err().len(), 2);
+    /// ```
+    ///
+    /// # Errors
+    /// What is wrong in the order in which it was found, at least one thing. Of what cannot be read at all, as where the
+    /// file is not YAML, one is all.
+    pub fn check(sources: &Sources) -> Result<Self, Vec<ConfigError>> {
+        let mut config = Self::read(sources).map_err(|error| vec![error])?;
+        let broken = std::mem::take(&mut config.broken);
+        if broken.is_empty() { Ok(config) } else { Err(broken.into_iter().map(|(_, error)| error).collect()) }
+    }
+
     /// Errors are those that are no component's.
     fn read(sources: &Sources) -> Result<Self, ConfigError> {
         let mut config = Self::default();

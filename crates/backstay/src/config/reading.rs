@@ -13,6 +13,8 @@ use super::{Config, Said, Sources, sources};
 
 /// As many unknown keys are named: who has more has given us another program's file.
 const MOST_WARNINGS: usize = 50;
+/// As many errors are kept, and the first of each component.
+const MOST_ERRORS: usize = 50;
 
 impl Config {
     pub(super) fn read_environment(&mut self, sources: &Sources) {
@@ -25,14 +27,13 @@ impl Config {
                 let Some(value) = sources.variables.get(OsStr::new(&name)) else { continue };
                 let path = format!("resilience.{}.{spelling}", key.component);
                 let origin = Origin::Environment(name.into());
-                let said = match value.to_str() {
+                match value.to_str() {
                     Some(text) => self.say(key, None, &path, &Written::in_environment(text), origin, |error| error),
                     None => {
                         let error = ConfigError::new(origin, format!("is not UTF-8: {value:?}"));
-                        Err(error.with_key(path).with_allowed(key.kind.allowed()))
+                        self.is_wrong(key.component, error.with_key(path).with_allowed(key.kind.allowed()));
                     }
-                };
-                self.broken.extend(said.err().map(|error| (key.component, error)));
+                }
             }
         }
         let known: Vec<String> =
@@ -49,8 +50,9 @@ impl Config {
         for (name, component) in entries(document, "resilience", section)? {
             match keys::COMPONENTS.into_iter().find(|known| name.is(known)) {
                 Some(known) => {
-                    let read = self.read_component(document, known, component);
-                    self.broken.extend(read.err().map(|error| (known, error)));
+                    if let Err(error) = self.read_component(document, known, component) {
+                        self.is_wrong(known, error);
+                    }
                 }
                 None => self.unknown(document, &name, keys::COMPONENTS.into_iter()),
             }
@@ -69,13 +71,16 @@ impl Config {
         let mut given: Vec<(&Key, Name<'_>)> = Vec::new();
         for (name, entry) in entries(document, &format!("resilience.{component}"), node)? {
             if has_instances && name.is("instances") {
-                self.read_instances(document, component, &name.path, entry)?;
+                if let Err(error) = self.read_instances(document, component, &name.path, entry) {
+                    self.is_wrong(component, error);
+                }
             } else if let Some(key) = keys.clone().find(|key| key.section.iter().any(|spelling| name.is(spelling))) {
                 // Two spellings of one key are that key given twice.
                 if let Some((_, first)) = given.iter().find(|(other, _)| std::ptr::eq(*other, key)) {
-                    return Err(document.duplicate(&name.path, name.node, first.node));
+                    self.is_wrong(component, document.duplicate(&name.path, name.node, first.node));
+                    continue;
                 }
-                self.say_in(document, key, None, &name.path, entry)?;
+                self.say_in(document, key, None, &name.path, entry);
                 given.push((key, name));
             } else {
                 let instances = has_instances.then_some("instances");
@@ -94,9 +99,13 @@ impl Config {
         node: &Spanned<Entry>,
     ) -> Result<(), ConfigError> {
         for (instance, node) in entries(document, path, node)? {
-            for (name, value) in entries(document, &instance.path, node)? {
+            let keys = entries(document, &instance.path, node);
+            for (name, value) in keys.unwrap_or_else(|error| {
+                self.is_wrong(component, error);
+                Vec::new()
+            }) {
                 match keys::of(component).find(|key| key.instance.is_some_and(|spelling| name.is(spelling))) {
-                    Some(key) => self.say_in(document, key, Some(&instance.text), &name.path, value)?,
+                    Some(key) => self.say_in(document, key, Some(&instance.text), &name.path, value),
                     None => self.unknown(document, &name, keys::of(component).filter_map(|key| key.instance)),
                 }
             }
@@ -111,12 +120,12 @@ impl Config {
         instance: Option<&str>,
         path: &str,
         node: &Spanned<Node<T>>,
-    ) -> Result<(), ConfigError> {
+    ) {
         let length = node.defined.span().len();
         let written = node.value.written();
         self.say(key, instance, path, &written, document.origin(node), |error| {
             error.with_snippet(&document.text, length)
-        })
+        });
     }
 
     /// Takes what a source says about a key, unless one that takes precedence has spoken.
@@ -128,9 +137,9 @@ impl Config {
         written: &Written,
         origin: Origin,
         show: impl FnOnce(ConfigError) -> ConfigError,
-    ) -> Result<(), ConfigError> {
+    ) {
         let (value, clamped) = match key.kind.judge(written) {
-            _ if *written == Written::Nothing => return Ok(()),
+            _ if *written == Written::Nothing => return,
             Verdict::Fits(value) => (value, None),
             Verdict::Clamped(value) => {
                 let bounds = key.kind.bounds();
@@ -138,12 +147,17 @@ impl Config {
             }
             Verdict::Wrong => {
                 let error = ConfigError::new(origin, format!("is {written}"));
-                return Err(show(error.with_key(path).with_allowed(key.kind.allowed())));
+                return self.is_wrong(key.component, show(error.with_key(path).with_allowed(key.kind.allowed())));
             }
         };
         let id = (key.component, instance.map(str::to_owned), key.name());
         self.values.entry(id).or_insert(Said { value, origin, clamped });
-        Ok(())
+    }
+
+    fn is_wrong(&mut self, component: &'static str, error: ConfigError) {
+        if self.broken.len() < MOST_ERRORS || self.broken.iter().all(|(broken, _)| *broken != component) {
+            self.broken.push((component, error));
+        }
     }
 
     fn unknown<'a>(&mut self, document: &Document, name: &Name<'_>, known: impl Iterator<Item = &'a str>) {
