@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -35,27 +35,16 @@ fn block_on<F: Future>(future: F) -> F::Output {
 // time before and after; what was granted certainly within a window is what began and ended in it.
 #[test]
 fn no_window_sees_too_much_with_many_threads() {
-    // A virtual processor that is not run for long makes the kernel break its promise of how old its coarse clock is;
-    // such a run says nothing.
-    assert!((0..10).any(|_| no_window_sees_too_much()), "the machine's clocks can be relied on");
-}
-
-/// False where the clocks were not as they should be.
-fn no_window_sees_too_much() -> bool {
     let (rate, burst) = (20_000.0, 10.0);
-    let stale = AtomicBool::new(false);
     let limiter = RateLimiter::builder(rate).burst(burst).build().unwrap();
     let clock = Clock::system();
     let end = clock.now() + SECOND / 2;
     let work = |number: u32| {
-        let (limiter, clock, stale) = (limiter.clone(), clock.clone(), &stale);
+        let (limiter, clock) = (limiter.clone(), clock.clone());
         move || {
             let mut grants = Vec::new();
             loop {
                 let before = clock.now();
-                if before > clock.coarse().latest() {
-                    stale.store(true, Ordering::Relaxed);
-                }
                 let granted = match number % 3 {
                     0 => limiter.try_acquire(),
                     1 => limiter.acquire_timeout(Duration::from_millis(2)).is_ok(),
@@ -73,14 +62,9 @@ fn no_window_sees_too_much() -> bool {
             }
         }
     };
-    let mut grants: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..6).map(|number| scope.spawn(work(number))).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-    });
+    let threads: Vec<_> = (0..6).map(|number| thread::spawn(work(number))).collect();
+    let mut grants: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
     assert!(!grants.is_empty());
-    if stale.into_inner() {
-        return false;
-    }
     grants.sort_unstable_by_key(|(_, after)| *after);
     for (start, _) in grants.iter().step_by(grants.len().div_ceil(100)) {
         let within = grants.iter().filter(|(before, _)| before >= start);
@@ -90,7 +74,6 @@ fn no_window_sees_too_much() -> bool {
             assert!(f64::from(granted) <= burst + rate * (nanos + 1.0) / 1e9, "{granted} in {nanos} ns");
         }
     }
-    true
 }
 
 // RL-2: a bucket that gets nothing gives what it has, however many ask at once, and however stale their clock.

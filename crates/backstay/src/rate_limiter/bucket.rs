@@ -115,11 +115,14 @@ impl Bucket {
     }
 
     /// Gives back as much of an unused `place` as may go back: how much it was.
-    pub(super) fn refund(&self, place: Place, now: Moment) -> u64 {
+    ///
+    /// The clock is read after the word: whoever took by then took at no later time, and what had spilled over by his
+    /// time is not given back.
+    pub(super) fn refund(&self, place: Place, clock: impl Fn() -> Moment) -> u64 {
         let scale = self.scale();
         let mut word = self.word.0.load(Ordering::Acquire);
         loop {
-            let refund = scale.refund(place, word >> 1, now);
+            let refund = scale.refund(place, word >> 1, clock());
             match self.swap(word, (word >> 1).saturating_sub(refund)) {
                 Ok(()) => return refund,
                 Err(current) => word = current,
@@ -133,10 +136,13 @@ impl Bucket {
         self.word.0.swap(full_at << 1 | parity, Ordering::AcqRel);
     }
 
-    /// Goes over to another scale, with as many tokens as before, but full at `at_least` at the earliest.
-    pub(super) fn change(&self, new: &Scale, at_least: u64, now: Moment) {
+    /// Goes over to another scale, with as many tokens as before, at a time after which it is full no earlier than told.
+    ///
+    /// Both are asked for when nobody can take any more: what was taken by then was taken at no later time.
+    pub(super) fn change(&self, new: &Scale, at: impl FnOnce() -> (Moment, u64)) {
         let old = self.scale();
         let word = self.word.0.swap(CHANGING, Ordering::AcqRel);
+        let (now, at_least) = at();
         // Whoever sees one of the new parameters sees at least CHANGING.
         fence(Ordering::Release);
         self.multiplier.store(new.multiplier, Ordering::Relaxed);

@@ -181,7 +181,7 @@ impl Shared {
             return Standing::Served;
         }
         if due > waiter.deadline {
-            self.give_back(state, waiter.ticket, place, now);
+            self.give_back(state, waiter.ticket, place);
             return Standing::Refused(self.refusal(due.since(now)));
         }
         let replaced = wake.and_then(|wake| state.line.listen(waiter.ticket, wake));
@@ -200,14 +200,13 @@ impl Shared {
     pub(super) fn leave(&self, waiter: &Waiter) {
         let state = self.state.lock();
         if let Some(place) = state.line.place(waiter.ticket) {
-            let now = self.clock.now();
-            self.give_back(state, waiter.ticket, place, now);
+            self.give_back(state, waiter.ticket, place);
         }
     }
 
-    fn give_back(&self, mut state: MutexGuard<'_, State>, ticket: Ticket, place: Place, now: Moment) {
+    fn give_back(&self, mut state: MutexGuard<'_, State>, ticket: Ticket, place: Place) {
         let mut moved = Vec::new();
-        let refund = self.bucket.refund(place, now);
+        let refund = self.bucket.refund(place, || self.clock.now());
         let unused = state.line.leave(ticket, refund, &mut moved);
         drop(state);
         drop(unused);
@@ -228,10 +227,11 @@ impl Shared {
         let mut moved = Vec::new();
         let mut state = self.state.lock();
         let quota = state.quota.with_rate(rate, per)?;
-        let now = self.clock.now();
         let (old, new) = (self.bucket.scale(), quota.scale());
-        let end = state.line.convert(&old, &new, now, &mut moved);
-        self.bucket.change(&new, end, now);
+        self.bucket.change(&new, || {
+            let now = self.clock.now();
+            (now, state.line.convert(&old, &new, now, &mut moved))
+        });
         state.quota = quota;
         drop(state);
         moved.into_iter().for_each(Wake::wake);

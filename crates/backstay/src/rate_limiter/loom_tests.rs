@@ -10,9 +10,9 @@ use backstay_core::rate_limiter::{Place, Scale};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-use super::RateLimiter;
 use super::bucket::{Answer, Bucket};
-use crate::clock::{ManualClock, Moment, Reading};
+use super::{KeyedRateLimiter, RateLimiter};
+use crate::clock::{Clock, ManualClock, Moment, Reading};
 use crate::sync::Arc;
 
 const NOW: Reading = Reading::exact(Moment::ORIGIN);
@@ -44,7 +44,7 @@ fn loom_a_taker_and_a_change_of_the_rate_do_not_mix() {
         let bucket = Arc::new(Bucket::new(SMALL, 0));
         let other = Arc::clone(&bucket);
         let taker = thread::spawn(move || other.take(2, NOW));
-        bucket.change(&LARGE, 0, Moment::ORIGIN);
+        bucket.change(&LARGE, || (Moment::ORIGIN, 0));
         let full_at = match taker.join().unwrap() {
             // Before the change: nothing was left.
             Answer::Granted => 16,
@@ -62,11 +62,84 @@ fn loom_a_refund_and_a_taker_add_up() {
         let bucket = Arc::new(Bucket::new(SMALL, 8));
         let other = Arc::clone(&bucket);
         let taker = thread::spawn(move || other.take(1, NOW));
-        let refund = bucket.refund(Place { full_at: 8, cost: 4 }, Moment::ORIGIN);
+        let refund = bucket.refund(Place { full_at: 8, cost: 4 }, || Moment::ORIGIN);
         assert_eq!(refund, 4);
         let taken = if taker.join().unwrap() == Answer::Granted { 4 } else { 0 };
         assert_eq!(bucket.read(), Some((4 + taken, SMALL)));
     });
+}
+
+// RL-2: whoever gives back while another takes later sees the later time too. What spilled over stays lost.
+#[test]
+fn loom_a_refund_is_no_older_than_what_was_taken() {
+    loom::model(|| {
+        let hand = ManualClock::new();
+        let clock = Clock::from(&hand);
+        // One token was taken at the beginning, and lies unused.
+        let bucket = Arc::new(Bucket::new(SMALL, 4));
+        let other = Arc::clone(&bucket);
+        let taker = thread::spawn(move || {
+            hand.advance(Duration::from_nanos(3));
+            assert_eq!(other.take(1, Reading::exact(hand.now())), Answer::Granted);
+        });
+        bucket.refund(Place { full_at: 4, cost: 4 }, || clock.now());
+        taker.join().unwrap();
+        // As if the unused one had never been taken.
+        assert_eq!(bucket.read(), Some((7, SMALL)));
+    });
+}
+
+// RL-2, RL-9: the time at which the rate changes is no older than what was taken at the old one.
+#[test]
+fn loom_a_change_of_the_rate_is_no_older_than_what_was_taken() {
+    loom::model(|| {
+        const FAST: Scale = Scale::new(1 << 63, 4, 8);
+        let hand = ManualClock::new();
+        let clock = Clock::from(&hand);
+        let bucket = Arc::new(Bucket::new(SMALL, 0));
+        let other = Arc::clone(&bucket);
+        let taker = thread::spawn(move || {
+            hand.advance(Duration::from_nanos(4));
+            other.take(1, Reading::exact(hand.now()))
+        });
+        bucket.change(&FAST, || (clock.now(), 0));
+        // Four nanoseconds are one token at the old rate and two, a full bucket, at the new one.
+        let tokens = if taker.join().unwrap() == Answer::Granted { 1 } else { 2 };
+        let (full_at, scale) = bucket.read().unwrap();
+        assert_eq!((scale.level(full_at, clock.now()), scale), (tokens * 4, FAST));
+    });
+}
+
+// RL-2: a key that is forgotten while somebody asks for it has no tokens of the past.
+#[test]
+fn loom_a_forgotten_key_is_full_and_no_more() {
+    loom::model(|| {
+        let hand = ManualClock::new();
+        let limiter =
+            KeyedRateLimiter::<u8>::builder(1).per(SECOND).max_keys(2).hasher(Same).clock(&hand).build().unwrap();
+        let other = limiter.clone();
+        let taker = thread::spawn(move || u32::from(other.try_acquire(&1)));
+        let mut granted = u32::from(limiter.try_acquire(&1));
+        assert!(limiter.try_acquire(&2));
+        hand.advance(SECOND);
+        // Both are idle and go.
+        assert!(limiter.try_acquire(&3));
+        granted += u32::from(limiter.try_acquire(&1));
+        granted += taker.join().unwrap();
+        granted += u32::from(limiter.try_acquire(&1));
+        assert!(granted <= 2, "{granted} in a second");
+    });
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Same;
+
+impl std::hash::BuildHasher for Same {
+    type Hasher = std::hash::DefaultHasher;
+
+    fn build_hasher(&self) -> Self::Hasher {
+        Self::Hasher::new()
+    }
 }
 
 /// A wake-up that stays until it is seen. Loom's own `park` forgets one that finds its thread at a lock.

@@ -133,8 +133,9 @@ impl Shards {
     fn take_exactly(&self, hash: u64, cost: u64) -> bool {
         let shard = self.shard(hash);
         loop {
-            let now = self.clock.now();
             let mut table = shard.table.lock();
+            // A key that was forgotten is full now, and was not when somebody began to wait for the lock.
+            let now = self.clock.now();
             let known = table.full_at(hash);
             let bucket = known.as_deref().copied().unwrap_or(0);
             let Take::Granted(full_at) = self.scale.take(bucket, cost, Reading::exact(now)) else {
