@@ -50,14 +50,10 @@ impl Callback {
         Ok(Arc::new(Self { target: Mutex::new(Some(target)), component }))
     }
 
-    /// What it returns that can be awaited is from now on awaited there; `None`: on a loop of its own.
-    pub(crate) fn on_loop(&self, event_loop: Option<Py<PyAny>>) {
-        let mut event_loop = event_loop;
-        if let Some(target) = self.target().as_mut() {
-            std::mem::swap(&mut target.event_loop, &mut event_loop);
-        }
-        // The old one goes without the lock.
-        drop(event_loop);
+    /// What it returns that can be awaited is from now on awaited there; `None`: on a loop of its own. Where it was until
+    /// now.
+    pub(crate) fn on_loop(&self, event_loop: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        std::mem::replace(&mut self.target().as_mut()?.event_loop, event_loop)
     }
 
     /// Calls the function with `arguments` to its end. An exception comes back as its text. Nothing happens once the
@@ -66,8 +62,20 @@ impl Callback {
         &self,
         arguments: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyTuple>>,
     ) -> Result<(), String> {
+        match self.call(arguments) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(interpreter::enter(|py| described(py, &error)).unwrap_or_default()),
+            None => Err("the interpreter has ended".to_owned()),
+        }
+    }
+
+    /// `None` where the interpreter is ending.
+    fn call(
+        &self,
+        arguments: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyTuple>>,
+    ) -> Option<PyResult<()>> {
         let process = std::process::id();
-        let called = interpreter::enter(|py| -> PyResult<()> {
+        interpreter::enter(|py| -> PyResult<()> {
             let target = self.target();
             let Some(Target { function, event_loop }) = &*target else { return Ok(()) };
             let (function, event_loop) = (function.clone_ref(py), event_loop.as_ref().map(|known| known.clone_ref(py)));
@@ -79,12 +87,7 @@ impl Callback {
                 py.import("os")?.call_method1("_exit", (i32::from(ran.is_err()),))?;
             }
             ran
-        });
-        match called {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(interpreter::enter(|py| described(py, &error)).unwrap_or_default()),
-            None => Err("the interpreter has ended".to_owned()),
-        }
+        })
     }
 
     /// What `ask` makes of it, where it was not forgotten and the interpreter has not ended.
@@ -102,8 +105,10 @@ impl Callback {
         what: &str,
         arguments: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyTuple>>,
     ) {
-        if let Err(error) = self.run(arguments) {
+        if let Some(Err(raised)) = self.call(arguments) {
+            let error = interpreter::enter(|py| described(py, &raised)).unwrap_or_default();
             tracing::error!(target: "backstay", error, "{who}'s {what} raised");
+            interpreter::enter(|py| interpreter::raise_later(py, raised));
         }
     }
 
@@ -155,8 +160,10 @@ impl Callbacks {
         Ok(callback)
     }
 
-    pub(crate) fn on_loop(&self, py: Python<'_>, event_loop: Option<&Py<PyAny>>) {
-        self.given.iter().for_each(|callback| callback.on_loop(event_loop.map(|known| known.clone_ref(py))));
+    /// What they return that can be awaited is from now on awaited there; where it was until now.
+    pub(crate) fn on_loop(&self, py: Python<'_>, event_loop: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        let clone = || event_loop.as_ref().map(|known| known.clone_ref(py));
+        self.given.iter().map(|callback| callback.on_loop(clone())).fold(None, Option::or)
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

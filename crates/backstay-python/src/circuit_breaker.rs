@@ -4,7 +4,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use backstay::circuit_breaker::{CircuitBreaker as Handle, CircuitState, Permit as OwnedPermit, Verdict};
 use backstay_core::circuit_breaker::{HALF_OPEN_MAX_CALLS_BOUNDS, MAX_FAILURES_BOUNDS, RESET_TIMEOUT_BOUNDS};
-use pyo3::exceptions::{PyException, PyGeneratorExit, PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyTypeError};
+use pyo3::exceptions::{
+    PyBaseException, PyException, PyGeneratorExit, PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyTypeError,
+};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::sync::PyOnceLock;
@@ -12,7 +14,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyNone, PyString, PyTu
 
 use crate::arguments::{integer_within, seconds_within, text};
 use crate::callbacks::Callbacks;
-use crate::{errors, logging};
+use crate::{errors, interpreter, logging};
 
 /// The part of `backstay.CircuitBreaker` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
@@ -117,11 +119,13 @@ impl CircuitBreaker {
         match func.call(args, kwargs) {
             Ok(value) if is_plain(&value) => {
                 permit.success();
+                interpreter::owed(py)?;
                 Ok(value)
             }
             Ok(value) => follow(py, made, permit, value),
             Err(error) => {
                 raised(py, permit, &error, made.excluded.bind(py));
+                interpreter::owed(py)?;
                 Err(error)
             }
         }
@@ -135,15 +139,15 @@ impl CircuitBreaker {
     }
 
     /// Closes the breaker and forgets the failures.
-    fn reset(&self) -> PyResult<()> {
+    fn reset(&self, py: Python<'_>) -> PyResult<()> {
         self.made()?.handle.reset();
-        Ok(())
+        interpreter::owed(py)
     }
 
     /// Holds the breaker open until `reset`.
-    fn isolate(&self) -> PyResult<()> {
+    fn isolate(&self, py: Python<'_>) -> PyResult<()> {
         self.made()?.handle.isolate();
-        Ok(())
+        interpreter::owed(py)
     }
 
     /// Closed, open or half-open, now.
@@ -199,17 +203,19 @@ impl Permit {
 #[pymethods]
 impl Permit {
     /// The call ended well. Whatever is reported after the first report is ignored.
-    fn success(&self) {
+    fn success(&self, py: Python<'_>) -> PyResult<()> {
         if let Some(permit) = self.take() {
             permit.success();
         }
+        interpreter::owed(py)
     }
 
     /// The call ended with this exception.
-    fn raised(&self, py: Python<'_>, error: Bound<'_, PyAny>) {
+    fn raised(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
         if let Some(permit) = self.take() {
             raised(py, permit, &PyErr::from_value(error), self.excluded.bind(py));
         }
+        interpreter::owed(py)
     }
 }
 
@@ -257,23 +263,66 @@ fn follow<'py>(
 /// CB-7: a call ended with an exception. Excluded ones, and those that end a program, say nothing of the service that was
 /// called.
 fn raised(py: Python<'_>, permit: OwnedPermit, error: &PyErr, excluded: &Bound<'_, PyTuple>) {
-    let is_neutral = error.is_instance(py, excluded)
-        || error.is_instance_of::<PyKeyboardInterrupt>(py)
-        || error.is_instance_of::<PySystemExit>(py)
-        || error.is_instance_of::<PyGeneratorExit>(py);
     // Listeners and the log may run now.
-    if is_neutral {
-        permit.judge(Verdict::Neutral);
-    } else if !error.is_instance_of::<PyException>(py) && is_cancellation(py, error) {
+    match meaning(error.value(py), excluded) {
+        Meaning::Nothing => permit.judge(Verdict::Neutral),
         // Whether that is a failure, the breaker was told.
-        drop(permit);
-    } else {
-        permit.failure();
+        Meaning::Cancelled => drop(permit),
+        Meaning::Failed => permit.failure(),
     }
 }
 
-fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {
-    let kind = error.get_type(py);
+/// What an exception says of the service, and a group of them: as much as the one in it that says most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Meaning {
+    Nothing,
+    Cancelled,
+    Failed,
+}
+
+fn meaning(error: &Bound<'_, PyBaseException>, excluded: &Bound<'_, PyTuple>) -> Meaning {
+    let is_neutral = error.is_instance(excluded).unwrap_or(false)
+        || error.is_instance_of::<PyKeyboardInterrupt>()
+        || error.is_instance_of::<PySystemExit>()
+        || error.is_instance_of::<PyGeneratorExit>();
+    if is_neutral {
+        return Meaning::Nothing;
+    }
+    let mut all = Meaning::Nothing;
+    let Some(mut left) = members(error) else {
+        let is_cancelled = !error.is_instance_of::<PyException>() && is_cancellation(error);
+        return if is_cancelled { Meaning::Cancelled } else { Meaning::Failed };
+    };
+    // Groups may be as deep as they like.
+    while let Some(one) = left.pop() {
+        let deeper = if one.is_instance(excluded).unwrap_or(false) { None } else { members(&one) };
+        match deeper {
+            Some(members) => left.extend(members),
+            None => all = all.max(meaning(&one, excluded)),
+        }
+    }
+    all
+}
+
+/// The exceptions in a group.
+fn members<'py>(error: &Bound<'py, PyBaseException>) -> Option<Vec<Bound<'py, PyBaseException>>> {
+    static GROUP: PyOnceLock<Option<Py<PyAny>>> = PyOnceLock::new();
+    let py = error.py();
+    let own = || -> PyResult<_> { Ok(py.import("builtins")?.getattr_opt("BaseExceptionGroup")?.map(Bound::unbind)) };
+    let is_group = match GROUP.get_or_try_init(py, own).ok()? {
+        Some(group) => error.is_instance(group.bind(py)).ok()?,
+        // Before 3.11: that of the package `exceptiongroup`.
+        None => error
+            .get_type()
+            .mro()
+            .iter()
+            .any(|class| class.repr().is_ok_and(|name| name == "<class 'exceptiongroup.BaseExceptionGroup'>")),
+    };
+    if is_group { error.getattr("exceptions").ok()?.extract().ok() } else { None }
+}
+
+fn is_cancellation(error: &Bound<'_, PyBaseException>) -> bool {
+    let kind = error.get_type();
     let names = kind.mro().iter().filter_map(|class| {
         let class = class.cast_into::<PyType>().ok()?;
         Some((class.module().ok()?.to_string(), class.name().ok()?.to_string()))

@@ -78,6 +78,11 @@ static RATE_LIMIT_EXCEEDED: Class = Class::new("RateLimitExceededError");
 static WATCHDOG_TIMEOUT: Class = Class::new("WatchdogTimeoutError");
 static CONFIG: Class = Class::new("ConfigError");
 
+/// Looks the classes up that hot paths raise: at the first refusal there may be no memory for an import.
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    [&CIRCUIT_OPEN, &RATE_LIMIT_EXCEEDED, &WATCHDOG_TIMEOUT].iter().try_for_each(|class| class.of(py).map(drop))
+}
+
 pub(crate) fn circuit_open(py: Python<'_>, error: &CircuitOpenError) -> PyErr {
     let seconds = seconds(error.remaining);
     let mut short = Short::new();

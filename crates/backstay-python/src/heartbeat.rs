@@ -98,8 +98,12 @@ impl Heartbeat {
     /// Starts; what the callbacks return is awaited on `event_loop`, where there is one.
     fn _start(&self, py: Python<'_>, event_loop: Option<Py<PyAny>>) -> PyResult<()> {
         let made = self.made()?;
-        made.callbacks.on_loop(py, event_loop.as_ref());
-        interpreter::leave(py, || made.handle.start()).map_err(|error| refused(py, &error))
+        let before = made.callbacks.on_loop(py, event_loop);
+        interpreter::leave(py, || made.handle.start()).map_err(|error| {
+            // One that runs already goes on where it was.
+            made.callbacks.on_loop(py, before);
+            refused(py, &error)
+        })
     }
 
     /// Ends the beating, with a last state that says so, and waits for it.

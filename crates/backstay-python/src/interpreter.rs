@@ -2,11 +2,14 @@
 //! forks, when either is dangerous.
 
 use std::cell::Cell;
+use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -48,7 +51,53 @@ pub(crate) fn enter<T>(function: impl FnOnce(Python<'_>) -> T) -> Option<T> {
     }
     let _leave = Leave;
     let is_closed = is_new && ENDED_BY.get().is_some() && WAITS.load(Ordering::SeqCst) == 0;
-    if is_closed { None } else { Python::try_attach(function) }
+    if is_closed { None } else { Python::try_attach(|py| beside_errors(py, function)) }
+}
+
+/// Calls `function` as if no exception were on its way, as one may be where a destructor calls us.
+#[allow(unsafe_code)]
+fn beside_errors<T>(py: Python<'_>, function: impl FnOnce(Python<'_>) -> T) -> T {
+    let (mut kind, mut error, mut trace) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: we are attached; three references or nulls are taken out, and the same three put back.
+    unsafe { ffi::PyErr_Fetch(&raw mut kind, &raw mut error, &raw mut trace) };
+    let value = function(py);
+    // SAFETY: as above.
+    unsafe { ffi::PyErr_Restore(kind, error, trace) };
+    value
+}
+
+thread_local! {
+    /// What [`raise_later`] was given.
+    static OWED: Cell<Option<PyErr>> = const { Cell::new(None) };
+}
+
+/// Keeps `error` for the main thread where it is a signal handler's, which ran while that thread was in a callback: nobody
+/// in our place may take it for the callback's own. It is raised by whoever asks whether something is [`owed`], or else
+/// as soon as the interpreter looks for pending calls. Others are left alone.
+#[allow(unsafe_code)]
+pub(crate) fn raise_later(py: Python<'_>, error: PyErr) {
+    extern "C" fn raise(_: *mut c_void) -> c_int {
+        // Pending calls are made by the main thread, attached.
+        Python::try_attach(|py| match owed(py) {
+            Err(error) => {
+                error.restore(py);
+                -1
+            }
+            Ok(()) => 0,
+        })
+        .unwrap_or(0)
+    }
+    let ends = error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py);
+    if ends && is_main_thread(py).unwrap_or(false) {
+        OWED.set(Some(error));
+        // SAFETY: the function takes nothing. Where there are too many of them, who asks next raises it.
+        unsafe { ffi::Py_AddPendingCall(Some(raise), std::ptr::null_mut()) };
+    }
+}
+
+/// What a signal handler raised in this thread while it was in a callback.
+pub(crate) fn owed(_: Python<'_>) -> PyResult<()> {
+    OWED.take().map_or(Ok(()), Err)
 }
 
 /// Lets the interpreter go while `function` runs.

@@ -14,13 +14,10 @@ use crate::arguments::wrong_kind;
 /// `TypeError` or `ValueError` of Python's `json`: what is in it is no JSON, or contains itself.
 pub(crate) fn from_python(mapping: &Bound<'_, PyAny>) -> PyResult<Map<String, Value>> {
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = mapping.py();
     if !mapping.is_instance_of::<PyDict>() {
         return Err(wrong_kind("metadata", mapping, "a dict"));
     }
-    let options = PyDict::new(py);
-    options.set_item("allow_nan", false)?;
-    let text: String = DUMPS.import(py, "json", "dumps")?.call((mapping,), Some(&options))?.extract()?;
+    let text: String = DUMPS.import(mapping.py(), "backstay._json", "dumps")?.call1((mapping,))?.extract()?;
     serde_json::from_str(&text).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 

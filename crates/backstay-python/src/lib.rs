@@ -35,10 +35,18 @@ mod _native {
 
     use pyo3::prelude::*;
 
+    /// How many seconds to wait at most; `None` for ever. For what waits in Python.
+    #[pyfunction]
+    fn _patience(name: &str, given: Option<Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
+        let patience = crate::arguments::patience(name, given.as_ref())?;
+        Ok(patience.map(|patience| patience.as_secs_f64()))
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::logging::install();
         crate::interpreter::install(module)?;
+        crate::errors::prepare(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

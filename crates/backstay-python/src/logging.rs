@@ -1,8 +1,10 @@
 //! What the library says, in Python's `logging` under `backstay`.
 
+use std::cell::Cell;
 use std::fmt::{Debug, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -45,6 +47,11 @@ pub(crate) fn glance(py: Python<'_>) {
     }
 }
 
+thread_local! {
+    /// Whether this thread is in a handler of the log.
+    static SPEAKS: Cell<bool> = const { Cell::new(false) };
+}
+
 struct ToLogging;
 
 impl Subscriber for ToLogging {
@@ -65,12 +72,17 @@ impl Subscriber for ToLogging {
             Level::INFO => 20,
             _ => 10,
         };
+        // A handler that is refused something says so, and what is said of that is not for it.
+        let is_inside = SPEAKS.replace(true);
         // Nobody hears what is said while the interpreter ends.
-        interpreter::enter(|py| {
-            if let Err(error) = words.say(py, level) {
-                error.write_unraisable(py, None);
-            }
-        });
+        if !is_inside || level > 10 {
+            interpreter::enter(|py| match words.say(py, level) {
+                Err(error) if error.is_instance_of::<PyException>(py) => error.write_unraisable(py, None),
+                Err(error) => interpreter::raise_later(py, error),
+                Ok(()) => {}
+            });
+        }
+        SPEAKS.set(is_inside);
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

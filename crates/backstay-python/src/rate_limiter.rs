@@ -147,7 +147,7 @@ impl RateLimiter {
     fn reset(&self, py: Python<'_>) -> PyResult<()> {
         let handle = self.handle()?;
         interpreter::leave(py, || handle.reset());
-        Ok(())
+        interpreter::owed(py)
     }
 
     /// Changes the rate, from now on: the tokens that there are stay, and those who wait keep their order. `per` is in
@@ -161,7 +161,8 @@ impl RateLimiter {
         let rate = number("rate", rate)?;
         let per = per.map_or_else(|| Ok(handle.per()), |per| positive_seconds("per", per))?;
         let changed = interpreter::leave(py, || handle.set_rate(rate, per));
-        changed.map_err(|error| PyValueError::new_err(error.to_string()))
+        changed.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        interpreter::owed(py)
     }
 
     /// Seconds until a newcomer would have a token; changes nothing.

@@ -2,11 +2,13 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
 
 use crate::{callbacks, interpreter};
 
@@ -45,11 +47,18 @@ pub(crate) type Outcome = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Se
 /// A future of Rust's for Python to wait for, on whatever loop runs: `backstay._waiting.wait` drives it. Dropping it
 /// gives up.
 #[pyclass(frozen, module = "backstay._native")]
-pub(crate) struct Pending(Mutex<Option<Work>>);
+pub(crate) struct Pending {
+    work: Mutex<Option<Work>>,
+    wake: Arc<PyWake>,
+}
 
 impl Pending {
     pub(crate) fn new(work: impl Future<Output = Outcome> + Send + 'static) -> Self {
-        Self(Mutex::new(Some(Box::pin(work))))
+        Self { work: Mutex::new(Some(Box::pin(work))), wake: Arc::default() }
+    }
+
+    fn take_work(&self) -> Option<Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// What blocks, on a thread of its own; here where there is none to be had. Given up, it goes on all the same.
@@ -117,9 +126,11 @@ impl Pending {
     /// `None` where it is not over: then `wake` is called, from any thread, when it is time to ask again. Otherwise
     /// a tuple of the result.
     fn poll(&self, py: Python<'_>, wake: Py<PyAny>) -> PyResult<Option<(Py<PyAny>,)>> {
-        let waker = Waker::from(Arc::new(PyWake(wake)));
+        let old = self.wake.lock().replace(wake);
+        drop(old);
+        let waker = Waker::from(Arc::clone(&self.wake));
         let outcome = interpreter::leave(py, || {
-            let mut work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
             let Poll::Ready(outcome) = work.as_mut()?.as_mut().poll(&mut Context::from_waker(&waker)) else {
                 return None;
             };
@@ -131,22 +142,55 @@ impl Pending {
 
     /// Gives up: what was reserved is given back now.
     fn close(&self, py: Python<'_>) {
-        interpreter::leave(py, || {
-            let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-            drop(work);
-        });
+        interpreter::leave(py, || drop(self.take_work()));
+    }
+
+    /// Who waits for the future is reached by its waker alone, once the loop is gone.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Held only for moments; a collector must not wait, and may come back.
+        let Ok(wake) = self.wake.0.try_lock() else { return Ok(()) };
+        visit.call(&*wake)
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let wake = self.wake.lock().take();
+        drop(wake);
+        self.close(py);
     }
 }
 
-/// Calls a Python function when a future is to be asked again.
-struct PyWake(Py<PyAny>);
+/// Calls a Python function when a future is to be asked again. That belongs to the future, which shows it to Python's
+/// garbage collector; here it is only reached.
+#[derive(Default)]
+struct PyWake(Mutex<Option<Py<PyAny>>>);
+
+impl PyWake {
+    fn lock(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A signal handler that raises ends a call of the waker half way; so often in a row it does not.
+const TRIES: usize = 100;
 
 impl Wake for PyWake {
     fn wake(self: Arc<Self>) {
         // After the interpreter has ended nobody waits.
         interpreter::enter(|py| {
-            if let Err(error) = self.0.call0(py) {
-                error.write_unraisable(py, None);
+            let Some(wake) = self.lock().as_ref().map(|wake| wake.clone_ref(py)) else { return };
+            let mut interrupted = None;
+            for _ in 0..TRIES {
+                match wake.call0(py) {
+                    Err(error) if !error.is_instance_of::<PyException>(py) => interrupted = Some(error),
+                    Err(error) => {
+                        error.write_unraisable(py, None);
+                        break;
+                    }
+                    Ok(_) => break,
+                }
+            }
+            if let Some(error) = interrupted {
+                interpreter::raise_later(py, error);
             }
         });
     }

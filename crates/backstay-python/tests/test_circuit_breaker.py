@@ -2,10 +2,13 @@ import asyncio
 import contextlib
 import copy
 import functools
+import gc
 import inspect
 import pickle
+import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -448,3 +451,97 @@ def test_a_rejection_keeps_its_context():
             breaker.call(int)
     except CircuitOpenError as error:
         assert isinstance(error.__context__, KeyError) and error.__traceback__ is not None
+
+
+# CB-7: a group says as much as the exception in it that says most.
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="no groups of exceptions")
+def test_groups_are_judged_by_what_is_in_them():
+    def judged(error, **options):
+        breaker = CircuitBreaker(max_failures=1, **options)
+        with pytest.raises(type(error)):
+            breaker.call(fail_with, error)
+        return breaker.failure_count
+
+    cancelled, stopped = asyncio.CancelledError(), KeyboardInterrupt()
+    assert judged(BaseExceptionGroup("", [cancelled, stopped])) == 0
+    assert judged(BaseExceptionGroup("", [cancelled]), cancellation_is_failure=True) == 1
+    assert judged(BaseExceptionGroup("", [stopped]), cancellation_is_failure=True) == 0
+    assert judged(BaseExceptionGroup("", [cancelled, BaseExceptionGroup("", [Down()])])) == 1
+    assert judged(ExceptionGroup("", [Down()])) == 1
+    assert judged(ExceptionGroup("", [ExceptionGroup("", [KeyError()])]), excluded_exceptions=KeyError) == 0
+    assert judged(ExceptionGroup("", [KeyError(), Down()]), excluded_exceptions=KeyError) == 1
+    assert judged(ExceptionGroup("", [Down()]), excluded_exceptions=ExceptionGroup) == 0
+    deep = KeyError()
+    for _ in range(100_000):
+        deep = ExceptionGroup("", [deep])
+    assert judged(deep, excluded_exceptions=KeyError) == 0
+    while isinstance(deep, ExceptionGroup):  # As deep as that, it is not to be freed at once.
+        deep = deep.exceptions[0]
+
+
+# CB-7: the loop that ends closes what is left open, once.
+@pytest.mark.parametrize("decorator", [CircuitBreaker(max_failures=1), backstay.rate_limiter(rate=1000)])
+def test_async_generators_that_are_left_open_end_with_their_loop(decorator):
+    ended, complaints, left = [], [], []
+
+    @decorator
+    async def numbers():
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append(1)
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        for _ in range(20):
+            left.append(numbers())
+            assert await left[-1].asend(None) == 1
+
+    asyncio.run(main())
+    assert (len(ended), complaints) == (20, [])
+    if isinstance(decorator, CircuitBreaker):
+        assert decorator.failure_count == 0
+
+
+# CB-8: what is judged in a destructor, with an exception on its way, leaves that one alone.
+def test_a_verdict_does_not_disturb_an_exception_on_its_way():
+    seen = []
+    breaker = CircuitBreaker(
+        max_failures=1, cancellation_is_failure=True, on_state_change=lambda *states: seen.append(states)
+    )
+
+    class Fetch:
+        def __await__(self):
+            yield
+
+    with pytest.raises(KeyError):
+        [breaker.call(Fetch), {}["missing"]]
+    assert breaker.state is CircuitState.OPEN and len(seen) == 1
+
+
+# CB-7: a result that answers nothing is a result all the same.
+async def test_a_proxy_of_what_is_gone_is_a_result():
+    class Thing:
+        pass
+
+    gone = weakref.proxy(Thing())
+    gc.collect()
+    breaker = CircuitBreaker(max_failures=1)
+    assert type(breaker.call(lambda: gone)) is weakref.ProxyType
+    assert type(await breaker.acall(lambda: gone)) is weakref.ProxyType
+    assert breaker.stats.successful_calls == 2
+
+
+# PY-5
+async def test_what_can_be_awaited_and_iterated_still_can():
+    class Connect:
+        def __await__(self):
+            return iter(())
+
+        async def __aiter__(self):
+            yield 1
+            yield 2
+
+    assert [number async for number in CircuitBreaker().call(Connect)] == [1, 2]

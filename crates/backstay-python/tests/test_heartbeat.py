@@ -94,3 +94,28 @@ def test_metadata_and_status_change(tmp_path):
         assert state["status"] == "degraded" and state["metadata"]["orders"] == 3
         with pytest.raises(ValueError, match="status"):
             heartbeat.set_status("fine")
+
+
+# HB-5
+async def test_a_refused_start_leaves_callbacks_where_they_are(tmp_path):
+    loops = asyncio.Queue()
+
+    async def on_beat():
+        loops.put_nowait(asyncio.get_running_loop())
+
+    async with Heartbeat(tmp_path / "beat", on_beat=on_beat) as heartbeat:
+        await loops.get()
+        with pytest.raises(HeartbeatError, match="running"):
+            await asyncio.to_thread(heartbeat.start)
+        heartbeat.beat()
+        assert await asyncio.wait_for(loops.get(), 30) is asyncio.get_running_loop()
+
+
+# HB-6: no digit is lost in silence.
+def test_metadata_keeps_every_digit(tmp_path):
+    numbers = {"least": -(2**63), "most": 2**64 - 1, "half": 0.1, "text": str(10**30)}
+    Heartbeat(tmp_path / "beat", metadata=numbers).beat()
+    assert Heartbeat.read_state(tmp_path / "beat").metadata == numbers
+    for number in (2**64, -(2**63) - 1, 10**400):
+        with pytest.raises(ValueError, match=str(number)[:40]):
+            Heartbeat(tmp_path / "beat", metadata={"order": [number]})

@@ -1,5 +1,7 @@
 """Real processes: pools, forks, signals at bad moments, an interpreter that ends."""
 
+import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -8,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
@@ -607,3 +610,127 @@ def test_a_callback_forks_and_both_come_back():
         timeout=30,
     )
     assert (code, out) == (0, "0 completed\n"), (code, out, err)
+
+
+# CB-9, ALL-3: a signal handler that raises while a listener or the log runs in the main thread ends the program.
+@pytest.mark.parametrize("where", ["listener", "log"])
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
+def test_a_signal_in_a_listener_is_not_the_listeners(where, signal_name):
+    code, out, _ = run(
+        f"""
+        import logging, os, signal, sys, time
+        from backstay import CircuitBreaker
+
+        def interrupted(*_):
+            os.kill(os.getpid(), signal.{signal_name})
+            time.sleep(60)
+
+        class Handler(logging.Handler):
+            def emit(self, record):
+                if {where == "log"} and "opened" in record.getMessage():
+                    interrupted()
+
+        logging.getLogger("backstay").addHandler(Handler())
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+        breaker = CircuitBreaker(max_failures=1, on_state_change=interrupted if {where == "listener"} else None)
+        try:
+            try:
+                breaker.call(lambda: 1 / 0)
+            except ZeroDivisionError:
+                pass
+            time.sleep(60)
+        except KeyboardInterrupt:
+            sys.exit(7)
+        """,
+        timeout=50,
+    )
+    assert code == 7
+
+
+# RL-4, PY-7: a signal handler that raises in the middle of a wake-up does not lose it.
+def test_a_signal_in_a_wake_up_loses_neither():
+    code, out, errors = run(
+        """
+        import asyncio, os, signal, threading
+        from backstay import RateLimiter
+
+        limiter = RateLimiter(1, 3600, burst=1)
+        limiter.acquire()
+        joined, granted, tries = threading.Event(), threading.Event(), []
+
+        class Loop(asyncio.SelectorEventLoop):
+            def call_soon_threadsafe(self, *arguments, **options):
+                if threading.current_thread() is threading.main_thread() and len(tries) < 3:
+                    tries.append(1)
+                    os.kill(os.getpid(), signal.SIGINT)
+                    for _ in range(1000):
+                        pass
+                return super().call_soon_threadsafe(*arguments, **options)
+
+        async def main():
+            asyncio.get_running_loop().call_later(0.1, joined.set)
+            await limiter.acquire_async()
+            granted.set()
+
+        loop = Loop()
+        threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True).start()
+        joined.wait(30)
+        try:
+            limiter.reset()
+            granted.wait(30)
+        except KeyboardInterrupt:
+            print("interrupted", granted.wait(30), len(tries))
+        """,
+    )
+    assert out == "interrupted True 3\n", errors
+
+
+# PY-7: a loop that was closed with tasks that wait leaves nothing behind.
+def test_what_waits_on_a_closed_loop_is_collected():
+    limiter, shutdown = RateLimiter(1, 3600, burst=1), GracefulShutdown()
+    limiter.acquire()
+    for wait in (limiter.acquire_async, shutdown.await_shutdown):
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)
+
+        class Witness:
+            pass
+
+        async def waits(wait, witness):
+            await wait()
+
+        async def main():
+            witness = Witness()
+            loop.create_task(waits(wait, witness))
+            await asyncio.sleep(0.01)
+            return weakref.ref(witness)
+
+        witness = loop.run_until_complete(main())
+        loop.close()
+        del loop
+        gc.collect()
+        assert witness() is None, wait
+    assert limiter.time_until_token() <= 3600
+
+
+# WD-3, WD-6: where there is no memory for a stack as large as ours, a smaller one does.
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+def test_a_watchdog_fires_where_memory_is_short():
+    code, out, errors = run(
+        """
+        import logging, resource, time
+        from backstay import Watchdog
+
+        logging.basicConfig(format="%(message)s")
+        fired = []
+        watchdog = Watchdog(timeout=1, name="it", on_timeout=lambda: fired.append(1))
+        pages = int(open("/proc/self/statm").read().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (10 << 20),) * 2)
+        watchdog.start()
+        end = time.monotonic() + 30
+        while not fired and time.monotonic() < end:
+            time.sleep(0.01)
+        print(fired)
+        """,
+    )
+    assert out == "[1]\n" and 'watchdog "it" saw no ping' in errors

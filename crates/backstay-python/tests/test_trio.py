@@ -69,3 +69,20 @@ print(before or "asyncio" not in sys.modules)
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert out.stdout == "True\n", out.stderr
+
+
+# CB-7: a nursery that is cancelled raises a group.
+def test_a_cancelled_nursery_is_no_failure():
+    breaker = CircuitBreaker(max_failures=1)
+
+    async def work():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+
+    async def main():
+        with trio.move_on_after(0.01):
+            await breaker.acall(work)
+
+    trio.run(main)
+    assert breaker.failure_count == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,13 @@ def async_generator(
     async def generate(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         try:
             generator = await make(*args, **kwargs)
-            step = generator.asend(None)
+            # A loop that ends closes the generators that it knows: this one, and not the one within as well.
+            hooks = sys.get_asyncgen_hooks()
+            sys.set_asyncgen_hooks(None, None)
+            try:
+                step = generator.asend(None)
+            finally:
+                sys.set_asyncgen_hooks(*hooks)
             while True:
                 try:
                     value = await step

@@ -24,6 +24,7 @@ __all__ = [
     "Permit",
     "RateLimiter",
     "Watchdog",
+    "_patience",
     "__version__",
 ]
 __version__: str
@@ -207,6 +208,8 @@ class Watchdog:
     def is_dead(self) -> bool: ...
     @property
     def seconds_since_ping(self) -> float: ...
+
+def _patience(name: str, given: float | None) -> float | None: ...
 
 @final
 class Pending:

@@ -17,16 +17,24 @@ if TYPE_CHECKING:
 
 def follow(permit: Permit, result: Any) -> Any:
     """`result`, or what stands for it and reports to `permit` when it ends."""
-    if inspect.isawaitable(result):
+    if is_awaitable(result):
         if isinstance(result, CoroutineType):
             return _awaited(permit, result)
         return _Followed(permit, result)
-    if isinstance(result, Generator):
+    if issubclass(type(result), Generator):
         return _generated(permit, result)
-    if isinstance(result, AsyncGenerator):
+    if issubclass(type(result), AsyncGenerator):
         return async_generator(_made, permit)(result)
     permit.success()
     return result
+
+
+def is_awaitable(result: Any) -> bool:
+    """A proxy of what is gone answers no question, and is no promise either."""
+    try:
+        return inspect.isawaitable(result)
+    except Exception:
+        return False
 
 
 async def _awaited(permit: Permit, awaitable: Awaitable[Any]) -> Any:
@@ -54,6 +62,9 @@ class _Followed:
 
     async def __aexit__(self, *exception: object) -> Any:
         return await self._awaitable.__aexit__(*exception)
+
+    def __aiter__(self) -> Any:
+        return self._awaitable.__aiter__()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._awaitable, name)

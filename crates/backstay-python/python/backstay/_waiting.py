@@ -6,6 +6,8 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from backstay._native import _patience
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -15,11 +17,10 @@ if TYPE_CHECKING:
 
 async def wait_at_most(pending: Pending, seconds: float | None) -> bool:
     """Whether `pending` came to its end in so many seconds."""
-    if seconds is None or seconds == float("inf"):
+    seconds = _patience("timeout", seconds)
+    if seconds is None:
         await wait(pending)
         return True
-    if not seconds >= 0:
-        raise ValueError(f"timeout is {seconds}, allowed is 0 or more seconds, or None")
     if _trio_runs():
         import trio
 

@@ -114,7 +114,7 @@ class CircuitBreaker(_native.CircuitBreaker):
             # A coroutine is by far the most frequent, and asking `inspect` costs more than all the rest.
             if type(result) is CoroutineType or _is_awaitable(result):
                 result = await result
-            elif isinstance(result, (GeneratorType, AsyncGeneratorType)):
+            elif type(result) in (GeneratorType, AsyncGeneratorType):
                 from backstay._outcomes import follow
 
                 return follow(permit, result)
@@ -161,9 +161,9 @@ class CircuitBreaker(_native.CircuitBreaker):
 
 
 def _is_awaitable(result: Any) -> TypeIs[Awaitable[Any]]:
-    from inspect import isawaitable
+    from backstay._outcomes import is_awaitable
 
-    return isawaitable(result)
+    return is_awaitable(result)
 
 
 if TYPE_CHECKING:

@@ -180,6 +180,7 @@ def rate_limiter(
         RateLimitExceededError: by the function, where it does not wait.
     """
     limiter = RateLimiter(rate, per, burst=burst, name=name)
+    _native._patience("timeout", timeout)
 
     def take() -> None:
         if blocking:

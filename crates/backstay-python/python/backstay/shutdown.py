@@ -52,7 +52,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         drain_delay: float | None = None,
     ) -> None:
         self._build(timeout, None if force_exit_code is _FORCE_EXIT_CODE else force_exit_code, drain_delay)
-        self._signals = None if signals is None else tuple(map(_checked, signals))
+        self._signals = None if signals is None else _checked(signals)
         # What lay under our handler, also while we are not installed: it may still be called by one that lies over it.
         self._previous: dict[int, Any] = {}
 
@@ -230,10 +230,18 @@ class GracefulShutdown(_native.GracefulShutdown):
         self.uninstall()
 
 
-def _checked(number: Any) -> int:
-    if not isinstance(number, int):
-        raise TypeError(f"signals has {number!r}, allowed are numbers of signals, such as signal.SIGTERM")
-    return number
+def _checked(signals: Any) -> tuple[int, ...]:
+    allowed = "allowed are numbers of signals, such as signal.SIGTERM"
+    try:
+        numbers = tuple(signals)
+    except TypeError:
+        raise TypeError(f"signals is {signals!r}, {allowed}") from None
+    for number in numbers:
+        if not isinstance(number, int):
+            raise TypeError(f"signals has {number!r}, {allowed}")
+        if not 0 < number < 2**31:
+            raise ValueError(f"signals has {number!r}, {allowed}")
+    return numbers
 
 
 def _only_ends(handler: Any) -> bool:

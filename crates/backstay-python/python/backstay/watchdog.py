@@ -61,7 +61,9 @@ class Watchdog(_native.Watchdog):
         seconds, or its process is gone. Looks at once, and then every `check_interval` (`max_age / 2`) seconds.
         """
         self = cls.__new__(cls)
-        name = f"state_file_watcher:{state_file}" if name is None else name
+        if name is None:
+            # Not every path is UTF-8.
+            name = f"state_file_watcher:{state_file}".encode(errors="backslashreplace").decode()
         self._build_for_file(state_file, check_interval, max_age, on_timeout, on_alert, name)
         return self
 

@@ -107,6 +107,10 @@ impl StateFile {
     }
 
     fn replace(&self, json: &[u8]) -> io::Result<()> {
+        if fs::symlink_metadata(&self.path).is_ok_and(|there| is_of_the_system(there.file_type())) {
+            const WHY: &str = "a device or a socket, which is not to be replaced";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, WHY));
+        }
         let mut file = match self.create() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(&self.folder)?;
@@ -178,6 +182,19 @@ impl Writer {
             && rest.strip_prefix(&writer.to_name())?.strip_suffix(SUFFIX)? == random;
         ours.then_some(writer)
     }
+}
+
+/// A device or a socket: `/dev/null` is given by whoever wants no file.
+#[cfg(unix)]
+fn is_of_the_system(kind: fs::FileType) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+
+    kind.is_char_device() || kind.is_block_device() || kind.is_socket()
+}
+
+#[cfg(not(unix))]
+fn is_of_the_system(_: fs::FileType) -> bool {
+    false
 }
 
 fn hash(value: impl Hash) -> String {

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
 use std::time::Duration;
 
 use crate::callback::caught;
@@ -34,6 +35,8 @@ struct State {
     jobs: VecDeque<(Moment, Job)>,
     threads: usize,
     idle: usize,
+    /// There is no thread at all to be had, and that was said.
+    is_short: bool,
 }
 
 impl Runners {
@@ -67,9 +70,21 @@ impl Runners {
     }
 
     fn add(&'static self, state: &mut State) {
-        // Without a thread the job stays in the queue: a later `tend` tries again.
-        let spawned = threads::named("backstay-runner").spawn(|| self.work());
-        state.threads += usize::from(spawned.is_ok());
+        const NAME: &str = "backstay-runner";
+        // One with a small stack is better than none.
+        let spawned = threads::named(NAME).spawn(|| self.work());
+        let spawned = spawned.or_else(|_| Builder::new().name(NAME.to_owned()).spawn(|| self.work()));
+        match spawned {
+            Ok(_) => (state.threads, state.is_short) = (state.threads + 1, false),
+            // The job stays in the queue: a later `tend` tries again.
+            Err(error) if state.threads == 0 && !state.is_short => {
+                state.is_short = true;
+                say_aside(move || {
+                    tracing::error!(target: "backstay", %error, "no thread for what a watchdog has to say and to call");
+                });
+            }
+            Err(_) => {}
+        }
     }
 
     fn work(&self) {

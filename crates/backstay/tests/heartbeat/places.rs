@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -70,6 +70,22 @@ fn a_folder_in_its_place_is_an_error_without_litter() {
     assert!(matches!(beat(&folder.file()), Err(HeartbeatError::Io { .. })));
     assert_eq!(folder.names(), ["bot.heartbeat"]);
     assert!(fs::read_dir(folder.file()).unwrap().next().is_none());
+}
+
+// HB-3: what is no file but the system's stays: `/dev/null` above all.
+#[test]
+fn devices_and_sockets_are_left_alone() {
+    let folder = Folder::new();
+    let _listener = std::os::unix::net::UnixListener::bind(folder.file()).unwrap();
+    let null = folder.path().join("null");
+    let is_there = Command::new("mknod").arg(&null).args(["c", "1", "3"]).status().unwrap().success();
+    let devices = if is_there { vec![folder.file(), null] } else { vec![folder.file()] };
+    for path in devices {
+        let before = fs::symlink_metadata(&path).unwrap();
+        let error = beat(&path).unwrap_err();
+        assert!(error.to_string().contains("not to be replaced"), "{error}");
+        assert_eq!(fs::symlink_metadata(&path).unwrap().ino(), before.ino());
+    }
 }
 
 // HB-3: folders are made, odd names served, and other users may read what is written.
