@@ -2,22 +2,47 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use rustix::process::getuid;
 
 /// How the names of heartbeat files end.
 pub(crate) const EXTENSION: &str = "heartbeat";
 
 /// Where `run` puts its heartbeats and `status` looks for them: `BACKSTAY_DIR`, or else a folder that is the user's own.
 pub(crate) fn folder() -> PathBuf {
+    chosen().unwrap_or_else(among_others)
+}
+
+fn chosen() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let user = rustix::process::getuid();
     variable("BACKSTAY_DIR")
         .or_else(|| variable("XDG_RUNTIME_DIR").map(|folder| folder.join("backstay")))
-        .unwrap_or_else(|| match user.is_root() {
-            true => PathBuf::from("/run/backstay"),
-            false => std::env::temp_dir().join(format!("backstay-{}", user.as_raw())),
-        })
+        .or_else(|| getuid().is_root().then(|| PathBuf::from("/run/backstay")))
+}
+
+/// Beside what belongs to others.
+fn among_others() -> PathBuf {
+    std::env::temp_dir().join(format!("backstay-{}", getuid().as_raw()))
+}
+
+/// The folder, which is there now. Where anybody may have made it before us, it has to be ours alone to write to.
+pub(crate) fn make_folder() -> io::Result<PathBuf> {
+    if let Some(folder) = chosen() {
+        let _ = std::fs::create_dir_all(&folder);
+        return Ok(folder);
+    }
+    let folder = among_others();
+    let _ = DirBuilder::new().mode(0o700).create(&folder);
+    let there = folder.symlink_metadata()?;
+    if there.is_dir() && there.uid() == getuid().as_raw() && there.mode() & 0o022 == 0 {
+        return Ok(folder);
+    }
+    let why = format!("{} is not this user's own; name a folder in BACKSTAY_DIR", folder.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 /// The heartbeat files in a folder, by name.

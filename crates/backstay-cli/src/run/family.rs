@@ -119,7 +119,8 @@ pub(crate) fn can_stand_still() -> bool {
 
 /// Whether a process is in the group that `leader` leads.
 pub(crate) fn is_in(leader: Pid, process: Pid) -> bool {
-    group_and_session(process).is_some_and(|(group, _)| group == leader.as_raw_nonzero().get())
+    // Where nobody can say, as without /proc, it is: the signal for the group is not to come twice.
+    group_and_session(process).is_none_or(|(group, _)| group == leader.as_raw_nonzero().get())
 }
 
 /// Of a process that is there. Either is 0 where its leader is out of our namespace, as for a shell that somebody started

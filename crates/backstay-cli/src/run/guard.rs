@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use super::family;
+use super::{family, private};
 use crate::arguments::Guard as Arguments;
 
 /// Our end of the pipe.
@@ -66,7 +66,7 @@ pub(crate) fn guard(arguments: &Arguments) -> ExitCode {
         program = line.parse().ok().and_then(Pid::from_raw);
     }
     end(program, arguments);
-    remove(&arguments.folder);
+    private::remove(&arguments.folder);
     ExitCode::SUCCESS
 }
 
@@ -110,7 +110,7 @@ fn end(group: Option<Pid>, arguments: &Arguments) {
 
 /// What the environment of the program and of the command for freezes has, and nobody else's.
 fn mark(folder: &Path) -> Vec<u8> {
-    [b"NOTIFY_SOCKET=", folder.join(super::SOCKET).as_os_str().as_bytes()].concat()
+    [b"NOTIFY_SOCKET=", private::socket(folder).as_os_str().as_bytes()].concat()
 }
 
 fn marked(mark: &[u8]) -> Vec<Pid> {
@@ -125,12 +125,4 @@ fn marked(mark: &[u8]) -> Vec<Pid> {
         }
     }
     found
-}
-
-/// The supervisor's private folder, and only what it puts there.
-fn remove(folder: &Path) {
-    for name in super::PRIVATE_FILES {
-        let _ = std::fs::remove_file(folder.join(name));
-    }
-    let _ = std::fs::remove_dir(folder);
 }

@@ -67,6 +67,8 @@ impl Watch {
 #[derive(Debug)]
 pub(crate) struct Life {
     dues: Vec<Due>,
+    /// It said that it stops: no sign gives it more time.
+    stops: bool,
 }
 
 #[derive(Debug)]
@@ -113,7 +115,8 @@ impl Life {
                 forgiven: false,
             }
         };
-        Self { dues: Source::ALL.into_iter().filter(|source| watch.looks_at(*source)).map(due).collect() }
+        let dues = Source::ALL.into_iter().filter(|source| watch.looks_at(*source)).map(due).collect();
+        Self { dues, stops: false }
     }
 
     /// When somebody has to look.
@@ -122,6 +125,9 @@ impl Life {
     }
 
     pub(crate) fn sign(&mut self, source: Source, at: Moment) {
+        if self.stops {
+            return;
+        }
         for due in self.dues.iter_mut().filter(|due| due.source == source && at >= due.last) {
             (due.last, due.allowed) = (at, due.timeout);
             due.counts = true;
@@ -132,6 +138,9 @@ impl Life {
 
     /// The program serves: from here on the usual time holds for it.
     pub(crate) fn ready(&mut self, now: Moment) {
+        if self.stops {
+            return;
+        }
         for due in self.dues.iter_mut().filter(|due| due.source == Source::Notify) {
             (due.last, due.allowed) = (due.last.max(now), due.timeout);
             due.begun = true;
@@ -140,6 +149,9 @@ impl Life {
 
     /// How long it may be silent, once it has begun.
     pub(crate) fn set_timeout(&mut self, source: Source, timeout: Duration) {
+        if self.stops {
+            return;
+        }
         for due in self.dues.iter_mut().filter(|due| due.source == source) {
             due.timeout = timeout;
             if due.begun || !due.counts {
@@ -176,7 +188,7 @@ impl Life {
             counts: true,
             forgiven: true,
         };
-        self.dues = vec![due];
+        (self.dues, self.stops) = (vec![due], true);
     }
 
     /// Who has been silent for too long, and for how long.

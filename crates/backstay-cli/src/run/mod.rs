@@ -2,7 +2,7 @@
 //!
 //! `supervisor` decides, with `life` (is it frozen?) and `gate` (may it start again?): pure, with time as an argument.
 //! `shell` waits and acts, through `family` (processes), `notify` and `signs` (signs of life), `guard` (what if we
-//! are killed?), `log` and `reporter` (who wants to know?).
+//! are killed?), `private` (where do we meet?), `log` and `reporter` (who wants to know?).
 
 mod event;
 mod family;
@@ -14,6 +14,7 @@ mod log;
 mod news;
 mod notify;
 mod options;
+mod private;
 mod reporter;
 mod shell;
 mod signs;
@@ -22,8 +23,7 @@ mod supervisor;
 use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, Hasher};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ pub(crate) use health::HealthUrl;
 use life::{Source, Watch};
 use log::Log;
 use news::News;
-use notify::Ear;
 use options::Options;
+use private::PrivateFolder;
 use reporter::Reporter;
 use shell::Shell;
 use signs::{BeatFile, LastSeen};
@@ -52,21 +52,18 @@ use supervisor::Supervisor;
 /// The supervisor itself failed; what the program's own codes are is its business, as with `env` and `timeout`.
 const FAILED: u8 = 125;
 
-const SOCKET: &str = "notify";
-const BEATS: &str = "beats.heartbeat";
-/// What may stand in the private folder.
-const PRIVATE_FILES: [&str; 2] = [SOCKET, BEATS];
-
 pub(crate) fn run(arguments: Run) -> ExitCode {
     match prepare(arguments) {
-        // The private folder goes with the supervisor.
-        Ok((shell, _folder)) => ExitCode::from(shell.run()),
+        Ok(shell) => ExitCode::from(shell.run()),
         Err(error) => {
             output::error(&format!("error: {error}"));
             ExitCode::from(FAILED)
         }
     }
 }
+
+/// As much of a command line as is shown, in characters: every beat carries it.
+const LONGEST_LINE: usize = 4096;
 
 /// What is to be run, and how.
 pub(crate) struct Plan {
@@ -76,7 +73,7 @@ pub(crate) struct Plan {
     watch: Watch,
     grace: Duration,
     on_freeze: Option<OsString>,
-    socket: PathBuf,
+    folder: PrivateFolder,
 }
 
 impl Plan {
@@ -87,7 +84,7 @@ impl Plan {
             .stdin(family::stdin())
             .env("BACKSTAY_HEARTBEAT_FILE", beats)
             .env("BACKSTAY_RESTARTS", starts.to_string())
-            .env("NOTIFY_SOCKET", &self.socket)
+            .env("NOTIFY_SOCKET", self.folder.socket())
             // Ours, should we be watched ourselves.
             .env_remove("WATCHDOG_PID")
             .env_remove("WATCHDOG_USEC");
@@ -98,27 +95,13 @@ impl Plan {
     }
 }
 
-/// Where the socket can be, first of all where temporary files belong: that may be missing, have a path that is too long
-/// for a socket, or be read-only, as in many a container.
-fn private_folder() -> io::Result<(tempfile::TempDir, Ear)> {
-    let in_folder = |folder: &Path| {
-        let folder = tempfile::Builder::new().prefix("backstay-").tempdir_in(folder)?;
-        let ear = Ear::open(&folder.path().join(SOCKET))?;
-        Ok((folder, ear))
-    };
-    in_folder(&std::env::temp_dir()).or_else(|error| {
-        let others = ["/run", "/tmp", "/dev/shm"];
-        others.iter().find_map(|other| in_folder(Path::new(other)).ok()).ok_or(error)
-    })
-}
-
 /// Under the rules of a name that is given.
 fn default_name(program: &OsStr) -> String {
     let name = Path::new(program).file_name().and_then(|name| file_name(&name.to_string_lossy()).ok());
     name.unwrap_or_else(|| "program".to_owned())
 }
 
-fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
+fn prepare(arguments: Run) -> Result<Shell, String> {
     let fail = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let signals = shell::signals().map_err(fail("no pipe for signals"))?;
     let (program, rest) = arguments.command.split_first().ok_or("which command?")?;
@@ -149,9 +132,9 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
         hook: arguments.on_freeze.as_ref().map(|_| options.on_freeze_timeout),
     };
 
-    let (folder, ear) = private_folder().map_err(fail("no private folder with a notification socket"))?;
-    let socket = folder.path().join(SOCKET);
+    let (folder, ear) = PrivateFolder::new().map_err(fail("no private folder with a notification socket"))?;
     let line = arguments.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let line: String = line.chars().take(LONGEST_LINE).collect();
     let mut reporter = Reporter::new(&name, &line, Log::new(&name, arguments.log_format, arguments.quiet));
     reporter.beat(arguments.interval).map_err(|error| error.to_string())?;
     let trouble = |what: String| reporter.tell(&News::Trouble { what });
@@ -175,8 +158,9 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
         url.ask_for_ever(watch.timeout, seen.clone()).map_err(fail("no thread for the health URL"))?;
         health.push(seen);
     }
-    let beats =
-        BeatFile { path: arguments.heartbeat.unwrap_or_else(|| folder.path().join(BEATS)), strict: arguments.strict };
+    // The program may go elsewhere.
+    let told = arguments.heartbeat.map(|path| std::path::absolute(&path).unwrap_or(path));
+    let beats = BeatFile { path: told.unwrap_or_else(|| folder.beats()), strict: arguments.strict };
     let plan = Plan {
         name,
         program: program.clone(),
@@ -184,9 +168,9 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
         watch,
         grace: options.grace,
         on_freeze: arguments.on_freeze,
-        socket,
+        folder,
     };
-    let shell = Shell {
+    Ok(Shell {
         plan,
         supervisor: Supervisor::new(policy, gate),
         reporter,
@@ -202,8 +186,7 @@ fn prepare(arguments: Run) -> Result<(Shell, tempfile::TempDir), String> {
         abandoned: false,
         hook: None,
         pumps: Vec::new(),
-    };
-    Ok((shell, folder))
+    })
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! systemd's notification protocol, sd_notify(3): heard from the program, and spoken to whoever supervises us.
 
-use std::fs::DirBuilder;
 use std::io;
+use std::mem::discriminant;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
@@ -38,20 +37,6 @@ impl Ear {
         Ok(Self(socket))
     }
 
-    /// Where the folder went as well. One that another user made meanwhile is not ours.
-    pub(crate) fn open_again(path: &Path) -> io::Result<Self> {
-        let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
-        match DirBuilder::new().mode(0o700).create(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let there = folder.symlink_metadata()?;
-        if !there.is_dir() || there.uid() != rustix::process::getuid().as_raw() {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        Self::open(path)
-    }
-
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -79,7 +64,13 @@ fn parse(message: &[u8]) -> Vec<Said> {
         ("WATCHDOG_USEC", time) => micros(time).filter(|time| !time.is_zero()).map(Said::WatchdogTime),
         _ => None,
     };
-    lines.filter_map(|line| say(&line)).collect()
+    // Of each kind what was said last: whoever fills a message with them gives no more work than others.
+    let mut heard: Vec<Said> = Vec::new();
+    for said in lines.filter_map(|line| say(&line)) {
+        heard.retain(|earlier| discriminant(earlier) != discriminant(&said));
+        heard.push(said);
+    }
+    heard
 }
 
 /// To whom we speak ourselves; to nobody where nobody asked.

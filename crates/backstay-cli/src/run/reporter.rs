@@ -1,7 +1,8 @@
 //! Telling the world: the log, the heartbeat file that `status` sees, and systemd.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backstay::heartbeat::Status;
@@ -24,6 +25,8 @@ pub(crate) struct Reporter {
     heartbeat: Option<Heartbeat>,
     /// Held for as long as the name is ours; the kernel lets go of it, however we end.
     claim: Option<File>,
+    /// The heartbeat file where the name is somebody else's: nobody will have that name again.
+    aside: Option<PathBuf>,
     mouth: Mouth,
     /// What the program says of itself.
     text: Option<String>,
@@ -38,6 +41,7 @@ impl Reporter {
             command: command.to_owned(),
             heartbeat: None,
             claim: None,
+            aside: None,
             mouth: Mouth::of_process(),
             text: None,
             told: None,
@@ -46,16 +50,29 @@ impl Reporter {
 
     /// Begins to beat, so that `status` sees it.
     pub(crate) fn beat(&mut self, interval: Option<Duration>) -> Result<(), BuildError> {
-        let folder = places::folder();
+        let folder = match places::make_folder() {
+            Ok(folder) => folder,
+            Err(error) => {
+                self.tell(&News::Trouble { what: format!("no heartbeat: {error}") });
+                return Ok(());
+            }
+        };
         let path = |name: &str| folder.join(format!("{name}.{}", places::EXTENSION));
         let mut file = path(&self.name);
         // Another of the same name keeps its file, also before its first beat; and whoever else beats into it.
         let (lock, locked) = claim(&folder, &self.name);
         self.claim = lock;
-        if locked || Sighting::of(&file, Judging::default()).verdict.state() == State::Alive {
+        if locked || is_foreign(&Sighting::of(&file, Judging::default()), self.claim.is_some()) {
             file = path(&format!("{}-{}", self.name, std::process::id()));
+            self.aside = Some(file.clone());
         }
-        let mut builder = Heartbeat::builder().state_file(file).status(Status::Starting);
+        let missed = AtomicBool::new(false);
+        let log = self.log.clone();
+        let mut builder = Heartbeat::builder().state_file(file).status(Status::Starting).on_missed_beat(move |error| {
+            if !missed.swap(true, Ordering::Relaxed) {
+                log.tell(&News::Trouble { what: format!("no heartbeat: {error}") });
+            }
+        });
         if let Some(interval) = interval {
             builder = builder.interval(interval);
         }
@@ -151,15 +168,29 @@ impl Reporter {
                 std::mem::forget(heartbeat);
             }
         }
+        if let Some(file) = self.aside {
+            let _ = std::fs::remove_file(file);
+        }
         drop(self.claim);
     }
 }
 
-/// The lock of a name, and whether somebody else holds it. Where there are no locks, nobody does.
+/// Whether somebody else beats into a file. Under a lock that is `ours` no supervisor does: what one wrote there is what
+/// became of the last, in a container that started again perhaps, whose processes nobody sees.
+fn is_foreign(sighting: &Sighting, ours: bool) -> bool {
+    let has = |key: &str| sighting.heartbeat.as_ref().is_some_and(|beat| beat.metadata.contains_key(key));
+    sighting.verdict.state() == State::Alive && !(ours && has("command") && has("state"))
+}
+
+/// The lock of a name, where it is ours, and whether somebody else holds it. Where there are no locks, nobody does.
 fn claim(folder: &Path, name: &str) -> (Option<File>, bool) {
-    let _ = std::fs::create_dir_all(folder);
     let path = folder.join(format!("{name}.lock"));
-    let lock = File::options().read(true).write(true).create(true).truncate(false).open(path).ok();
-    let locked = lock.as_ref().is_some_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
-    (lock, locked)
+    let Ok(lock) = File::options().read(true).write(true).create(true).truncate(false).open(path) else {
+        return (None, false);
+    };
+    match lock.try_lock() {
+        Ok(()) => (Some(lock), false),
+        Err(TryLockError::WouldBlock) => (None, true),
+        Err(TryLockError::Error(_)) => (None, false),
+    }
 }

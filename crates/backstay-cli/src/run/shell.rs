@@ -1,6 +1,7 @@
 //! The hands of the supervisor: waits for whatever happens, asks it what to do, and does it.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
@@ -32,6 +33,9 @@ const STAY_IGNORED: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTSTP];
 /// Between two looks at a family that ends: not every process that ends is a child of ours.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// As many messages are heard before something else has its turn.
+const MOST_HEARD: usize = 64;
+
 pub(crate) struct Shell {
     pub(crate) plan: Plan,
     pub(crate) supervisor: Supervisor,
@@ -54,10 +58,26 @@ pub(crate) struct Shell {
 
 pub(crate) fn signals() -> io::Result<Signals> {
     let (read, write) = UnixStream::pair()?;
+    unblock(&HEARD)?;
     // What whoever started us had ignored (nohup, a job in the background) stays so, for the program as well.
     let ignored = family::ignored_signals();
     let heard = HEARD.into_iter().filter(|signal| !STAY_IGNORED.contains(signal) || ignored >> (signal - 1) & 1 == 0);
     SignalDelivery::with_pipe(read, write, SignalOnly, heard)
+}
+
+/// Whoever started us may have blocked them, and that is inherited: we would hear nothing.
+#[allow(unsafe_code)]
+fn unblock(signals: &[i32]) -> io::Result<()> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the set is initialised by the first call, then only used as such; all numbers are of signals.
+    let error = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), *signal);
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
 impl Shell {
@@ -134,7 +154,7 @@ impl Shell {
     /// What happened since the last time. What the program said comes before its end.
     fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        while let Some(message) = self.ear.hear() {
+        for message in std::iter::from_fn(|| self.ear.hear()).take(MOST_HEARD).collect::<Vec<_>>() {
             for said in message {
                 self.said(said, &mut events);
             }
@@ -151,7 +171,8 @@ impl Shell {
         let known = self.known();
         if let Some(family) = &mut self.family {
             family.remind(&known);
-            if self.supervisor.waits_for_family() && family.is_gone(&known) {
+            // What the command for freezes leaves comes to us when it is gone itself.
+            if self.supervisor.waits_for_family() && self.hook.is_none() && family.is_gone(&known) {
                 events.push(Event::FamilyGone);
             }
         }
@@ -183,7 +204,8 @@ impl Shell {
                 && family.is_led_by(ended.pid)
             {
                 family.fetched();
-                events.push(Event::Exited { exit: ended.exit, family_left: !family.is_gone(&known) });
+                let family_left = self.hook.is_some() || !family.is_gone(&known);
+                events.push(Event::Exited { exit: ended.exit, family_left });
             } else if self.hook == Some(ended.pid) {
                 self.hook = None;
                 if !ended.exit.is_success() {
@@ -254,8 +276,8 @@ impl Shell {
 
     /// Somebody tidied up where temporary files are.
     fn renew_folder(&mut self) {
-        if !self.plan.socket.exists() {
-            match Ear::open_again(&self.plan.socket) {
+        if !self.plan.folder.socket().exists() {
+            match self.plan.folder.open() {
                 Ok(ear) => self.ear = ear,
                 Err(error) => {
                     self.reporter.tell(&News::Trouble { what: format!("the private folder is gone: {error}") });
@@ -313,7 +335,7 @@ impl Shell {
             .arg(hook)
             .stdin(Stdio::null())
             // By which the guard knows it.
-            .env("NOTIFY_SOCKET", &self.plan.socket)
+            .env("NOTIFY_SOCKET", self.plan.folder.socket())
             .env("BACKSTAY_PID", pid.to_string())
             .env("BACKSTAY_NAME", &self.plan.name)
             .env("BACKSTAY_SOURCE", source.as_str())
@@ -347,7 +369,7 @@ impl Shell {
             }
             let now = self.clock.now();
             self.wait(now + pause, now);
-            while self.ear.hear().is_some() {}
+            let _ = std::iter::from_fn(|| self.ear.hear()).take(MOST_HEARD).count();
             if self.signals.pending().any(|signal| matches!(signal, SIGTERM | SIGINT | SIGQUIT | SIGHUP)) {
                 break;
             }

@@ -23,13 +23,17 @@ use super::news::{Ask, Exit, News};
 /// How long what was killed may take to be gone, before one goes on without knowing.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// `timeout` and others signal their child and then its group: what comes so soon after the first time is its echo, and
+/// nobody's impatience.
+const ECHO: Duration = Duration::from_millis(250);
+
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     policy: Policy,
     gate: Gate,
     phase: Phase,
-    /// Somebody asked for the end.
-    asked: bool,
+    /// Somebody asked for the end, then.
+    asked: Option<Moment>,
     last_exit: Option<Exit>,
     starts: u64,
     freezes: u64,
@@ -82,7 +86,7 @@ enum Stage {
 impl Supervisor {
     pub(crate) fn new(policy: Policy, gate: Gate) -> Self {
         let phase = Phase::Waiting { until: Moment::from_nanos(0) };
-        Self { policy, gate, phase, asked: false, last_exit: None, starts: 0, freezes: 0, actions: Vec::new() }
+        Self { policy, gate, phase, asked: None, last_exit: None, starts: 0, freezes: 0, actions: Vec::new() }
     }
 
     /// When a [`Tick`](Event::Tick) is due.
@@ -128,14 +132,14 @@ impl Supervisor {
         matches!(&self.phase, Phase::Child(child) if child.exit.is_some())
     }
 
-    /// Whether somebody asked for the end.
     /// Whether it ended by itself, and not well.
     pub(crate) fn has_failed(&self) -> bool {
-        !self.asked && self.last_exit.is_some_and(|exit| !exit.is_success())
+        !self.was_asked() && self.last_exit.is_some_and(|exit| !exit.is_success())
     }
 
+    /// Whether somebody asked for the end.
     pub(crate) fn was_asked(&self) -> bool {
-        self.asked
+        self.asked.is_some()
     }
 
     /// How often it was started.
@@ -262,7 +266,7 @@ impl Supervisor {
         });
         self.tell(News::Started { pid, restarts: self.starts - 1 });
         // Asked while it was being started.
-        if self.asked {
+        if self.was_asked() {
             self.end(SIGTERM, now);
         }
     }
@@ -300,7 +304,7 @@ impl Supervisor {
         let Phase::Child(child) = std::mem::replace(&mut self.phase, Phase::Done) else { return };
         let exit = child.exit.unwrap_or(Exit::Signal(SIGKILL));
         let proven = child.pass.is_proven(child.started, now);
-        let well = exit.is_success() && !child.froze || self.asked;
+        let well = exit.is_success() && !child.froze || self.asked.is_some();
         self.gate.ended(child.pass, well, proven);
         if child.hung_up && exit == Exit::Signal(SIGHUP) {
             return self.done(exit);
@@ -315,7 +319,7 @@ impl Supervisor {
             Restart::OnFailure => !well,
             Restart::Never => false,
         };
-        if self.asked || !again {
+        if self.was_asked() || !again {
             return self.done(exit);
         }
         let wait = self.gate.next_wait();
@@ -329,9 +333,12 @@ impl Supervisor {
     }
 
     fn asked(&mut self, ask: Ask, now: Moment) {
-        let again = std::mem::replace(&mut self.asked, true);
+        let again = self.asked.is_some();
+        let asked = *self.asked.get_or_insert(now);
         if !again {
             self.tell(News::Asked(ask));
+        } else if now < asked + ECHO {
+            return;
         }
         match &self.phase {
             Phase::Waiting { .. } => self.done(self.last_exit.unwrap_or(Exit::Code(0))),

@@ -249,6 +249,10 @@ fn the_second_signal_kills() {
     let mut world = World::new(policy(Restart::Always), pace());
     world.start();
     let _ = world.on(Event::Asked(Ask(SIGTERM)));
+    // `timeout` signals its child, and then its group.
+    world.clock.advance(Duration::from_millis(1));
+    assert!(world.on(Event::Asked(Ask(SIGTERM))).is_empty(), "an echo is nobody's impatience");
+    world.clock.advance(Duration::from_millis(249));
     let actions = world.on(Event::Asked(Ask(SIGTERM)));
     assert_eq!(without_news(&actions), [&Action::Signal(SIGKILL)]);
     assert_eq!(without_news(&world.exit(Exit::Signal(SIGKILL))), [&Action::Exit(137)]);
@@ -385,6 +389,8 @@ fn a_program_can_say_that_it_froze_or_stops() {
     assert_eq!(world.on(Event::Stopping), [Action::Tell(News::Stopping)]);
     world.clock.advance(SECOND);
     assert!(world.on(Event::Stopping).is_empty(), "said again, it is no news and gives no more time");
+    world.supervisor.sign(Source::Notify, world.clock.now());
+    let _ = (world.on(Event::Ready), world.on(Event::WatchdogTime(3600 * SECOND)));
     let (time, actions) = world.tick();
     assert_eq!(time + SECOND, 30 * SECOND, "the timeout, which is longer than the grace");
     assert!(is_polite(&actions));

@@ -12,7 +12,10 @@ use super::beat::thread_name;
 use super::runners::Runners;
 use crate::alert::Alert;
 use crate::error::Named;
-use crate::log::say_aside;
+use crate::log::{flush, say_aside};
+
+/// How long a callback waits for the log.
+const LOG_FIRST: Duration = Duration::from_millis(250);
 
 /// A watchdog has fired: who froze, and for how long.
 #[derive(Clone, Debug)]
@@ -52,6 +55,10 @@ impl Inner {
             let report = self.describe(firing);
             let told = report.clone();
             say_aside(move || told.log());
+            // A callback may end the process: it comes after the words, unless nobody reads them.
+            if self.on_timeout.is_some() || self.on_alert.is_some() {
+                flush(LOG_FIRST);
+            }
             // Each on its own thread when there are two: one that hangs does not silence the other.
             match (self.on_timeout.clone(), self.on_alert.is_some()) {
                 (None, _) => self.alert(&report),

@@ -73,6 +73,17 @@ fn the_hook_sees_the_frozen_process() {
     assert_eq!(fs::read_to_string(it.path().join("dump")).unwrap(), format!("{pid} output it\n"));
 }
 
+// What it started in groups of its own, as `timeout` does, ends as well.
+#[test]
+fn a_hook_leaves_nobody() {
+    let hook = "setsid sh -c 'echo $$ > away; exec sleep 1000' & sleep 1000";
+    let options = ["--alive-by", "output", "--timeout", "200ms", "--restart", "never", "--on-freeze", hook];
+    let mut it = Supervised::sh(&options, "while [ ! -s away ]; do sleep 0.01; done; exit 5");
+    let away = it.pid("away");
+    assert_eq!(it.code(), 5);
+    assert!(super::is_gone(away));
+}
+
 #[test]
 fn a_hook_that_hangs_is_killed() {
     let hook = "echo $$ > hook; sleep 1000";

@@ -139,10 +139,13 @@ fn two_of_one_name_have_two_heartbeats() {
     crate::until("it beats", || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("running")));
     std::fs::remove_file(file).unwrap();
     let run = || {
-        let child = backstay(first.path()).args(["run", "--name", "it", "--", "true"]).spawn().unwrap();
-        let other = folder.join(format!("it-{}.heartbeat", child.id()));
-        assert!(child.wait_with_output().unwrap().status.success());
-        other.exists()
+        let script = "sleep 0.1; test -e run/it-$PPID.heartbeat";
+        let mut other = backstay(first.path());
+        other.args(["run", "--name", "it", "--restart", "never", "--", "sh", "-c", script]);
+        let is_aside = other.current_dir(first.path()).status().unwrap().success();
+        let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with("it-")), "nobody comes back to it");
+        is_aside
     };
     assert!(run());
     first.signal(rustix::process::Signal::KILL);

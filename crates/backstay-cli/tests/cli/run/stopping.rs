@@ -93,6 +93,8 @@ fn a_second_signal_kills_at_once() {
     it.pid("pid");
     it.signal(Signal::INT);
     until("the first is heard", || it.path().join("heard").exists());
+    // Sooner, it would be taken for an echo of the first.
+    std::thread::sleep(std::time::Duration::from_millis(300));
     it.signal(Signal::INT);
     it.news("asked_again");
     assert_eq!(it.code(), 137);
@@ -141,6 +143,127 @@ fn in_namespace(home: &Path, script: &str) -> Option<Command> {
     command.args(&NAMESPACE[1..]).args(["sh", "-c", script, env!("CARGO_BIN_EXE_backstay")]);
     command.env("BACKSTAY_DIR", home).env("TMPDIR", home).current_dir(home);
     Some(command)
+}
+
+// `timeout` signals its child and then its group, and others do alike.
+#[test]
+fn an_echo_of_a_signal_is_not_a_second_one() {
+    let mut it = Supervised::sh(&["--grace", "1h"], &listening("trap 'sleep 0.1; exit 8' TERM INT"));
+    it.pid("pid");
+    // Two of a kind would be one where they wait.
+    it.signal(Signal::TERM);
+    it.signal(Signal::INT);
+    assert_eq!(it.code(), 8);
+}
+
+// Whoever started us had them blocked, and that is inherited.
+#[test]
+fn signals_that_were_blocked_are_heard() {
+    let home = tempfile::tempdir().unwrap();
+    let script = "import os, signal, sys; signal.pthread_sigmask(0, {signal.SIGTERM, signal.SIGCHLD}); os.execv(sys.argv[1], sys.argv[1:])";
+    let program = listening("trap 'exit 8' TERM");
+    let run = [env!("CARGO_BIN_EXE_backstay"), "run", "--restart", "never", "--", "sh", "-c", &program];
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).args(run).current_dir(home.path()).env("BACKSTAY_DIR", home.path());
+    let Ok(mut supervisor) = command.env("TMPDIR", home.path()).spawn() else {
+        return eprintln!("passed over: no python3");
+    };
+    until("the program listens", || home.path().join("pid").exists());
+    kill_process(Pid::from_child(&supervisor), Signal::TERM).unwrap();
+    let mut status = None;
+    until("it ends", || {
+        status = supervisor.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(8));
+}
+
+// Messages on its socket without end do not make it deaf.
+#[test]
+fn a_flood_of_messages_drowns_no_signal() {
+    let script = "
+for _ in range(8):
+    if os.fork() == 0:
+        flood = 'WATCHDOG_USEC=9999999999\\n' * 300
+        while True:
+            say(flood)
+open('pid', 'w').write(f'{os.getpid()}\\n')
+time.sleep(1000)";
+    let Some(mut it) = python(&["--grace", "1h"], script) else { return };
+    it.pid("pid");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let began = std::time::Instant::now();
+    it.signal(Signal::TERM);
+    assert_eq!(it.code(), 143);
+    assert!(began.elapsed().as_secs() < 4, "{:?}", began.elapsed());
+}
+
+// A container that failed and is started again: the file of before seems to live on, its processes are in no sight.
+#[test]
+fn a_name_is_taken_up_again_in_a_new_container() {
+    let home = tempfile::tempdir().unwrap();
+    for (program, code) in [("exit 3", 3), ("test ! -e $BACKSTAY_DIR/it-1.heartbeat; exit 4", 4)] {
+        let script = format!("exec \"$0\" run --name it --restart never -- sh -c '{program}'");
+        let Some(mut command) = in_namespace(home.path(), &script) else { return };
+        assert_eq!(command.output().unwrap().status.code(), Some(code));
+        let heartbeats: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(heartbeats.iter().all(|name| name != "it-1.heartbeat"), "{heartbeats:?}");
+        assert!(fs::read_to_string(home.path().join("it.heartbeat")).unwrap().contains(&format!("exit code {code}")));
+    }
+}
+
+// A program that becomes somebody else can speak and beat all the same.
+#[test]
+fn a_program_that_drops_its_rights_is_heard() {
+    let drop = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    if !Command::new(drop[0]).args(&drop[1..]).arg("true").status().is_ok_and(|status| status.success()) {
+        return eprintln!("passed over: nobody's rights to drop");
+    }
+    let script = "[ -w $NOTIFY_SOCKET ] && touch $BACKSTAY_HEARTBEAT_FILE || exit 39
+        ls ${NOTIFY_SOCKET%/*/*} && exit 40; exit 38";
+    let command = [&drop[..], &["sh", "-c", script]].concat();
+    let mut it = Supervised::start(&["--restart", "never"], &command, |run| {
+        run.env("TMPDIR", "/tmp");
+    });
+    assert_eq!(it.code(), 38, "it may not look around");
+}
+
+// What others may write to is not trusted.
+#[test]
+fn a_folder_of_somebody_elses_is_not_used() {
+    use std::os::unix::fs::PermissionsExt;
+    let places = tempfile::tempdir().unwrap();
+    for folder in [places.path().to_owned(), places.path().join("backstay-65533")] {
+        let _ = fs::create_dir(&folder);
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65533", "--clear-groups", env!("CARGO_BIN_EXE_backstay"), "run", "--", "true"]);
+    command.env("TMPDIR", places.path()).env_remove("BACKSTAY_DIR").env_remove("XDG_RUNTIME_DIR").current_dir("/");
+    let Ok(output) = command.output() else { return eprintln!("passed over: no setpriv") };
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && !said.contains("backstay: ") {
+        return eprintln!("passed over: {said}");
+    }
+    assert!(said.contains("no heartbeat: ") && said.contains("BACKSTAY_DIR"), "{said}");
+    assert_eq!(fs::read_dir(places.path().join("backstay-65533")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_heartbeat_that_cannot_be_written_is_told() {
+    let it = Supervised::start(&["--restart", "never"], &["sleep", "0.2"], |run| {
+        run.env("BACKSTAY_DIR", "/proc/nowhere");
+    });
+    assert!(it.news("trouble")["message"].as_str().unwrap().contains("no heartbeat"));
+}
+
+// As much as the kernel takes.
+#[test]
+fn a_long_command_line_is_run() {
+    let long = "x".repeat(100_000);
+    let arguments = [&["sh", "-c", "exit 9"][..], &vec![long.as_str(); 15]].concat();
+    let mut it = Supervised::start(&["--restart", "never"], &arguments, |_| {});
+    assert_eq!(it.code(), 9);
 }
 
 // A container with a read-only root: nothing can be written where temporary files and heartbeats belong.
