@@ -81,9 +81,10 @@ Without --alive-by these two count from the first sign that the program gives. B
 started again.
 
 Signals: TERM, INT and QUIT stop: they go to the program's whole process group, after --grace follows KILL; a second
-one kills at once. HUP, USR1 and USR2 go to the program; a HUP while none runs stops. HUP, INT and QUIT stay ignored
-where they were (nohup). Ctrl-Z stops the program as well, until both go on. A terminal as standard input is replaced by
-/dev/null: the program is in the background. Should this process itself be killed, a guard ends the program.
+one kills at once. HUP, USR1 and USR2 go to the program; one that dies of the HUP is not restarted, and the exit code is
+129; a HUP while none runs stops. HUP, INT and QUIT stay ignored where they were (nohup). Ctrl-Z stops the program as
+well, until both go on. A terminal as standard input is replaced by /dev/null: the program is in the background. Should
+this process itself be killed, a guard ends the program.
 
 What is not given comes from kstlib.conf.yml, resilience.run.instances.NAME or resilience.run, and BACKSTAY_RUN__GRACE=30
 and the like; `backstay config show` shows it.
