@@ -21,8 +21,8 @@ __all__ = ["Heartbeat", "HeartbeatState", "HeartbeatTarget", "OnAlertCallback"]
 
 
 class Heartbeat(_native.Heartbeat):
-    """Writes `state_file` every `interval` seconds (1 to 300; the configuration's, or 10) while it runs. Folders are made
-    when missing. Without a file it only asks its target and calls its callbacks.
+    """Writes `state_file` every `interval` seconds (1 to 300, brought to the nearer bound; the configuration's, or 10)
+    while it runs. Folders are made when missing. Without a file it only asks its target and calls its callbacks.
 
     `on_missed_beat` hears each beat that could not be written, `on_beat` each that was. While `target.is_dead`, the
     file says "degraded", and `on_target_dead` hears of it once. Callbacks may be plain or async.
@@ -135,7 +135,12 @@ class Heartbeat(_native.Heartbeat):
 
     @staticmethod
     def is_alive(state_file: str | Path, max_age_seconds: float = 30.0) -> bool:
-        """Whether the heartbeat in the file is fresh, and its process alive and not stopped. Never blocks."""
+        """Whether the last beat in the file is `max_age_seconds` old at most, its process is not gone, and it has not
+        said farewell by `stop`. A process that stands still (SIGSTOP) is alive until its beat is too old. Never blocks.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be meant.
+        """
         return _native.Heartbeat._is_alive(state_file, max_age_seconds)
 
     def __enter__(self) -> Self:
