@@ -119,7 +119,8 @@ impl Watchdog {
     /// Sets the clock back: "I live". From any thread.
     ///
     /// Raises:
-    ///     WatchdogTimeoutError: with `raise_on_timeout`, once after each time that it fired.
+    ///     WatchdogTimeoutError: once after each time that it fired, where it was made by
+    ///         `watchdog_context(raise_on_timeout=True)`; that of others never raises.
     fn ping(&self, py: Python<'_>) -> PyResult<()> {
         self.handle()?.try_ping().map_err(|error| errors::watchdog_timeout(py, &error))
     }

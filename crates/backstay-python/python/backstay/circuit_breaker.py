@@ -33,18 +33,21 @@ __all__ = [
 class CircuitBreaker(_native.CircuitBreaker):
     """Lets calls pass until `max_failures` in a row fail; then turns them away for `reset_timeout` seconds.
 
-    What is not given comes from the configuration, and is brought into its bounds: 1 to 100 failures (5), 1 to 3600
-    seconds (60), 1 to 10 trials at once (1). `excluded_exceptions` are neither success nor failure.
+    What is not given comes from the configuration, or else is what stands in brackets: 1 to 100 failures (5), 1 to 3600
+    seconds (60), and `half_open_max_calls`, 1 to 10 trials at once (1). A number out of bounds is brought to the nearer
+    bound. `excluded_exceptions` are neither success nor failure.
 
-    A trial that reports nothing for `half_open_timeout` seconds (as long as `reset_timeout`) gives its place back. With
-    `cancellation_is_failure` a call that was cancelled counts as failed, so that time-outs around it open the breaker.
-    `on_state_change`, plain or async, is called with the old and the new state, after each change and in order.
+    A trial that reports nothing for `half_open_timeout` seconds (1 to 3600; as long as `reset_timeout`) gives its place
+    back. With `cancellation_is_failure` a call that was cancelled counts as failed, so that time-outs around it open
+    the breaker. `on_state_change`, plain or async, is called with the old and the new state, after each change and in
+    order.
 
     >>> breaker = CircuitBreaker(max_failures=3, reset_timeout=30)
     >>> breaker.call(len, "abc")
     3
 
     Raises:
+        ValueError: a number that cannot be meant, as nan.
         TypeError: an argument of the wrong kind.
         ConfigError: the configuration is broken.
     """
@@ -193,14 +196,15 @@ def circuit_breaker(
 ) -> Any:
     """Guards a function by a breaker of its own: `@circuit_breaker`, or `@circuit_breaker(max_failures=3)`.
 
-    The breaker hangs on the function as `_circuit_breaker`. Times are in seconds. `@CircuitBreaker(...)` takes more than
-    these arguments, and gives the breaker a name in the code.
+    The breaker hangs on the function as `_circuit_breaker`. Times are in seconds; bounds and defaults are those of
+    `CircuitBreaker`. `@CircuitBreaker(...)` takes more than these arguments, and gives the breaker a name in the code.
 
     >>> @circuit_breaker(max_failures=3, reset_timeout=30)
     ... def price(symbol: str) -> float:
     ...     return 42.0
 
     Raises:
+        ValueError: a number that cannot be meant, as nan.
         TypeError: an argument of the wrong kind, or `func` cannot be called.
         ConfigError: the configuration is broken.
         CircuitOpenError: by the function, while the breaker is open.

@@ -30,8 +30,9 @@ __all__ = [
 class RateLimiter(_native.RateLimiter):
     """Grants `rate` tokens per `per` seconds, and up to `burst` at once after a pause.
 
-    Without a rate the configuration says, or else 10 per second. `burst` is `rate` where it is not given, and holds
-    one token at least. Waiters, threads and tasks together, are served first come, first served.
+    Without a rate the configuration says, or else 10 per second. `burst` is `rate` where it is not given, so that up to
+    twice `rate` pass in the first `per`; `burst=1` makes the pace even. The bucket holds one token at least, and starts
+    full; with `burst=0` it starts empty. Waiters, threads and tasks together, are served first come, first served.
 
     >>> limiter = RateLimiter(rate=10, per=1.0)
     >>> limiter.acquire()
@@ -39,6 +40,7 @@ class RateLimiter(_native.RateLimiter):
 
     Raises:
         ValueError: a number that cannot be meant.
+        TypeError: an argument of the wrong kind.
         ConfigError: the configuration is broken.
     """
 
@@ -112,6 +114,7 @@ class KeyedRateLimiter(_native.KeyedRateLimiter):
 
     Raises:
         ValueError: a number that cannot be meant.
+        TypeError: an argument of the wrong kind.
     """
 
     def __init__(

@@ -29,11 +29,13 @@ _FORCE_EXIT_CODE = _Unless(1)
 
 
 class GracefulShutdown(_native.GracefulShutdown):
-    """Runs the registered callbacks once, lowest priority first, in `timeout` seconds (5 to 300; 30) in all.
+    """Runs the registered callbacks once, lowest priority first, in `timeout` seconds in all (5 to 300, brought to the
+    nearer bound; the configuration's, or 30).
 
-    `install` lets SIGTERM and SIGINT, or `signals`, begin it. On a signal, the process exits with `force_exit_code`
-    (the configuration's, or 1) if a callback still runs when everything is over; a second signal exits at once. The
-    first callback has its turn `drain_delay` seconds (0) after `is_shutting_down` became true.
+    `install` lets SIGTERM and SIGINT, or `signals`, begin it. The callbacks then run beside a loop that is still in its
+    turn. The first has its turn `drain_delay` seconds (up to a day; the configuration's, or 0) after `is_shutting_down`
+    became true. On a signal, the process exits with `force_exit_code` (0 to 255; the configuration's, or 1) if a
+    callback still runs when everything is over; a second signal exits at once, with 128 + its number.
 
     >>> shutdown = GracefulShutdown()
     >>> shutdown.register("database", print, priority=10)
@@ -168,10 +170,14 @@ class GracefulShutdown(_native.GracefulShutdown):
     def register(
         self, name: str, callback: Any, *, priority: int = 100, timeout: float | None = None
     ) -> None:
-        """Registers a callback, plain or async: the lowest priority has its turn first.
+        """Registers a callback, plain or async: the lowest priority has its turn first, equal ones in order of
+        registration. It may take `timeout` seconds, at most what is left of the total; without one, all that is left.
+        One that takes longer is left behind, and the next has its turn.
 
         Raises:
             ShutdownError: the name is taken, or the shutdown has begun.
+            ValueError: `timeout` is not above 0 and a day at most.
+            TypeError: an argument of the wrong kind.
         """
         self._register(name, callback, priority, timeout)
         self._note_loop()

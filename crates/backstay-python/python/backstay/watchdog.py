@@ -21,7 +21,8 @@ __all__ = ["OnAlertCallback", "Watchdog", "WatchdogStats", "watchdog_context"]
 
 
 class Watchdog(_native.Watchdog):
-    """Fires when nobody has pinged for `timeout` seconds (1 to 3600; the configuration's, or 30).
+    """Fires when nobody has pinged for `timeout` seconds (1 to 3600, brought to the nearer bound; the configuration's,
+    or 30). Time in which the whole process did not run (SIGSTOP, a suspended machine) does not count.
 
     Firing logs who froze and where, then calls `on_timeout`, plain or async, and `on_alert` with a channel, a message
     and a mapping, on a thread of their own: neither waits for the frozen thread or loop.
@@ -58,7 +59,11 @@ class Watchdog(_native.Watchdog):
         name: str | None = None,
     ) -> Self:
         """Watches the heartbeat file of another process: fires when it is missing, damaged or older than `max_age`
-        seconds, or its process is gone. Looks at once, and then every `check_interval` (`max_age / 2`) seconds.
+        seconds, or its process is gone. Looks at once, and then every `check_interval` seconds (1 to 3600, brought to
+        the nearer bound; `max_age / 2`).
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be meant.
         """
         self = cls.__new__(cls)
         if name is None:
@@ -154,7 +159,7 @@ def watchdog_context(
     name: str | None = None,
 ) -> Watchdog:
     """A watchdog for a `with` block. With `raise_on_timeout` the next ping after it fired, or the end of the block,
-    raises `WatchdogTimeoutError`. `timeout` is in seconds.
+    raises `WatchdogTimeoutError`. `timeout` is in seconds, with the bounds and the default of `Watchdog`.
 
     >>> with watchdog_context(timeout=10, raise_on_timeout=True) as watchdog:
     ...     watchdog.ping()
