@@ -734,3 +734,19 @@ def test_a_watchdog_fires_where_memory_is_short():
         """,
     )
     assert out == "[1]\n" and 'watchdog "it" saw no ping' in errors
+
+
+# WD-6: a callback that ends the process ends it after the words.
+def test_a_watchdog_speaks_before_its_callback():
+    for _ in range(5):
+        code, _, errors = run(
+            """
+            import logging, os, time
+            from backstay import Watchdog
+
+            logging.basicConfig(format="%(message)s")
+            with Watchdog(timeout=1, on_timeout=lambda: os._exit(9), name="it"):
+                time.sleep(60)
+            """,
+        )
+        assert code == 9 and 'watchdog "it" saw no ping' in errors and "line 7" in errors

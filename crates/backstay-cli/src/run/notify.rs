@@ -120,4 +120,11 @@ mod tests {
         assert_eq!(parse(b"WATCHDOG=trigger\nSTOPPING=1\nWATCHDOG_USEC=0"), [Said::Trigger, Said::Stopping]);
         assert_eq!(parse(b"EXTEND_TIMEOUT_USEC=99999999999999999999\nREADY=0"), []);
     }
+
+    #[test]
+    fn a_message_says_each_thing_once() {
+        let flood = [&b"WATCHDOG_USEC=1\nSTATUS=old\nREADY=1\n".repeat(200)[..], b"STATUS=new\n"].concat();
+        let times = Said::WatchdogTime(Duration::from_micros(1));
+        assert_eq!(parse(&flood), [times, Said::Ready, Said::Status("new".to_owned())]);
+    }
 }

@@ -65,7 +65,7 @@ def parsed() -> argparse.Namespace:
 
 def opened(options: argparse.Namespace, screen: Screen) -> tuple[subprocess.Popen[str], str]:
     """The exchange of the Rust example, in a process of its own, and where it is."""
-    screen.line("Opening the exchange; the first time it is built, which takes a minute or two ...")
+    screen.line("Opening the exchange; the first time it is built, which takes some minutes ...")
     here = Path(__file__).parent
     example = ["--release", "--package", "backstay", "--example", "trading_bot"]
     # Not quiet: it shows how far it is. Ctrl-C ends it with us.
