@@ -19,6 +19,10 @@ class OurMistake(Exception):
     """The exchange is well, and refuses: such an error must not open the circuit."""
 
 
+class Unknown(OurMistake):
+    """404: there is no such thing."""
+
+
 class Throttled(OurMistake):
     """429: we ask too much, and may come back after `pause` seconds."""
 
@@ -46,7 +50,10 @@ class Client:
 
     def close(self, position: int) -> None:
         """Sells what was bought."""
-        self._ask("DELETE", f"/positions/{position}")
+        try:
+            self._ask("DELETE", f"/positions/{position}")
+        except Unknown:
+            pass  # It is sold already: the answer that said so was lost.
 
     def _ask(self, method: str, path: str) -> Any:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
@@ -63,5 +70,6 @@ class Client:
         if answer.status == 429:
             raise Throttled(float(answer.headers.get("Retry-After", "1")))
         if answer.status >= 400:
-            raise (ExchangeError if answer.status >= 500 else OurMistake)(f"{answer.status} {answer.reason}")
+            kind = Unknown if answer.status == 404 else ExchangeError if answer.status >= 500 else OurMistake
+            raise kind(f"{answer.status} {answer.reason}")
         return json.loads(body) if body else None
