@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use backstay::config::{Config, ConfigError, Origin, Setting, Sources, Value};
+use backstay::config::{Broken, Config, Origin, Setting, Sources, Value, Warning};
 use serde_json::json;
 
 use crate::arguments::{self, Check, Show};
@@ -22,9 +22,7 @@ pub(crate) fn config(arguments: &arguments::Config) -> ExitCode {
 fn check(arguments: &Check) -> ExitCode {
     let Some(config) = load(arguments.file.as_deref()) else { return ExitCode::from(BROKEN) };
     let warnings = config.warnings();
-    for warning in warnings {
-        output::error(&format!("warning: {warning}"));
-    }
+    warn(warnings);
     if arguments.strict && !warnings.is_empty() {
         return ExitCode::from(BROKEN);
     }
@@ -45,9 +43,7 @@ fn show(arguments: &Show) -> ExitCode {
         output::line(&serde_json::Value::from(settings).to_string());
         return ExitCode::SUCCESS;
     }
-    for warning in config.warnings() {
-        output::error(&format!("warning: {warning}"));
-    }
+    warn(config.warnings());
     let paint = Paint::for_stream(&io::stdout());
     let rows: Vec<(String, String, &Origin)> =
         settings.iter().map(|setting| (printable(&setting.key), value(setting), &setting.origin)).collect();
@@ -74,8 +70,18 @@ fn load(file: Option<&Path>) -> Option<Config> {
         output::error(&format!("error: {}: {error}", file.display()));
         return None;
     }
-    let say = |error: &ConfigError| output::error(&format!("error: {}", printable_lines(&error.to_string())));
-    Config::check(&sources).map_err(|errors| errors.iter().for_each(say)).ok()
+    let say = |broken: Broken| {
+        warn(&broken.warnings);
+        broken
+            .errors
+            .iter()
+            .for_each(|error| output::error(&format!("error: {}", printable_lines(&error.to_string()))));
+    };
+    Config::check(&sources).map_err(say).ok()
+}
+
+fn warn(warnings: &[Warning]) {
+    warnings.iter().for_each(|warning| output::error(&format!("warning: {warning}")));
 }
 
 fn value(setting: &Setting) -> String {

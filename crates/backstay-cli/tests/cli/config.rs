@@ -29,7 +29,7 @@ fn a_broken_file_is_shown_with_its_place() {
     assert!(error.contains("nowhere.yml: No such file"), "{error}");
 }
 
-// CF-4: what is probably not meant is a warning; an error for who wants it so.
+// CF-4
 #[test]
 fn all_that_is_wrong_is_said_at_once() {
     let home = tempfile::tempdir().unwrap();
@@ -62,6 +62,30 @@ fn all_that_is_wrong_is_said_at_once() {
     assert!(errors.contains("`resilience.watchdog` is 5"), "{errors}");
 }
 
+// CF-4: an error hides no warning; also not one that ends the reading of its file.
+#[test]
+fn warnings_are_said_beside_errors() {
+    let home = tempfile::tempdir().unwrap();
+    let broken = |text: &str| {
+        fs::write(home.path().join("my.yml"), text).unwrap();
+        let (code, out, said) = config(home.path(), &["check", "my.yml"]);
+        assert_eq!((code, out.as_str()), (1, ""));
+        said
+    };
+    let said = broken("resilience:\n  heartbeat: {intervall: 5}\n  shutdown: {timeout: 1000}\n  watchdog: 7\n");
+    let expected = ["warning: my.yml:2:15: ", "warning: my.yml:3:23: ", "error: my.yml:4:13: "];
+    assert!(expected.iter().all(|text| said.contains(text)), "{said}");
+
+    fs::write(home.path().join("kstlib.conf.yml"), "resilience: [\n").unwrap();
+    let mut command = backstay(home.path());
+    command.args(["config", "check"]).env("BACKSTAY_RUN__GRACES", "1");
+    command.env("BACKSTAY_WATCHDOG__TIMEOUT", "7200").env("BACKSTAY_HEARTBEAT__INTERVAL", "soon");
+    let said = stderr(&command.output().unwrap());
+    let expected = ["BACKSTAY_RUN__GRACES", "7200, outside", "HEARTBEAT__INTERVAL: ", "error: ./kstlib.conf.yml:"];
+    assert!(expected.iter().all(|text| said.contains(text)), "{said}");
+}
+
+// CF-4: what is probably not meant is a warning; an error for who wants it so.
 #[test]
 fn warnings_are_errors_only_for_the_strict() {
     let home = tempfile::tempdir().unwrap();

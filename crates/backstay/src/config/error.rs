@@ -166,6 +166,19 @@ impl fmt::Display for Warning {
     }
 }
 
+/// All that is to be mended in a configuration, as [`Config::check`](super::Config::check) finds it.
+///
+/// The text is that of the errors, one below the other.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", .errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+#[non_exhaustive]
+pub struct Broken {
+    /// What is wrong, in the order in which it was found; at least one thing.
+    pub errors: Vec<ConfigError>,
+    /// What is probably not meant.
+    pub warnings: Vec<Warning>,
+}
+
 /// Columns shown around the place in a line that is longer.
 const WINDOW: usize = 100;
 

@@ -65,7 +65,7 @@ use crate::settings::{
 };
 use crate::sync::Mutex;
 
-pub use error::{ConfigError, Origin, Place, Warning};
+pub use error::{Broken, ConfigError, Origin, Place, Warning};
 use keys::Key;
 pub use keys::Value;
 pub use sources::{FILE_NAME, MAX_FILE_SIZE, Sources};
@@ -163,34 +163,40 @@ impl Config {
     ///
     /// let sources = Sources::none()
     ///     .variable("BACKSTAY_HEARTBEAT__INTERVAL", "often")
+    ///     .variable("BACKSTAY_SHUTDOWN__TIMEOUT", "1h")
     ///     .variable("BACKSTAY_WATCHDOG__TIMEOUT", "soon");
-    /// assert_eq!(Config::check(&sources).unwrap_err().len(), 2);
+    /// let broken = Config::check(&sources).unwrap_err();
+    /// assert_eq!(broken.errors.len(), 2);
+    /// assert_eq!(broken.warnings.len(), 1);
     /// ```
     ///
     /// # Errors
-    /// What is wrong in the order in which it was found, at least one thing. Of what cannot be read at all, as where the
-    /// file is not YAML, one is all.
-    pub fn check(sources: &Sources) -> Result<Self, Vec<ConfigError>> {
-        let mut config = Self::read(sources).map_err(|error| vec![error])?;
+    /// What is wrong, and what is probably not meant. Of a file that cannot be read at all, as where it is not YAML, one
+    /// error is all; nothing is said of the files after it.
+    pub fn check(sources: &Sources) -> Result<Self, Broken> {
+        let mut config = Self::default();
+        let unreadable = config.take_in(sources).err();
         let broken = std::mem::take(&mut config.broken);
-        if broken.is_empty() { Ok(config) } else { Err(broken.into_iter().map(|(_, error)| error).collect()) }
+        let errors: Vec<_> = broken.into_iter().map(|(_, error)| error).chain(unreadable).collect();
+        if errors.is_empty() { Ok(config) } else { Err(Broken { errors, warnings: config.warnings }) }
     }
 
     /// Errors are those that are no component's.
     fn read(sources: &Sources) -> Result<Self, ConfigError> {
         let mut config = Self::default();
-        config.read_environment(sources);
-        for document in sources.documents()? {
-            if let Some(section) = document.section()? {
-                config.read_section(&document, &section)?;
-            }
-        }
-        for said in config.values.values() {
+        config.take_in(sources).map(|()| config)
+    }
+
+    /// Keeps what it understood until something could not be read.
+    fn take_in(&mut self, sources: &Sources) -> Result<(), ConfigError> {
+        self.read_environment(sources);
+        let read = self.read_documents(sources);
+        for said in self.values.values() {
             if let Some(text) = &said.clamped {
-                config.warnings.push(Warning { origin: said.origin.clone(), text: text.clone() });
+                self.warnings.push(Warning { origin: said.origin.clone(), text: text.clone() });
             }
         }
-        Ok(config)
+        read
     }
 
     /// Every key, and every key that a named instance says something about.

@@ -46,7 +46,16 @@ impl Config {
         }
     }
 
-    pub(super) fn read_section(&mut self, document: &Document, section: &Spanned<Section>) -> Result<(), ConfigError> {
+    pub(super) fn read_documents(&mut self, sources: &Sources) -> Result<(), ConfigError> {
+        for document in sources.documents()? {
+            if let Some(section) = document.section()? {
+                self.read_section(&document, &section)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_section(&mut self, document: &Document, section: &Spanned<Section>) -> Result<(), ConfigError> {
         for (name, component) in entries(document, "resilience", section)? {
             match keys::COMPONENTS.into_iter().find(|known| name.is(known)) {
                 Some(known) => {
