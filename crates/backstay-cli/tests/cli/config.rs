@@ -66,13 +66,10 @@ fn all_that_is_wrong_is_said_at_once() {
 #[test]
 fn warnings_are_said_beside_errors() {
     let home = tempfile::tempdir().unwrap();
-    let broken = |text: &str| {
-        fs::write(home.path().join("my.yml"), text).unwrap();
-        let (code, out, said) = config(home.path(), &["check", "my.yml"]);
-        assert_eq!((code, out.as_str()), (1, ""));
-        said
-    };
-    let said = broken("resilience:\n  heartbeat: {intervall: 5}\n  shutdown: {timeout: 1000}\n  watchdog: 7\n");
+    let text = "resilience:\n  heartbeat: {intervall: 5}\n  shutdown: {timeout: 1000}\n  watchdog: 7\n";
+    fs::write(home.path().join("my.yml"), text).unwrap();
+    let (code, out, said) = config(home.path(), &["check", "my.yml"]);
+    assert_eq!((code, out.as_str()), (1, ""));
     let expected = ["warning: my.yml:2:15: ", "warning: my.yml:3:23: ", "error: my.yml:4:13: "];
     assert!(expected.iter().all(|text| said.contains(text)), "{said}");
 

@@ -66,7 +66,7 @@ impl Document {
                 let mut sections = sections.into_iter();
                 let first = sections.next();
                 if let (Some((first, _)), Some((again, _))) = (&first, sections.next()) {
-                    return Err(self.duplicate("resilience", &again, first));
+                    return Err(self.duplicate("resilience", &again, first).shown_in(&self.text));
                 }
                 Ok(first.map(|(_, section)| section))
             }
@@ -90,9 +90,9 @@ impl Document {
         self.at(node.defined)
     }
 
-    /// An error at `node`, which shows it.
+    /// An error at `node`, which is yet to be shown.
     pub(super) fn error<T>(&self, node: &Spanned<T>, key: &str, wrong: impl Into<String>) -> ConfigError {
-        ConfigError::new(self.origin(node), wrong).with_key(key).with_snippet(&self.text, node.defined.span().len())
+        ConfigError::new(self.origin(node), wrong).with_key(key).with_length(node.defined.span().len())
     }
 
     pub(super) fn duplicate<T>(&self, key: &str, again: &Spanned<T>, first: &Spanned<T>) -> ConfigError {
@@ -116,7 +116,7 @@ impl Document {
             _ => text,
         };
         let origin = error.location().map_or_else(|| self.whole(), |location| self.at(location));
-        ConfigError::new(origin, wrong).with_snippet(&self.text, 1)
+        ConfigError::new(origin, wrong).shown_in(&self.text)
     }
 }
 

@@ -67,6 +67,8 @@ struct Report {
     key: Option<String>,
     wrong: String,
     allowed: Option<String>,
+    /// How many characters are wrong, from the place on.
+    length: u64,
     snippet: String,
 }
 
@@ -82,7 +84,7 @@ impl ConfigError {
     /// `origin` is `wrong`: "is ..." where a key is named.
     pub(super) fn new(origin: Origin, wrong: impl Into<String>) -> Self {
         let snippet = String::new();
-        Self(Box::new(Report { origin, key: None, wrong: wrong.into(), allowed: None, snippet }))
+        Self(Box::new(Report { origin, key: None, wrong: wrong.into(), allowed: None, length: 1, snippet }))
     }
 
     pub(super) fn with_key(mut self, key: impl Into<String>) -> Self {
@@ -96,10 +98,15 @@ impl ConfigError {
         self
     }
 
-    /// Shows `length` characters of `text` at the error's place.
-    pub(super) fn with_snippet(mut self, text: &str, length: u64) -> Self {
+    pub(super) fn with_length(mut self, length: u64) -> Self {
+        self.0.length = length;
+        self
+    }
+
+    /// Shows the place in the file's `text`. It is looked for from the top: only for an error that is kept.
+    pub(super) fn shown_in(mut self, text: &str) -> Self {
         if let Origin::File { place: Some(place), .. } = self.0.origin {
-            self.0.snippet = snippet(text, place, length);
+            self.0.snippet = snippet(text, place, self.0.length);
         }
         self
     }

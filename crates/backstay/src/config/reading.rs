@@ -31,7 +31,7 @@ impl Config {
                     Some(text) => self.say(key, None, &path, &Written::in_environment(text), origin, |error| error),
                     None => {
                         let error = ConfigError::new(origin, format!("is not UTF-8: {value:?}"));
-                        self.is_wrong(key.component, error.with_key(path).with_allowed(key.kind.allowed()));
+                        self.is_wrong(key.component, || error.with_key(path).with_allowed(key.kind.allowed()));
                     }
                 }
             }
@@ -49,7 +49,7 @@ impl Config {
     pub(super) fn read_documents(&mut self, sources: &Sources) -> Result<(), ConfigError> {
         for document in sources.documents()? {
             if let Some(section) = document.section()? {
-                self.read_section(&document, &section)?;
+                self.read_section(&document, &section).map_err(|error| error.shown_in(&document.text))?;
             }
         }
         Ok(())
@@ -60,7 +60,7 @@ impl Config {
             match keys::COMPONENTS.into_iter().find(|known| name.is(known)) {
                 Some(known) => {
                     if let Err(error) = self.read_component(document, known, component) {
-                        self.is_wrong(known, error);
+                        self.is_wrong(known, || error.shown_in(&document.text));
                     }
                 }
                 None => self.unknown(document, &name, keys::COMPONENTS.into_iter()),
@@ -81,12 +81,13 @@ impl Config {
         for (name, entry) in entries(document, &format!("resilience.{component}"), node)? {
             if has_instances && name.is("instances") {
                 if let Err(error) = self.read_instances(document, component, &name.path, entry) {
-                    self.is_wrong(component, error);
+                    self.is_wrong(component, || error.shown_in(&document.text));
                 }
             } else if let Some(key) = keys.clone().find(|key| key.section.iter().any(|spelling| name.is(spelling))) {
                 // Two spellings of one key are that key given twice.
                 if let Some((_, first)) = given.iter().find(|(other, _)| std::ptr::eq(*other, key)) {
-                    self.is_wrong(component, document.duplicate(&name.path, name.node, first.node));
+                    let error = document.duplicate(&name.path, name.node, first.node);
+                    self.is_wrong(component, || error.shown_in(&document.text));
                     continue;
                 }
                 self.say_in(document, key, None, &name.path, entry);
@@ -110,7 +111,7 @@ impl Config {
         for (instance, node) in entries(document, path, node)? {
             let keys = entries(document, &instance.path, node);
             for (name, value) in keys.unwrap_or_else(|error| {
-                self.is_wrong(component, error);
+                self.is_wrong(component, || error.shown_in(&document.text));
                 Vec::new()
             }) {
                 match keys::of(component).find(|key| key.instance.is_some_and(|spelling| name.is(spelling))) {
@@ -133,7 +134,7 @@ impl Config {
         let length = node.defined.span().len();
         let written = node.value.written();
         self.say(key, instance, path, &written, document.origin(node), |error| {
-            error.with_snippet(&document.text, length)
+            error.with_length(length).shown_in(&document.text)
         });
     }
 
@@ -155,17 +156,19 @@ impl Config {
                 (value, Some(format!("`{path}` is {written}, outside {bounds}; {value} is used")))
             }
             Verdict::Wrong => {
-                let error = ConfigError::new(origin, format!("is {written}"));
-                return self.is_wrong(key.component, show(error.with_key(path).with_allowed(key.kind.allowed())));
+                return self.is_wrong(key.component, || {
+                    let error = ConfigError::new(origin, format!("is {written}"));
+                    show(error.with_key(path).with_allowed(key.kind.allowed()))
+                });
             }
         };
         let id = (key.component, instance.map(str::to_owned), key.name());
         self.values.entry(id).or_insert(Said { value, origin, clamped });
     }
 
-    fn is_wrong(&mut self, component: &'static str, error: ConfigError) {
+    fn is_wrong(&mut self, component: &'static str, error: impl FnOnce() -> ConfigError) {
         if self.broken.len() < MOST_ERRORS || self.broken.iter().all(|(broken, _)| *broken != component) {
-            self.broken.push((component, error));
+            self.broken.push((component, error()));
         }
     }
 

@@ -107,6 +107,22 @@ fn many_unknown_keys_and_long_ones_are_bearable() {
     assert!(long.warnings()[0].text.len() < 300);
 }
 
+// What is not kept is not shown: the place of each is looked for from the top of the file.
+#[test]
+fn many_errors_are_bearable() {
+    let many = |item: fn(usize) -> String| (0..20_000).map(item).collect::<String>();
+    for instances in [
+        many(|i| format!("\n      i{i}: {{grace: -1}}")),
+        many(|i| format!("\n      i{i}: 7")),
+        format!("{{{}}}", many(|i| format!("i{i}: 7, "))),
+    ] {
+        let folder = Folder::new().with("conf.yml", format!("resilience:\n  run:\n    instances: {instances}\n"));
+        let broken = soon(|| Config::check(&Sources::none().file(folder.path("conf.yml")))).unwrap_err();
+        assert_eq!(broken.errors.len(), 50);
+        assert!(broken.errors.iter().all(|error| error.to_string().contains('^')));
+    }
+}
+
 /// Pieces of which files are made that look like ours.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
