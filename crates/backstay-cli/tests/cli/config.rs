@@ -93,6 +93,23 @@ fn warnings_are_errors_only_for_the_strict() {
     assert_eq!(config(home.path(), &["check", "--strict", "my.yml"]).0, 1);
 }
 
+// CF-4: a slip in the first line is no configuration that is right.
+#[test]
+fn a_file_with_nothing_for_us_is_not_right_for_the_strict() {
+    let home = tempfile::tempdir().unwrap();
+    for (text, said) in [("resillience: {}\n", "did you mean `resilience`?"), ("", "has no section `resilience`")] {
+        fs::write(home.path().join("my.yml"), text).unwrap();
+        let (code, out, error) = config(home.path(), &["check", "--strict", "my.yml"]);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(error.contains(said), "{error}");
+        let (code, _, error) = config(home.path(), &["check", "my.yml"]);
+        assert_eq!(code, 0, "{error}");
+        // Merely found, it is another program's.
+        fs::rename(home.path().join("my.yml"), home.path().join("kstlib.conf.yml")).unwrap();
+        assert_eq!(config(home.path(), &["check", "--strict"]), (0, "right: 1 setting\n".into(), String::new()));
+    }
+}
+
 // CF-1: the variable comes before the file, the file before the default.
 #[test]
 fn show_says_who_says_so() {

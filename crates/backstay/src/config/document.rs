@@ -44,11 +44,23 @@ impl<T> Node<T> {
 pub(super) struct Document {
     pub(super) path: Arc<Path>,
     pub(super) text: String,
+    /// Somebody said that it is for us; what is merely found belongs to other programs as well.
+    pub(super) is_named: bool,
 }
 
+/// What a file has for us.
+pub(super) enum Found {
+    Section(Spanned<Section>),
+    /// It has no section `resilience`: the first of its keys.
+    Others(Vec<Spanned<Leaf>>),
+}
+
+/// As many keys of others are remembered, to say which was probably meant to be ours.
+const MOST_OTHERS: usize = 50;
+
 impl Document {
-    /// The section `resilience`, where the file has one that is not empty.
-    pub(super) fn section(&self) -> Result<Option<Spanned<Section>>, ConfigError> {
+    /// The section `resilience`, where the file has one.
+    pub(super) fn section(&self) -> Result<Found, ConfigError> {
         let options = serde_saphyr::options! {
             // Duplicates are looked for in our own section, by us: that says both places.
             duplicate_keys: DuplicateKeyPolicy::PassThrough,
@@ -62,13 +74,13 @@ impl Document {
         match top {
             Top::Other(written) => Err(ConfigError::new(self.whole(), format!("the file is {written}"))
                 .with_allowed("a mapping, `resilience:` one of its keys")),
-            Top::Sections(sections) => {
-                let mut sections = sections.into_iter();
-                let first = sections.next();
-                if let (Some((first, _)), Some((again, _))) = (&first, sections.next()) {
-                    return Err(self.duplicate("resilience", &again, first).shown_in(&self.text));
+            Top::Sections { ours, others } => {
+                let mut ours = ours.into_iter();
+                let Some((first, section)) = ours.next() else { return Ok(Found::Others(others)) };
+                match ours.next() {
+                    Some((again, _)) => Err(self.duplicate("resilience", &again, &first).shown_in(&self.text)),
+                    None => Ok(Found::Section(section)),
                 }
-                Ok(first.map(|(_, section)| section))
             }
         }
     }
@@ -81,7 +93,7 @@ impl Document {
         self.text.get(start..start.checked_add(length)?)
     }
 
-    fn whole(&self) -> Origin {
+    pub(super) fn whole(&self) -> Origin {
         Origin::File { path: Arc::clone(&self.path), place: None }
     }
 
@@ -122,7 +134,7 @@ impl Document {
 
 /// The whole file: of the sections only ours.
 enum Top {
-    Sections(Vec<(Spanned<Leaf>, Spanned<Section>)>),
+    Sections { ours: Vec<(Spanned<Leaf>, Spanned<Section>)>, others: Vec<Spanned<Leaf>> },
     Other(Written),
 }
 
@@ -161,21 +173,24 @@ impl<'de, T: Deserialize<'de>> Shape<'de> for Node<T> {
 impl<'de> Shape<'de> for Top {
     fn leaf(written: Written) -> Self {
         match written {
-            Written::Nothing => Self::Sections(Vec::new()),
+            Written::Nothing => Self::Sections { ours: Vec::new(), others: Vec::new() },
             other => Self::Other(other),
         }
     }
 
     fn mapping<A: MapAccess<'de>>(mut entries: A) -> Result<Self, A::Error> {
-        let mut ours = Vec::new();
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
         while let Some(key) = entries.next_key::<Spanned<Leaf>>()? {
             if matches!(&key.value, Node::Leaf(Written::Text(name)) if name == "resilience") {
                 ours.push((key, entries.next_value()?));
             } else {
                 entries.next_value::<IgnoredAny>()?;
+                if others.len() < MOST_OTHERS {
+                    others.push(key);
+                }
             }
         }
-        Ok(Self::Sections(ours))
+        Ok(Self::Sections { ours, others })
     }
 }
 

@@ -210,6 +210,12 @@ pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
     known.min_by_key(|known| distance(&word, &known.to_lowercase()))
 }
 
+/// Whether `word` is `known` but for a slip or two.
+pub(super) fn is_near(word: &str, known: &str) -> bool {
+    let word: Vec<char> = word.chars().take(64).flat_map(char::to_lowercase).collect();
+    2 * word.len() >= known.len() && distance(&word, known) <= known.len() / 4
+}
+
 /// How many characters to insert, remove or replace; one that only lacks or repeats its surroundings is near.
 fn distance(word: &[char], known: &str) -> usize {
     let text: String = word.iter().collect();

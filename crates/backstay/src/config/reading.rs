@@ -6,11 +6,13 @@ use std::ffi::OsStr;
 
 use serde_saphyr::Spanned;
 
-use super::document::{Component, Document, Entry, Leaf, Node, Section};
+use super::document::{Component, Document, Entry, Found, Leaf, Node, Section};
 use super::error::{ConfigError, Origin, Warning};
 use super::keys::{self, Key, Verdict, Written};
 use super::{Config, Said, Sources, sources};
 
+/// Ours, in a file that others may use as well.
+const SECTION: &str = "resilience";
 /// As many unknown keys are named: who has more has given us another program's file.
 const MOST_WARNINGS: usize = 50;
 /// As many errors are kept, and the first of each component.
@@ -48,8 +50,12 @@ impl Config {
 
     pub(super) fn read_documents(&mut self, sources: &Sources) -> Result<(), ConfigError> {
         for document in sources.documents()? {
-            if let Some(section) = document.section()? {
-                self.read_section(&document, &section).map_err(|error| error.shown_in(&document.text))?;
+            match document.section()? {
+                Found::Section(section) => {
+                    self.read_section(&document, &section).map_err(|error| error.shown_in(&document.text))?;
+                }
+                Found::Others(others) if document.is_named => self.warnings.push(unused(&document, &others)),
+                Found::Others(_) => {}
             }
         }
         Ok(())
@@ -226,6 +232,22 @@ fn entries<'a, T>(
         named.push((name, value));
     }
     Ok(named)
+}
+
+/// What to say of a file that is meant for us and has nothing for us, only these `keys`.
+fn unused(document: &Document, keys: &[Spanned<Leaf>]) -> Warning {
+    let named = |key: &Spanned<Leaf>| match key.value.written() {
+        Written::Text(name) => name,
+        _ => String::new(),
+    };
+    let at = |key: &Spanned<Leaf>, text: String| Warning { origin: document.origin(key), text };
+    if let Some(key) = keys.iter().find(|key| keys::is_near(&named(key), SECTION)) {
+        return at(key, unknown(&keys::shortened(&named(key)), [SECTION].into_iter()));
+    }
+    if let Some(key) = keys.iter().find(|key| keys::COMPONENTS.contains(&named(key).as_str())) {
+        return at(key, format!("`{}` stands outside the section `{SECTION}` and is ignored", named(key)));
+    }
+    Warning { origin: document.whole(), text: format!("has no section `{SECTION}`: nothing in it is used") }
 }
 
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {

@@ -87,7 +87,8 @@ impl Sources {
         if let Some(path) = self.variables.get(OsStr::new(CONFIG)).filter(|path| !path.is_empty()) {
             let path = Path::new(path);
             let missing = || ConfigError::new(whole(path), format!("no such file, but {CONFIG} names it"));
-            return Ok(vec![read(path)?.ok_or_else(missing)?]);
+            let document = read(path)?.ok_or_else(missing)?;
+            return Ok(vec![Document { is_named: true, ..document }]);
         }
         let mut seen = Vec::new();
         let mut documents = Vec::new();
@@ -143,7 +144,7 @@ fn read(path: &Path) -> Result<Option<Document>, ConfigError> {
     })?;
     // A byte order mark is not part of the first line.
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    Ok(Some(Document { path: Arc::from(path), text }))
+    Ok(Some(Document { path: Arc::from(path), text, is_named: false }))
 }
 
 /// Opens without waiting: a FIFO that nobody writes to must not hold up the program.

@@ -198,6 +198,34 @@ fn a_named_file_ends_the_search() {
     assert_eq!(value(&config, "watchdog.timeout"), "50");
 }
 
+// CF-4: who names a file means it for us; one that is found may be another program's.
+#[test]
+fn a_named_file_without_our_section_is_warned_about() {
+    let many: String = (0..1000).map(|i| format!("key{i}: 1\n")).collect();
+    for (text, expected) in [
+        ("", "conf.yml: has no section `resilience`: nothing in it is used"),
+        ("other: 1\n? [a]\n: b\n404: c\n", "conf.yml: has no section `resilience`: nothing in it is used"),
+        (&many, "conf.yml: has no section `resilience`: nothing in it is used"),
+        (
+            "watchdog: {timeout: 5}\nResillience: {}\n",
+            "conf.yml:2:1: `Resillience` is not known and is ignored; did you mean `resilience`?",
+        ),
+        ("a: 1\nwatchdog: {}\n", "conf.yml:2:1: `watchdog` stands outside the section `resilience` and is ignored"),
+    ] {
+        let folder = Folder::new().with("conf.yml", text);
+        let named = Sources::none().variable("BACKSTAY_CONFIG", folder.path("conf.yml"));
+        let config = Config::load(&named).unwrap();
+        let warnings: Vec<_> = config.warnings().iter().map(|warning| folder.relative(warning)).collect();
+        assert_eq!(warnings, [expected], "{text}");
+        assert_eq!(load(text).unwrap().warnings(), [], "{text}");
+    }
+    for text in ["resilience:\n", "resillience: 1\nresilience: {}\n"] {
+        let folder = Folder::new().with("conf.yml", text);
+        let named = Sources::none().variable("BACKSTAY_CONFIG", folder.path("conf.yml"));
+        assert_eq!(Config::load(&named).unwrap().warnings(), [], "{text}");
+    }
+}
+
 // CF-3: an instance's own keys.
 #[test]
 fn instances_are_read() {
