@@ -185,7 +185,7 @@ impl FromStr for AliveBy {
             "heartbeat" => Ok(Self::Heartbeat),
             "output" => Ok(Self::Output),
             "notify" => Ok(Self::Notify),
-            url if url.starts_with("http") => HealthUrl::parse(url).map(Self::Http),
+            url if url.contains("://") => HealthUrl::parse(url).map(Self::Http),
             _ => Err("must be heartbeat, output, notify, or a URL such as http://127.0.0.1:8080/healthz".to_owned()),
         }
     }
@@ -366,6 +366,17 @@ mod tests {
         let arguments = Arguments::parse_from(["backstay", "run", "--alive-by", url, "--alive-by", "output", "x"]);
         let Command::Run(run) = arguments.command else { panic!("another command") };
         assert!(matches!(&run.alive_by[..], [AliveBy::Http(_), AliveBy::Output]), "{:?}", run.alive_by);
+    }
+
+    #[test]
+    fn a_wrong_health_url_is_a_wrong_command_line() {
+        let parse = |url| Arguments::try_parse_from(["backstay", "run", "--alive-by", url, "x"]);
+        for url in ["http://h:0/", "https://h/", "HTTP://[zz]/"] {
+            let error = parse(url).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains("--alive-by") && error.to_string().contains(url), "{error}");
+        }
+        assert!(parse("HTTP://h/").is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Signs of life from a health URL: plain HTTP/1.1, one request at a time, on a thread of its own.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddrV6, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use backstay::clock::{Clock, Moment};
@@ -22,25 +22,38 @@ pub(crate) struct HealthUrl {
 impl HealthUrl {
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
         let wrong = |what: &str| format!("{url:?} {what}; must be like http://127.0.0.1:8080/healthz");
-        let rest = url.strip_prefix("http://").ok_or_else(|| wrong("is not an http:// URL"))?;
+        let rest = match url.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+            _ => return Err(wrong("is not an http:// URL")),
+        };
+        if url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(wrong("has a space or a control character"));
+        }
+        // A fragment is the asker's own, and nothing for the server.
+        let rest = rest.split('#').next().unwrap_or_default();
         let (authority, path) = match rest.find(['/', '?']) {
             Some(at) if rest.as_bytes()[at] == b'/' => (&rest[..at], rest[at..].to_owned()),
             Some(at) => (&rest[..at], format!("/{}", &rest[at..])),
             None => (rest, "/".to_owned()),
         };
-        if url.contains(|c: char| c.is_whitespace() || c.is_control())
-            || authority.contains('@')
-            || authority.is_empty()
-        {
-            return Err(wrong("is not a URL that can be asked"));
+        let (host, port) = match authority.rsplit_once(':') {
+            // What follows a colon within brackets is the address's.
+            Some((host, port)) if !port.contains(']') => (host, port),
+            _ => (authority, "80"),
+        };
+        let is_host = if host.starts_with('[') {
+            format!("{host}:1").parse::<SocketAddrV6>().is_ok()
+        } else {
+            !host.is_empty() && !host.contains(['@', ':', '[', ']'])
+        };
+        if !is_host {
+            return Err(wrong("has no host that can be asked"));
         }
-        let has_port = authority.rsplit_once(':').is_some_and(|(host, port)| {
-            !port.is_empty()
-                && port.bytes().all(|byte| byte.is_ascii_digit())
-                && (!host.contains(':') || host.ends_with(']'))
-        });
-        let address = if has_port { authority.to_owned() } else { format!("{authority}:80") };
-        Ok(Self { authority: authority.to_owned(), address, path })
+        let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+        if !is_port {
+            return Err(wrong("has no port from 1 to 65535"));
+        }
+        Ok(Self { authority: authority.to_owned(), address: format!("{host}:{port}"), path })
     }
 
     /// When it answered well (2xx or 3xx), if it did within `time`. The rest of the answer may take `rest`.
@@ -153,8 +166,37 @@ mod tests {
         assert_eq!(parts("http://127.0.0.1:8080/healthz?x=1"), "127.0.0.1:8080 127.0.0.1:8080 /healthz?x=1");
         assert_eq!(parts("http://[::1]/"), "[::1] [::1]:80 /");
         assert_eq!(parts("http://[::1]:81?a"), "[::1]:81 [::1]:81 /?a");
-        for wrong in ["https://x", "x", "http://", "http://a b", "http://u@h", "http://a\r\nX: y"] {
-            assert!(HealthUrl::parse(wrong).is_err(), "{wrong}");
+        assert_eq!(parts("HTTP://h/a#b?c/d"), "h h:80 /a");
+        assert_eq!(parts("http://h:81#/a"), "h:81 h:81 /");
+        assert_eq!(parts("http://h/a:b/[c]@d"), "h h:80 /a:b/[c]@d");
+    }
+
+    #[test]
+    fn a_url_that_nobody_can_ask_is_refused() {
+        for (wrong, what) in [
+            ("https://x", "is not an http:// URL"),
+            ("x", "is not an http:// URL"),
+            ("http:/h", "is not an http:// URL"),
+            ("http://a b", "has a space"),
+            ("http://a\r\nX: y", "has a space"),
+            ("http://", "has no host"),
+            ("http://#h", "has no host"),
+            ("http://u@h", "has no host"),
+            ("http://[::1", "has no host"),
+            ("http://[zz]/", "has no host"),
+            ("http://[::1]x/", "has no host"),
+            ("http://::1/", "has no host"),
+            ("http://a:b:c/", "has no host"),
+            ("http://:80", "has no host"),
+            ("http://h:80:80/", "has no host"),
+            ("http://h:/", "has no port"),
+            ("http://h:0/", "has no port"),
+            ("http://h:+1/", "has no port"),
+            ("http://[::1]:/", "has no port"),
+            ("http://127.0.0.1:99999/", "has no port"),
+        ] {
+            let error = HealthUrl::parse(wrong).unwrap_err();
+            assert!(error.contains(what), "{error}");
         }
     }
 }
