@@ -259,7 +259,8 @@ Examples:
   backstay status --watch --sort age       redrawn every second; s sorts, r reverses, q quits
   backstay status --watch | logger         piped: a line now for each, and one for each change
 
-The exit code is the one of the worst: DEAD is worse than UNKNOWN, UNKNOWN than ALIVE."))]
+The exit code is the one of the worst: DEAD is worse than UNKNOWN, UNKNOWN than ALIVE. It is 1 where standard output
+cannot be written."))]
 pub(crate) struct Status {
     /// Heartbeat files, and folders of them (*.heartbeat) [default: where `backstay run` puts its own]
     pub(crate) paths: Vec<PathBuf>,

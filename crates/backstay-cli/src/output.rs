@@ -4,13 +4,26 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static CLOSED: AtomicBool = AtomicBool::new(false);
+static FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Writes text as it is. A reader that went away has heard enough.
+/// Writes text as it is.
 pub(crate) fn text(text: &str) {
     let mut out = io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        CLOSED.store(true, Ordering::Relaxed);
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// What came of writing to standard output. A reader that went away has heard enough; all else is said, once.
+pub(crate) fn written(result: io::Result<()>) {
+    let Err(failed) = result else { return };
+    if !CLOSED.swap(true, Ordering::Relaxed) && failed.kind() != io::ErrorKind::BrokenPipe {
+        FAILED.store(true, Ordering::Relaxed);
+        error(&format!("error: standard output: {failed}"));
     }
+}
+
+/// Whether something is missing that somebody still wanted to read.
+pub(crate) fn has_failed() -> bool {
+    FAILED.load(Ordering::Relaxed)
 }
 
 /// Whether standard output took no more.

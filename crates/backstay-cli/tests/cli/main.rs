@@ -8,6 +8,7 @@ mod manual;
 mod probe;
 mod run;
 mod serve;
+mod standard_output;
 mod status;
 
 use std::path::Path;
