@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::run::{HealthUrl, Restart};
 use crate::serve::Serve;
+pub(crate) use crate::values::file_name;
+use crate::values::{duration, every, positive};
 
 /// Fault tolerance from the outside: for programs in any language, unchanged.
 #[derive(Debug, Parser)]
@@ -273,7 +275,7 @@ pub(crate) struct Status {
     #[arg(long, short)]
     pub(crate) watch: bool,
     /// How often --watch looks
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
+    #[arg(long, value_name = "TIME", value_parser = every, default_value = "1s")]
     pub(crate) every: Duration,
     /// What comes first
     #[arg(long, value_enum, default_value_t = Sort::State)]
@@ -327,28 +329,6 @@ pub(crate) struct Show {
     pub(crate) json: bool,
 }
 
-/// Seconds, or a text such as "1m 30s", "500ms", "PT1M".
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("must be seconds, or a text such as \"1m 30s\", not {text:?}");
-    let text = text.trim();
-    let length = match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Err(_) => text.parse::<jiff::SignedDuration>().ok().and_then(|length| Duration::try_from(length).ok()),
-    };
-    length.ok_or_else(wrong)
-}
-
-/// A name that stays in its folder.
-pub(crate) fn file_name(text: &str) -> Result<String, String> {
-    let fits = !text.is_empty() && text.len() <= 100 && !text.starts_with('.') && !text.contains(['/', '\0']);
-    if fits { Ok(text.to_owned()) } else { Err("must be the name of a file, without a dot in front".to_owned()) }
-}
-
-/// A time that is not zero.
-pub(crate) fn positive(text: &str) -> Result<Duration, String> {
-    duration(text).and_then(|time| if time.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(time) })
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -381,12 +361,15 @@ mod tests {
     }
 
     #[test]
-    fn times_are_seconds_or_texts() {
-        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
-        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
-        for wrong in ["", "-1", "soon", "NaN", "inf", "-3s", "1e300"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
+    fn whoever_looks_does_not_keep_the_machine_busy() {
+        let Command::Serve(serve) = Arguments::parse_from(["backstay", "serve", "--every", "1e-9"]).command else {
+            panic!("another command")
+        };
+        assert_eq!(serve.every, Duration::from_millis(20));
+        let Command::Status(status) = Arguments::parse_from(["backstay", "status", "--every", "0"]).command else {
+            panic!("another command")
+        };
+        assert_eq!(status.every, Duration::from_millis(20));
     }
 
     #[test]

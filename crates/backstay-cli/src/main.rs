@@ -9,6 +9,7 @@ mod probe;
 mod run;
 mod serve;
 mod status;
+mod values;
 mod verdict;
 
 use std::io::{self, Write};

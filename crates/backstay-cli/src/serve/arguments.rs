@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::arguments::{Judging, positive};
+use super::hosts;
+use crate::arguments::Judging;
+use crate::values::every;
 
 /// Show every heartbeat of a folder in the browser, live, and as metrics for Prometheus
 #[derive(Debug, Args)]
@@ -39,10 +41,10 @@ pub(crate) struct Serve {
     pub(crate) listen: SocketAddr,
     /// A name under which the page is asked for, where a proxy passes it on; may be given several times. Without it a
     /// loopback address answers to IP addresses and localhost alone, so that no other site reads it through a browser
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = hosts::name)]
     pub(crate) allow_host: Vec<String>,
     /// How often to look
-    #[arg(long, value_name = "TIME", value_parser = positive, default_value = "1s")]
+    #[arg(long, value_name = "TIME", value_parser = every, default_value = "1s")]
     pub(crate) every: Duration,
     /// Beat into this file [default: BACKSTAY_HEARTBEAT_FILE, as `backstay run` sets it]
     #[arg(long, value_name = "FILE")]

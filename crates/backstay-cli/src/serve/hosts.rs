@@ -29,6 +29,14 @@ impl Hosts {
     }
 }
 
+/// A name as `--allow-host` is given it. By which port a proxy is reached does not matter.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let name = without_port(text);
+    let is_name = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || "/:@?#*".contains(c));
+    let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    if is_name || is_address { Ok(name.to_owned()) } else { Err("must be a name such as status.example".to_owned()) }
+}
+
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
@@ -41,7 +49,7 @@ mod tests {
     use super::*;
 
     fn allows(listen: &str, names: &[&str], hosts: &[&str]) -> bool {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let names: Vec<String> = names.iter().map(|&text| name(text).unwrap()).collect();
         let mut headers = HeaderMap::new();
         for host in hosts {
             headers.append(HOST, host.parse().unwrap());
@@ -68,5 +76,16 @@ mod tests {
         assert!(allows("127.0.0.1:1", &["Status.example"], &["status.example:443"]));
         assert!(!allows("0.0.0.0:1", &["status.example"], &["evil.example"]));
         assert!(allows("0.0.0.0:1", &[], &["whatever.example"]));
+    }
+
+    #[test]
+    fn a_name_with_a_port_is_the_name() {
+        for host in ["status.example", "status.example:443", "status.example:8443"] {
+            assert!(allows("127.0.0.1:1", &["status.example:443"], &[host]), "{host}");
+        }
+        for wrong in ["", ":443", "https://status.example", "status.example/", "a b", "u@h", "*.example", "a:b:1"] {
+            assert!(name(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(name("[::1]:443").as_deref(), Ok("[::1]"));
     }
 }

@@ -115,7 +115,7 @@ fn signals() -> io::Result<Signals> {
 }
 
 fn wait(arguments: &Status, keys: bool, signals: &mut Signals) -> Woken {
-    let timeout = Timespec::try_from(arguments.every.max(std::time::Duration::from_millis(20))).ok();
+    let timeout = Timespec::try_from(arguments.every).ok();
     let mut fds = vec![watched(signals.get_read().as_fd())];
     if keys {
         fds.push(watched(stdin()));

@@ -1,0 +1,44 @@
+//! How the values of the command line are written, and what is wrong with one that is not.
+
+use std::time::Duration;
+
+/// Seconds, or a text such as "1m 30s", "500ms", "PT1M".
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("must be seconds, or a text such as \"1m 30s\", not {text:?}");
+    let text = text.trim();
+    let length = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => text.parse::<jiff::SignedDuration>().ok().and_then(|length| Duration::try_from(length).ok()),
+    };
+    length.ok_or_else(wrong)
+}
+
+/// A name that stays in its folder.
+pub(crate) fn file_name(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.len() <= 100 && !text.starts_with('.') && !text.contains(['/', '\0']);
+    if fits { Ok(text.to_owned()) } else { Err("must be the name of a file, without a dot in front".to_owned()) }
+}
+
+/// How often to look: more often than a table can be read would only keep the machine busy.
+pub(crate) fn every(text: &str) -> Result<Duration, String> {
+    duration(text).map(|time| time.max(Duration::from_millis(20)))
+}
+
+/// A time that is not zero.
+pub(crate) fn positive(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|time| if time.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(time) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_or_texts() {
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        for wrong in ["", "-1", "soon", "NaN", "inf", "-3s", "1e300"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}
