@@ -1,5 +1,6 @@
 //! How the values of the command line are written, and what is wrong with one that is not.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Seconds, or a text such as "1m 30s", "500ms", "PT1M".
@@ -19,6 +20,11 @@ pub(crate) fn file_name(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be the name of a file, without a dot in front".to_owned()) }
 }
 
+/// Where to listen. A name may have several addresses, and change them.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "must be a numeric address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
+}
+
 /// How often to look: more often than a table can be read would only keep the machine busy.
 pub(crate) fn every(text: &str) -> Result<Duration, String> {
     duration(text).map(|time| time.max(Duration::from_millis(20)))
@@ -32,6 +38,14 @@ pub(crate) fn positive(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_listens_names_an_address_and_a_port() {
+        for wrong in ["localhost:0", "80", "127.0.0.1", "::1", "127.0.0.1:99999", ""] {
+            assert!(address(wrong).unwrap_err().contains("127.0.0.1:8080"), "{wrong}");
+        }
+        assert_eq!(address("[::1]:0"), Ok(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 0))));
+    }
 
     #[test]
     fn times_are_seconds_or_texts() {

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::hosts;
 use crate::arguments::Judging;
-use crate::values::every;
+use crate::values::{address, every};
 
 /// Show every heartbeat of a folder in the browser, live, and as metrics for Prometheus
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub(crate) struct Serve {
     /// A folder of heartbeat files (*.heartbeat) [default: where `backstay run` puts its own]
     pub(crate) folder: Option<PathBuf>,
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8642")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address, default_value = "127.0.0.1:8642")]
     pub(crate) listen: SocketAddr,
     /// A name under which the page is asked for, where a proxy passes it on; may be given several times. Without it a
     /// loopback address answers to IP addresses and localhost alone, so that no other site reads it through a browser
