@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::run::{HealthUrl, Restart};
 use crate::serve::Serve;
 pub(crate) use crate::values::file_name;
-use crate::values::{duration, every, positive};
+use crate::values::{count, duration, every, interval, pace, positive};
 
 /// Fault tolerance from the outside: for programs in any language, unchanged.
 #[derive(Debug, Parser)]
@@ -140,19 +140,19 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) stable: Option<Duration>,
     /// So many restarts ... [default: 20]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = count())]
     pub(crate) max_restarts: Option<u32>,
     /// ... in so long; those beyond have to wait [default: 10m]
-    #[arg(long, value_name = "TIME", value_parser = positive)]
+    #[arg(long, value_name = "TIME", value_parser = pace)]
     pub(crate) per: Option<Duration>,
     /// So many crashes in a row are a crash loop ... [default: 5]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = count())]
     pub(crate) max_crashes: Option<u32>,
     /// ... which is held back for so long between two tries [default: 1m]
-    #[arg(long, value_name = "TIME", value_parser = positive)]
+    #[arg(long, value_name = "TIME", value_parser = pace)]
     pub(crate) open_for: Option<Duration>,
     /// How often to beat, for `backstay status` [default: the configuration's, or 10s]
-    #[arg(long, value_name = "TIME", value_parser = positive)]
+    #[arg(long, value_name = "TIME", value_parser = interval)]
     pub(crate) interval: Option<Duration>,
     /// How to log, on standard error
     #[arg(long, value_enum, default_value = "text")]

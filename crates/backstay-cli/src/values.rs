@@ -1,7 +1,11 @@
 //! How the values of the command line are written, and what is wrong with one that is not.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use backstay::heartbeat::INTERVAL_LIMITS;
+use clap::builder::RangedI64ValueParser;
 
 /// Seconds, or a text such as "1m 30s", "500ms", "PT1M".
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -28,6 +32,27 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
 /// How often to look: more often than a table can be read would only keep the machine busy.
 pub(crate) fn every(text: &str) -> Result<Duration, String> {
     duration(text).map(|time| time.max(Duration::from_millis(20)))
+}
+
+/// What the rate limiter and the circuit breaker behind `run` can hold, whatever the number.
+pub(crate) fn pace(text: &str) -> Result<Duration, String> {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    within(text, Duration::from_millis(1)..=CENTURY, "1ms to 100 years")
+}
+
+/// How often to beat.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    within(text, INTERVAL_LIMITS, "1ms to a day")
+}
+
+fn within(text: &str, bounds: RangeInclusive<Duration>, shown: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if bounds.contains(&time) { Ok(time) } else { Err(format!("must be from {shown}")) }
+}
+
+/// How many restarts or crashes: as many as the configuration takes.
+pub(crate) fn count() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1_000_000)
 }
 
 /// A time that is not zero.

@@ -80,11 +80,14 @@ impl Told<'_> {
 
 #[cfg(test)]
 mod tests {
+    use backstay::Heartbeat;
+    use backstay::clock::Clock;
     use backstay::config::Sources;
     use clap::{CommandFactory, Parser};
 
     use super::*;
     use crate::arguments::{Arguments, Command};
+    use crate::run::gate::Gate;
 
     fn options(line: &[&str], variables: &[(&str, &str)]) -> Options {
         let sources = variables.iter().fold(Sources::none(), |sources, (name, value)| sources.variable(name, value));
@@ -102,6 +105,45 @@ mod tests {
         assert_eq!(options(&[], &told).restart, Restart::Always);
         assert_eq!(options(&[], &[]).restart, Restart::OnFailure);
         assert_eq!(options(&["--timeout", "7"], &[]).start_timeout, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn what_cannot_be_held_is_a_wrong_command_line() {
+        for (option, value) in [
+            ("--per", "1e18"),
+            ("--per", "1e-9"),
+            ("--per", "0"),
+            ("--open-for", "1e18"),
+            ("--open-for", "1e-9"),
+            ("--max-crashes", "2000000"),
+            ("--max-crashes", "0"),
+            ("--max-restarts", "4000000000"),
+            ("--interval", "1e18"),
+            ("--interval", "1e-9"),
+        ] {
+            let error = Arguments::try_parse_from(["backstay", "run", option, value, "x"]).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(&format!("'{option} <")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_the_command_line_takes_can_be_held() {
+        let clock = Clock::system();
+        let times = ["1ms", "876000h"];
+        let counts = ["1", "1000000"];
+        for (per, open) in times.iter().flat_map(|per| times.map(|open| (per, open))) {
+            for (restarts, crashes) in counts.iter().flat_map(|restarts| counts.map(|crashes| (restarts, crashes))) {
+                let line = ["--per", per, "--open-for", open, "--max-restarts", restarts, "--max-crashes", crashes];
+                let gate = Gate::new(options(&line, &[]).pace, &clock, 1);
+                assert!(gate.is_ok(), "{line:?}: {gate:?}");
+            }
+        }
+        for interval in ["1ms", "24h"] {
+            let line = ["backstay", "run", "--interval", interval, "x"];
+            let Command::Run(run) = Arguments::parse_from(line).command else { panic!("another command") };
+            assert!(Heartbeat::builder().state_file("x").interval(run.interval.unwrap()).build().is_ok(), "{interval}");
+        }
     }
 
     // The help and the table of keys say the same.

@@ -157,7 +157,7 @@ fn two_of_one_name_have_two_heartbeats() {
 #[test]
 fn no_time_is_too_long_to_be_said() {
     let taken = ["timeout", "start-timeout", "on-freeze-timeout", "grace", "wait", "max-wait", "stable"];
-    for (options, code) in [(&taken[..], 9), (&["per", "open-for", "interval"], 125)] {
+    for (options, code) in [(&taken[..], 9), (&["per", "open-for", "interval"], 2)] {
         for option in options {
             let option = format!("--{option}=18446744073709549568");
             let mut it = Supervised::sh(&["--alive-by", "output", "--restart", "never", &option], "echo; exit 9");
