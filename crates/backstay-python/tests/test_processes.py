@@ -631,6 +631,8 @@ def test_a_signal_in_a_listener_is_not_the_listeners(where, signal_name):
                     interrupted()
 
         logging.getLogger("backstay").addHandler(Handler())
+        # The tests may have been started with it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
         breaker = CircuitBreaker(max_failures=1, on_state_change=interrupted if {where == "listener"} else None)
         try:
@@ -654,6 +656,7 @@ def test_a_signal_in_a_wake_up_loses_neither():
         import asyncio, os, signal, threading
         from backstay import RateLimiter
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # The tests may have been started with it ignored.
         limiter = RateLimiter(1, 3600, burst=1)
         limiter.acquire()
         joined, granted, tries = threading.Event(), threading.Event(), []
