@@ -103,17 +103,21 @@ impl Supervised {
     }
 
     fn wait(&mut self) -> ExitStatus {
-        let mut status = None;
-        until("the supervisor ends", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap()
+        end_of(&mut self.child)
     }
 
     fn code(&mut self) -> i32 {
         self.wait().code().unwrap()
     }
+}
+
+fn end_of(supervisor: &mut Child) -> ExitStatus {
+    let mut status = None;
+    until("the supervisor ends", || {
+        status = supervisor.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap()
 }
 
 impl Drop for Supervised {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{AT_ONCE, Supervised, by_shell, is_gone, python};
+use super::{AT_ONCE, Supervised, by_shell, end_of, is_gone, python};
 use crate::until;
 
 /// Says that it listens, then waits for signals.
@@ -170,12 +170,7 @@ fn signals_that_were_blocked_are_heard() {
     };
     until("the program listens", || home.path().join("pid").exists());
     kill_process(Pid::from_child(&supervisor), Signal::TERM).unwrap();
-    let mut status = None;
-    until("it ends", || {
-        status = supervisor.try_wait().unwrap();
-        status.is_some()
-    });
-    assert_eq!(status.unwrap().code(), Some(8));
+    assert_eq!(end_of(&mut supervisor).code(), Some(8));
 }
 
 // Messages on its socket without end do not make it deaf.
@@ -323,10 +318,5 @@ fn orphans_from_outside_end_with_the_program() {
     let enter = ["--user", "--preserve-credentials", "--pid", "--mount", "--target", supervisor, "sh", "-c"];
     assert!(Command::new("nsenter").args(enter).arg("sleep 1000 &").status().unwrap().success());
     kill_process(Pid::from_raw(supervisor.parse().unwrap()).unwrap(), Signal::TERM).unwrap();
-    let mut status = None;
-    until("nobody is left", || {
-        status = outside.try_wait().unwrap();
-        status.is_some()
-    });
-    assert_eq!(status.unwrap().code(), Some(35));
+    assert_eq!(end_of(&mut outside).code(), Some(35));
 }
