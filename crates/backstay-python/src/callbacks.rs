@@ -64,7 +64,7 @@ impl Callback {
     ) -> Result<(), String> {
         match self.call(arguments) {
             Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(interpreter::enter(|py| described(py, &error)).unwrap_or_default()),
+            Some(Err(error)) => Err(interpreter::enter(move |py| described(py, &error)).unwrap_or_default()),
             None => Err("the interpreter has ended".to_owned()),
         }
     }
@@ -129,6 +129,12 @@ impl Callback {
 
     fn target(&self) -> MutexGuard<'_, Option<Target>> {
         self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Callback {
+    fn drop(&mut self) {
+        interpreter::drop_inside(self.target().take());
     }
 }
 

@@ -54,6 +54,16 @@ pub(crate) fn enter<T>(function: impl FnOnce(Python<'_>) -> T) -> Option<T> {
     if is_closed { None } else { Python::try_attach(|py| beside_errors(py, function)) }
 }
 
+/// Lets go of Python's objects, from any thread. Where the interpreter has ended they stay.
+///
+/// Dropped by a thread that is not attached, they would wait in a list of PyO3's under a lock that a fork may catch held.
+pub(crate) fn drop_inside<T>(objects: Option<T>) {
+    let mut objects = objects;
+    if objects.is_some() && enter(|_| drop(objects.take())).is_none() {
+        std::mem::forget(objects);
+    }
+}
+
 /// Calls `function` as if no exception were on its way, as one may be where a destructor calls us.
 #[allow(unsafe_code)]
 fn beside_errors<T>(py: Python<'_>, function: impl FnOnce(Python<'_>) -> T) -> T {

@@ -170,6 +170,12 @@ impl PyWake {
     }
 }
 
+impl Drop for PyWake {
+    fn drop(&mut self) {
+        interpreter::drop_inside(self.lock().take());
+    }
+}
+
 /// A signal handler that raises ends a call of the waker half way; so often in a row it does not.
 const TRIES: usize = 100;
 
