@@ -1,5 +1,6 @@
 import asyncio
 import json
+import queue
 import threading
 from datetime import datetime, timezone
 
@@ -98,17 +99,17 @@ def test_metadata_and_status_change(tmp_path):
 
 # HB-5
 async def test_a_refused_start_leaves_callbacks_where_they_are(tmp_path):
-    loops = asyncio.Queue()
+    heard = queue.SimpleQueue()
 
     async def on_beat():
-        loops.put_nowait(asyncio.get_running_loop())
+        heard.put(asyncio.get_running_loop())
 
-    async with Heartbeat(tmp_path / "beat", on_beat=on_beat) as heartbeat:
-        await loops.get()
+    here = asyncio.get_running_loop()
+    async with Heartbeat(tmp_path / "beat", interval=1, on_beat=on_beat) as heartbeat:
+        assert await asyncio.to_thread(heard.get, timeout=30) is here
         with pytest.raises(HeartbeatError, match="running"):
-            await asyncio.to_thread(heartbeat.start)
-        heartbeat.beat()
-        assert await asyncio.wait_for(loops.get(), 30) is asyncio.get_running_loop()
+            heartbeat.start()
+        assert await asyncio.to_thread(heard.get, timeout=30) is here
 
 
 # HB-6: no digit is lost in silence.

@@ -42,10 +42,10 @@
 //! for instances.
 //!
 //! A key without a value, and a variable that is empty, say nothing. A number outside its bounds is brought to the
-//! nearer one, and an unknown key is ignored; both with a warning, logged once. A file that `BACKSTAY_CONFIG`
-//! names, and that has no section `resilience`, is warned about as well. Everything else that is wrong in our section, or that is not YAML, is a
-//! [`ConfigError`]. What is wrong with one component is that component's: the others are built. Other sections of the
-//! files are not looked at.
+//! nearer one, and an unknown key is ignored; both with a warning, logged once. A file that `BACKSTAY_CONFIG` names, and
+//! that has no section `resilience`, is warned about as well. Everything else that is wrong in our section, or that is
+//! not YAML, is a [`ConfigError`]. What is wrong with one component is that component's: the others are built. Other
+//! sections of the files are not looked at.
 //!
 //! All is read when a value is first needed, and kept for as long as the process lives. An error is not kept: whoever
 //! builds something after the file was corrected gets it built.

@@ -35,8 +35,6 @@ struct State {
     jobs: VecDeque<(Moment, Job)>,
     threads: usize,
     idle: usize,
-    /// There is no thread at all to be had, and that was said.
-    is_short: bool,
 }
 
 impl Runners {
@@ -74,17 +72,8 @@ impl Runners {
         // One with a small stack is better than none.
         let spawned = threads::named(NAME).spawn(|| self.work());
         let spawned = spawned.or_else(|_| Builder::new().name(NAME.to_owned()).spawn(|| self.work()));
-        match spawned {
-            Ok(_) => (state.threads, state.is_short) = (state.threads + 1, false),
-            // The job stays in the queue: a later `tend` tries again.
-            Err(error) if state.threads == 0 && !state.is_short => {
-                state.is_short = true;
-                say_aside(move || {
-                    tracing::error!(target: "backstay", %error, "no thread for what a watchdog has to say and to call");
-                });
-            }
-            Err(_) => {}
-        }
+        // Without a thread the job stays in the queue: a later `tend` tries again.
+        state.threads += usize::from(spawned.is_ok());
     }
 
     fn work(&self) {
