@@ -69,7 +69,7 @@ def quiet(folder: Path, seconds: int) -> Rows:
     other = shutil.copytree(service, folder / "other")
     commands = {
         "**backstay run**": ["backstay", "run", "--quiet", "--", *program],
-        "**backstay run --alive-by output**": ["backstay", "run", "--quiet", "--alive-by", "output", "--timeout", "1h", "--", *program],
+        "**backstay run --health output**": ["backstay", "run", "--quiet", "--health", "output", "--timeout", "1h", "--", *program],
         "supervisord": ["supervisord", "-c", str(configuration)],
         "runit's runsv": ["runsv", str(service)],
         "s6-supervise": ["s6-supervise", str(other)],
@@ -168,7 +168,7 @@ def throughput(times: int) -> Rows:
     commands = {
         "alone": flood,
         "**backstay run**": ["backstay", "run", "--quiet", "--", *flood],
-        "**backstay run --alive-by output**": ["backstay", "run", "--quiet", "--alive-by", "output", "--", *flood],
+        "**backstay run --health output**": ["backstay", "run", "--quiet", "--health", "output", "--", *flood],
     }
     took: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(times):

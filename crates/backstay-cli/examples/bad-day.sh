@@ -1,7 +1,7 @@
 #!/bin/sh
 # A worker that has a bad day: it hangs, crashes again and again, and is well in the end.
 #
-#     backstay run --name worker --alive-by output --timeout 2s --wait 500ms --max-crashes 4 --open-for 5s -- sh bad-day.sh
+#     backstay run --name worker --health output --timeout 2s --backoff 500ms --max-crashes 4 --cooldown 5s -- sh bad-day.sh
 
 trap 'echo "worker: closes its books"; exit 0' TERM INT
 

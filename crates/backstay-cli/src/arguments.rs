@@ -73,13 +73,13 @@ Exit codes:
 #[command(after_help = "\
 Examples:
   backstay run -- python bot.py
-  backstay run --alive-by output --timeout 1m -- ./worker      frozen: writes nothing for a minute
-  backstay run --alive-by http://127.0.0.1:8080/healthz -- ./server
+  backstay run --health output --timeout 1m -- ./worker      frozen: writes nothing for a minute
+  backstay run --health http://127.0.0.1:8080/healthz -- ./server
   backstay run --on-freeze 'py-spy dump --pid $BACKSTAY_PID' -- python bot.py
   ENTRYPOINT [\"backstay\", \"run\", \"--\"]                      in a Dockerfile: process 1, orphans are reaped
 
 The program finds in its environment BACKSTAY_HEARTBEAT_FILE, to beat into, and NOTIFY_SOCKET, systemd's own protocol.
-Without --alive-by these two count from the first sign that the program gives. BACKSTAY_RESTARTS says how often it was
+Without --health these two count from the first sign that the program gives. BACKSTAY_RESTARTS says how often it was
 started again.
 
 Signals: TERM, INT and QUIT stop: they go to the program's whole process group, after --grace follows KILL; a second
@@ -105,7 +105,7 @@ pub(crate) struct Run {
     pub(crate) name: Option<String>,
     /// What must give signs of life: heartbeat, output, notify, or a health URL; where several are given, all of them
     #[arg(long, value_name = "SOURCE")]
-    pub(crate) alive_by: Vec<AliveBy>,
+    pub(crate) health: Vec<Health>,
     /// Frozen: no sign of life for so long [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = positive)]
     pub(crate) timeout: Option<Duration>,
@@ -132,13 +132,13 @@ pub(crate) struct Run {
     pub(crate) restart: Option<Restart>,
     /// Before the first restart; doubled for each one that does not last, half of it by chance [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(crate) wait: Option<Duration>,
+    pub(crate) backoff: Option<Duration>,
     /// The longest wait [default: 1m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(crate) max_wait: Option<Duration>,
+    pub(crate) max_backoff: Option<Duration>,
     /// What runs for so long has not crashed at once [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(crate) stable: Option<Duration>,
+    pub(crate) min_uptime: Option<Duration>,
     /// So many restarts ... [default: 20]
     #[arg(long, value_name = "N", value_parser = count())]
     pub(crate) max_restarts: Option<u32>,
@@ -150,7 +150,7 @@ pub(crate) struct Run {
     pub(crate) max_crashes: Option<u32>,
     /// ... which is held back for so long between two tries [default: 1m]
     #[arg(long, value_name = "TIME", value_parser = pace)]
-    pub(crate) open_for: Option<Duration>,
+    pub(crate) cooldown: Option<Duration>,
     /// How often to beat, for `backstay status` [default: the configuration's, or 10s]
     #[arg(long, value_name = "TIME", value_parser = interval)]
     pub(crate) interval: Option<Duration>,
@@ -172,14 +172,14 @@ pub(crate) enum LogFormat {
 
 /// A way to give signs of life, as it is written.
 #[derive(Clone, Debug)]
-pub(crate) enum AliveBy {
+pub(crate) enum Health {
     Heartbeat,
     Output,
     Notify,
     Http(HealthUrl),
 }
 
-impl FromStr for AliveBy {
+impl FromStr for Health {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -344,18 +344,18 @@ mod tests {
     #[test]
     fn a_comma_is_part_of_a_url() {
         let url = "http://127.0.0.1:1/a,http";
-        let arguments = Arguments::parse_from(["backstay", "run", "--alive-by", url, "--alive-by", "output", "x"]);
+        let arguments = Arguments::parse_from(["backstay", "run", "--health", url, "--health", "output", "x"]);
         let Command::Run(run) = arguments.command else { panic!("another command") };
-        assert!(matches!(&run.alive_by[..], [AliveBy::Http(_), AliveBy::Output]), "{:?}", run.alive_by);
+        assert!(matches!(&run.health[..], [Health::Http(_), Health::Output]), "{:?}", run.health);
     }
 
     #[test]
     fn a_wrong_health_url_is_a_wrong_command_line() {
-        let parse = |url| Arguments::try_parse_from(["backstay", "run", "--alive-by", url, "x"]);
+        let parse = |url| Arguments::try_parse_from(["backstay", "run", "--health", url, "x"]);
         for url in ["http://h:0/", "https://h/", "HTTP://[zz]/"] {
             let error = parse(url).unwrap_err();
             assert_eq!(error.exit_code(), 2);
-            assert!(error.to_string().contains("--alive-by") && error.to_string().contains(url), "{error}");
+            assert!(error.to_string().contains("--health") && error.to_string().contains(url), "{error}");
         }
         assert!(parse("HTTP://h/").is_ok());
     }

@@ -13,17 +13,17 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     /// Before the first restart; twice as long before each further one, as long as the program does not last.
-    pub(crate) wait: Duration,
-    pub(crate) max_wait: Duration,
+    pub(crate) backoff: Duration,
+    pub(crate) max_backoff: Duration,
     /// Whoever ran for so long did not crash at once.
-    pub(crate) stable: Duration,
+    pub(crate) min_uptime: Duration,
     /// At most so many restarts in `per`.
     pub(crate) restarts: u32,
     pub(crate) per: Duration,
     /// So many crashes in a row open the circuit,
     pub(crate) crashes: u32,
     /// for so long.
-    pub(crate) open: Duration,
+    pub(crate) cooldown: Duration,
 }
 
 /// Why, and how long, a start has to wait.
@@ -54,18 +54,18 @@ pub(crate) struct Gate {
 #[derive(Debug)]
 pub(crate) struct Pass {
     permit: Option<Permit>,
-    stable: Duration,
+    min_uptime: Duration,
 }
 
 impl Pass {
     /// When a program that was started at `started` has shown that it does not crash at once.
     pub(crate) fn proven_at(&self, started: Moment) -> Moment {
-        if self.permit.is_some() { started + self.stable } else { Moment::NEVER }
+        if self.permit.is_some() { started + self.min_uptime } else { Moment::NEVER }
     }
 
     /// Whether a program that was started at `started` has lasted.
     pub(crate) fn is_proven(&self, started: Moment, now: Moment) -> bool {
-        self.permit.is_none() || now >= started + self.stable
+        self.permit.is_none() || now >= started + self.min_uptime
     }
 
     /// It lasted. False where that is known already.
@@ -82,10 +82,12 @@ impl Gate {
             RateLimiter::builder(pace.restarts).per(pace.per).burst(pace.restarts).clock(clock.clone()).build()?;
         let breaker = CircuitBreaker::builder()
             .max_failures(pace.crashes)
-            .reset_timeout(pace.open)
+            .reset_timeout(pace.cooldown)
             .half_open_max_calls(1)
             // The trial is judged when it has lasted, and not given to another before.
-            .half_open_timeout(pace.open.max(pace.stable).saturating_add(Duration::from_secs(3600)).min(LONGEST))
+            .half_open_timeout(
+                pace.cooldown.max(pace.min_uptime).saturating_add(Duration::from_secs(3600)).min(LONGEST),
+            )
             .clock(clock.clone())
             .build()?;
         Ok(Self { pace, limiter, breaker, short: 0, random: seed | 1 })
@@ -98,7 +100,7 @@ impl Gate {
         if is_restart {
             self.limiter.check().map_err(|refused| Wait::because(Reason::RateLimit, refused.retry_after))?;
         }
-        Ok(Pass { permit: Some(permit), stable: self.pace.stable })
+        Ok(Pass { permit: Some(permit), min_uptime: self.pace.min_uptime })
     }
 
     /// A program that had this leave has ended.
@@ -127,7 +129,7 @@ impl Gate {
             return Wait::because(Reason::CircuitOpen, open.remaining);
         }
         let doublings = self.short.saturating_sub(1).min(31);
-        let full = self.pace.wait.saturating_mul(1 << doublings).min(self.pace.max_wait);
+        let full = self.pace.backoff.saturating_mul(1 << doublings).min(self.pace.max_backoff);
         // Many that fell together do not rise together: half is certain, half is chance.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

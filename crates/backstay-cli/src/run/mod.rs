@@ -30,7 +30,7 @@ use std::time::Duration;
 use backstay::clock::Clock;
 use backstay::config::{Config, Sources};
 
-use crate::arguments::{AliveBy, Run, file_name};
+use crate::arguments::{Health, Run, file_name};
 use crate::output;
 use event::Policy;
 pub(crate) use event::Restart;
@@ -110,12 +110,12 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
     let options = Options::new(&arguments, &name, &config);
     let mut required = Vec::new();
     let mut urls = Vec::new();
-    for way in arguments.alive_by {
+    for way in arguments.health {
         required.push(match way {
-            AliveBy::Heartbeat => Source::Heartbeat,
-            AliveBy::Output => Source::Output,
-            AliveBy::Notify => Source::Notify,
-            AliveBy::Http(url) => {
+            Health::Heartbeat => Source::Heartbeat,
+            Health::Output => Source::Output,
+            Health::Notify => Source::Notify,
+            Health::Http(url) => {
                 urls.push(url);
                 Source::Http
             }

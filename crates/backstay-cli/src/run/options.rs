@@ -32,13 +32,13 @@ impl Options {
             grace: time(given.grace, "grace"),
             restart: given.restart.or_else(|| told.restart()).unwrap_or(Restart::OnFailure),
             pace: Pace {
-                wait: time(given.wait, "wait"),
-                max_wait: time(given.max_wait, "max_wait"),
-                stable: time(given.stable, "stable"),
+                backoff: time(given.backoff, "backoff"),
+                max_backoff: time(given.max_backoff, "max_backoff"),
+                min_uptime: time(given.min_uptime, "min_uptime"),
                 restarts: count(given.max_restarts, "max_restarts"),
                 per: time(given.per, "per"),
                 crashes: count(given.max_crashes, "max_crashes"),
-                open: time(given.open_for, "open_for"),
+                cooldown: time(given.cooldown, "cooldown"),
             },
         }
     }
@@ -113,8 +113,8 @@ mod tests {
             ("--per", "1e18"),
             ("--per", "1e-9"),
             ("--per", "0"),
-            ("--open-for", "1e18"),
-            ("--open-for", "1e-9"),
+            ("--cooldown", "1e18"),
+            ("--cooldown", "1e-9"),
             ("--max-crashes", "2000000"),
             ("--max-crashes", "0"),
             ("--max-restarts", "4000000000"),
@@ -134,7 +134,7 @@ mod tests {
         let counts = ["1", "1000000"];
         for (per, open) in times.iter().flat_map(|per| times.map(|open| (per, open))) {
             for (restarts, crashes) in counts.iter().flat_map(|restarts| counts.map(|crashes| (restarts, crashes))) {
-                let line = ["--per", per, "--open-for", open, "--max-restarts", restarts, "--max-crashes", crashes];
+                let line = ["--per", per, "--cooldown", open, "--max-restarts", restarts, "--max-crashes", crashes];
                 let gate = Gate::new(options(&line, &[]).pace, &clock, 1);
                 assert!(gate.is_ok(), "{line:?}: {gate:?}");
             }

@@ -17,13 +17,13 @@ struct World {
 
 fn pace() -> Pace {
     Pace {
-        wait: SECOND,
-        max_wait: 60 * SECOND,
-        stable: 10 * SECOND,
+        backoff: SECOND,
+        max_backoff: 60 * SECOND,
+        min_uptime: 10 * SECOND,
         restarts: 100,
         per: 600 * SECOND,
         crashes: 5,
-        open: 60 * SECOND,
+        cooldown: 60 * SECOND,
     }
 }
 
@@ -141,7 +141,7 @@ fn a_crash_loop_opens_the_circuit() {
 // RL: no more restarts in a while than allowed, however long each lasted.
 #[test]
 fn restarts_are_limited() {
-    let mut world = World::new(policy(Restart::Always), Pace { restarts: 3, stable: SECOND / 2, ..pace() });
+    let mut world = World::new(policy(Restart::Always), Pace { restarts: 3, min_uptime: SECOND / 2, ..pace() });
     for _ in 0..4 {
         world.start();
         world.tick();
@@ -327,7 +327,7 @@ fn notified(required: Vec<Source>) -> World {
     let mut policy = policy(Restart::OnFailure);
     policy.watch.required = required;
     policy.watch.start_timeout = 60 * SECOND;
-    World::new(policy, Pace { stable: 1000 * SECOND, ..pace() })
+    World::new(policy, Pace { min_uptime: 1000 * SECOND, ..pace() })
 }
 
 // The protocol of sd_notify(3).

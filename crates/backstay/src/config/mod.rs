@@ -31,7 +31,7 @@
 //!     instances:
 //!       worker: {timeout: 5}
 //!   run:                           # the command line's supervisor; the times are in seconds
-//!     timeout: 30                  # also start_timeout, on_freeze_timeout, grace, wait, max_wait, stable, per, open_for
+//!     timeout: 30                  # also start_timeout, on_freeze_timeout, grace, backoff, max_backoff, min_uptime, per, cooldown
 //!     restart: on-failure          # or always, never
 //!     max_restarts: 20             # also max_crashes
 //!     instances:

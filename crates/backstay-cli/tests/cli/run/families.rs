@@ -29,7 +29,7 @@ fn nobody_survives_the_last_signal() {
 #[test]
 fn nobody_lives_beside_the_next_start() {
     let end = "[ $1 = 4 ] && [ -e again ] && exit 0; [ $1 = 0 ] && touch again";
-    let options = ["--wait", "1ms", "--grace", "100ms", "--alive-by", "output", "--timeout", "1s"];
+    let options = ["--backoff", "1ms", "--grace", "100ms", "--health", "output", "--timeout", "1s"];
     let mut it = nested(&options, end);
     let family: Vec<_> = (0..=4).map(|at| it.pid(&format!("at{at}"))).collect();
     it.news("froze");
@@ -70,7 +70,7 @@ time.sleep(1000)";
 fn whom_the_shell_started_before_us_is_left_alone() {
     let home = tempfile::tempdir().unwrap();
     let script = "sleep 1000 >&- 2>&- & echo $! > sidecar
-        exec \"$0\" run --wait 1ms -- sh -c 'echo >> starts; [ $(wc -l < starts) -ge 2 ]'";
+        exec \"$0\" run --backoff 1ms -- sh -c 'echo >> starts; [ $(wc -l < starts) -ge 2 ]'";
     let output = by_shell(home.path(), script).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let sidecar = std::fs::read_to_string(home.path().join("sidecar")).unwrap();

@@ -21,8 +21,8 @@ const BEATS: &str = r#"beat() {
 // WD-8: the heartbeat file; also where nobody asked for it, from the first beat on.
 #[test]
 fn a_silent_heartbeat_is_a_freeze() {
-    for alive_by in [&["--alive-by", "heartbeat", "--start-timeout", "1m"][..], &[]] {
-        let options = [&AT_ONCE[..], &["--timeout", "1500ms"], alive_by].concat();
+    for health in [&["--health", "heartbeat", "--start-timeout", "1m"][..], &[]] {
+        let options = [&AT_ONCE[..], &["--timeout", "1500ms"], health].concat();
         let mut it = Supervised::sh(&options, BEATS);
         let froze = it.news("froze");
         assert_eq!(froze["source"], "heartbeat");
@@ -36,14 +36,14 @@ fn a_silent_heartbeat_is_a_freeze() {
 fn one_that_never_beats_is_no_freeze_unless_it_must() {
     let mut it = Supervised::sh(&["--timeout", "50ms", "--restart", "never"], "sleep 0.5; exit 3");
     assert_eq!(it.code(), 3);
-    let mut it = Supervised::sh(&["--timeout", "50ms", "--restart", "never", "--alive-by", "heartbeat"], "sleep 1000");
+    let mut it = Supervised::sh(&["--timeout", "50ms", "--restart", "never", "--health", "heartbeat"], "sleep 1000");
     assert_eq!(it.news("froze")["source"], "heartbeat");
     assert_eq!(it.code(), 143);
 }
 
 #[test]
 fn silence_is_a_freeze_where_output_is_the_sign() {
-    let options = [&AT_ONCE[..], &["--alive-by", "output", "--timeout", "1s"]].concat();
+    let options = [&AT_ONCE[..], &["--health", "output", "--timeout", "1s"]].concat();
     let script = "echo $$ >> starts; [ $(wc -l < starts) -ge 2 ] && exit 0; echo a; echo b >&2; sleep 1000";
     let mut it = Supervised::sh(&options, script);
     assert_eq!(it.news("froze")["source"], "output");
@@ -53,7 +53,7 @@ fn silence_is_a_freeze_where_output_is_the_sign() {
 // SIGSTOPped, it cannot even hear the polite signal until it goes on.
 #[test]
 fn a_stopped_program_is_frozen() {
-    let options = [&AT_ONCE[..], &["--alive-by", "output", "--timeout", "1s", "--grace", "1h"]].concat();
+    let options = [&AT_ONCE[..], &["--health", "output", "--timeout", "1s", "--grace", "1h"]].concat();
     let script = "echo $$ >> starts; [ $(wc -l < starts) -ge 2 ] && exit 0
         echo $$ > pid; while :; do echo alive; sleep 0.05; done";
     let mut it = Supervised::sh(&options, script);
@@ -65,7 +65,7 @@ fn a_stopped_program_is_frozen() {
 #[test]
 fn the_hook_sees_the_frozen_process() {
     let hook = "kill -0 $BACKSTAY_PID && echo $BACKSTAY_PID $BACKSTAY_SOURCE $BACKSTAY_NAME > dump";
-    let options = ["--alive-by", "output", "--timeout", "500ms", "--restart", "never", "--on-freeze", hook];
+    let options = ["--health", "output", "--timeout", "500ms", "--restart", "never", "--on-freeze", hook];
     let mut it = Supervised::sh(&options, "echo $$ > pid; sleep 1000");
     it.news("froze");
     assert_eq!(it.code(), 143);
@@ -77,7 +77,7 @@ fn the_hook_sees_the_frozen_process() {
 #[test]
 fn a_hook_leaves_nobody() {
     let hook = "setsid sh -c 'echo $$ > away; exec sleep 1000' & sleep 1000";
-    let options = ["--alive-by", "output", "--timeout", "200ms", "--restart", "never", "--on-freeze", hook];
+    let options = ["--health", "output", "--timeout", "200ms", "--restart", "never", "--on-freeze", hook];
     let mut it = Supervised::sh(&options, "while [ ! -s away ]; do sleep 0.01; done; exit 5");
     let away = it.pid("away");
     assert_eq!(it.code(), 5);
@@ -87,7 +87,7 @@ fn a_hook_leaves_nobody() {
 #[test]
 fn a_hook_that_hangs_is_killed() {
     let hook = "echo $$ > hook; sleep 1000";
-    let options = ["--alive-by", "output", "--timeout", "300ms", "--restart", "never"];
+    let options = ["--health", "output", "--timeout", "300ms", "--restart", "never"];
     let options = [&options[..], &["--on-freeze", hook, "--on-freeze-timeout", "300ms"]].concat();
     let mut it = Supervised::sh(&options, "sleep 1000");
     it.news("on_freeze_timeout");
@@ -97,7 +97,7 @@ fn a_hook_that_hangs_is_killed() {
 
 #[test]
 fn a_frozen_program_that_does_not_listen_is_killed() {
-    let options = ["--alive-by", "output", "--timeout", "300ms", "--grace", "100ms", "--restart", "never"];
+    let options = ["--health", "output", "--timeout", "300ms", "--grace", "100ms", "--restart", "never"];
     let mut it = Supervised::sh(&options, "trap '' TERM; while :; do sleep 0.05; done");
     it.news("froze");
     it.news("killing");
@@ -120,7 +120,7 @@ fn a_health_url_that_fails_is_a_freeze() {
             let _ = stream.write_all(format!("HTTP/1.1 {code}\r\nContent-Length: 0\r\n\r\n").as_bytes());
         }
     });
-    let options = ["--alive-by", &url, "--timeout", "2s", "--restart", "never", "--stable", "3s"];
+    let options = ["--health", &url, "--timeout", "2s", "--restart", "never", "--min-uptime", "3s"];
     let mut it = Supervised::sh(&options, "sleep 1000");
     it.news("started");
     // Longer than the timeout: the answers count.
@@ -142,7 +142,7 @@ fn a_slow_answer_is_a_sign_of_life() {
             let _ = stream.unwrap().write_all(b"HTTP/1.1 200 OK\r\n\r\n");
         }
     });
-    let mut it = Supervised::sh(&["--alive-by", &url, "--timeout", "1500ms", "--restart", "never"], "sleep 3; exit 7");
+    let mut it = Supervised::sh(&["--health", &url, "--timeout", "1500ms", "--restart", "never"], "sleep 3; exit 7");
     assert_eq!(it.code(), 7);
 }
 
@@ -160,7 +160,7 @@ fn every_health_url_must_be_well() {
     };
     let (well, ill) = (serve("HTTP/1.1 200 OK\r\n\r\n"), serve("HTTP/1.1 503 Oh\r\n\r\n"));
     let run = |urls: [&str; 2]| {
-        let options = ["--timeout", "1s", "--restart", "never", "--alive-by", urls[0], "--alive-by", urls[1]];
+        let options = ["--timeout", "1s", "--restart", "never", "--health", urls[0], "--health", urls[1]];
         Supervised::sh(&options, "sleep 2; exit 7").code()
     };
     assert_eq!(run([&ill, &well]), 143);

@@ -81,7 +81,7 @@ fn the_guard_ends_with_its_supervisor_alone() {
 
 #[test]
 fn the_command_for_freezes_ends_too() {
-    let options = ["--alive-by", "output", "--timeout", "200ms", "--on-freeze-timeout", "1h"];
+    let options = ["--health", "output", "--timeout", "200ms", "--on-freeze-timeout", "1h"];
     let options = [&options[..], &["--on-freeze", "echo $$ > hook; sleep 1000"]].concat();
     let mut it = Supervised::sh(&options, "sleep 1000");
     let hook = it.pid("hook");

@@ -27,7 +27,7 @@ struct Supervised {
 }
 
 /// Restarts come at once, so that no test waits.
-const AT_ONCE: [&str; 2] = ["--wait", "1ms"];
+const AT_ONCE: [&str; 2] = ["--backoff", "1ms"];
 
 impl Supervised {
     /// Supervises a line of `sh`, in a home folder of its own.

@@ -58,13 +58,13 @@ fn a_gigabyte_passes_untouched() {
 
 #[test]
 fn a_gigabyte_passes_untouched_where_we_listen() {
-    flood(&["--alive-by", "output"]);
+    flood(&["--health", "output"]);
 }
 
 #[test]
 fn each_stream_keeps_its_bytes() {
     let home = tempfile::tempdir().unwrap();
-    for options in [&[][..], &["--alive-by", "output"]] {
+    for options in [&[][..], &["--health", "output"]] {
         let output = backstay(home.path())
             .args(["run", "--quiet"])
             .args(options)
@@ -88,7 +88,7 @@ fn standard_input_reaches_the_program() {
 #[test]
 fn the_program_learns_that_nobody_reads() {
     let home = tempfile::tempdir().unwrap();
-    for options in [&[][..], &["--alive-by", "output"]] {
+    for options in [&[][..], &["--health", "output"]] {
         let mut child = backstay(home.path())
             .args(["run", "--quiet", "--restart", "never"])
             .args(options)
@@ -107,7 +107,7 @@ fn the_program_learns_that_nobody_reads() {
 const MANY: usize = 100_000;
 
 fn ended_with_much_to_say() -> Supervised {
-    let options = ["--alive-by", "output", "--grace", "50ms", "--restart", "never"];
+    let options = ["--health", "output", "--grace", "50ms", "--restart", "never"];
     let script = format!("yes | head -c {MANY}; exit 7");
     let it = Supervised::start(&options, &["sh", "-c", &script], |it| {
         it.stdout(Stdio::piped());
@@ -137,7 +137,7 @@ fn whoever_does_not_read_holds_up_nobody_who_asks_for_the_end() {
 
 #[test]
 fn a_full_disk_is_no_reader_that_went_away() {
-    let options = ["--alive-by", "output", "--restart", "never"];
+    let options = ["--health", "output", "--restart", "never"];
     let script = "for i in 1 2 3; do echo; sleep 0.1; done; exit 7";
     let mut it = Supervised::start(&options, &["sh", "-c", script], |it| {
         it.stdout(File::options().write(true).open("/dev/full").unwrap());

@@ -34,7 +34,7 @@ fn a_failure_is_restarted_until_it_goes_well() {
 // A crash loop is held back by the circuit breaker.
 #[test]
 fn a_crash_loop_is_held_back() {
-    let it = Supervised::sh(&["--wait", "1ms", "--max-crashes", "3", "--open-for", "300ms"], "exit 1");
+    let it = Supervised::sh(&["--backoff", "1ms", "--max-crashes", "3", "--cooldown", "300ms"], "exit 1");
     for _ in 0..2 {
         assert_eq!(it.news("waiting")["reason"], "pause");
     }
@@ -60,7 +60,7 @@ fn a_failure_leaves_no_farewell() {
 
 #[test]
 fn restarts_are_limited() {
-    let options = ["--wait", "1ms", "--restart", "always", "--max-restarts", "2", "--per", "1h"];
+    let options = ["--backoff", "1ms", "--restart", "always", "--max-restarts", "2", "--per", "1h"];
     let it = Supervised::sh(&options, "exit 0");
     let reasons: Vec<_> = (0..4).map(|_| it.news("waiting")["reason"].clone()).collect();
     assert_eq!(reasons, ["pause", "pause", "pause", "rate_limit"]);
@@ -68,7 +68,7 @@ fn restarts_are_limited() {
 
 #[test]
 fn status_sees_it() {
-    let it = Supervised::sh(&["--wait", "1h", "--max-wait", "1h"], "exit 4");
+    let it = Supervised::sh(&["--backoff", "1h", "--max-backoff", "1h"], "exit 4");
     it.news("waiting");
     crate::until("status shows it", || {
         let output = backstay(it.path()).args(["status", "--json"]).output().unwrap();
@@ -84,7 +84,7 @@ fn status_sees_it() {
 #[test]
 fn the_configuration_is_obeyed() {
     let home = tempfile::tempdir().unwrap();
-    let text = "resilience:\n  run:\n    restart: never\n    instances:\n      loop: {restart: always, max_crashes: 1, open_for: 30}\n";
+    let text = "resilience:\n  run:\n    restart: never\n    instances:\n      loop: {restart: always, max_crashes: 1, cooldown: 30}\n";
     std::fs::write(home.path().join("kstlib.conf.yml"), text).unwrap();
     let config = home.path().join("kstlib.conf.yml");
     let with_it = |it: &mut std::process::Command| {
@@ -156,11 +156,11 @@ fn two_of_one_name_have_two_heartbeats() {
 // ALL-1: a time is taken or refused, however long.
 #[test]
 fn no_time_is_too_long_to_be_said() {
-    let taken = ["timeout", "start-timeout", "on-freeze-timeout", "grace", "wait", "max-wait", "stable"];
-    for (options, code) in [(&taken[..], 9), (&["per", "open-for", "interval"], 2)] {
+    let taken = ["timeout", "start-timeout", "on-freeze-timeout", "grace", "backoff", "max-backoff", "min-uptime"];
+    for (options, code) in [(&taken[..], 9), (&["per", "cooldown", "interval"], 2)] {
         for option in options {
             let option = format!("--{option}=18446744073709549568");
-            let mut it = Supervised::sh(&["--alive-by", "output", "--restart", "never", &option], "echo; exit 9");
+            let mut it = Supervised::sh(&["--health", "output", "--restart", "never", &option], "echo; exit 9");
             assert_eq!(it.code(), code, "{option}");
             assert!(it.rest().iter().all(|news| news["event"] != "trouble"), "{option}");
         }
@@ -185,7 +185,7 @@ fn the_private_folder_is_wherever_it_can_be() {
 #[test]
 fn the_private_folder_is_made_again() {
     let script = "[ $BACKSTAY_RESTARTS = 0 ] && { rm -r \"${NOTIFY_SOCKET%/*}\"; exit 1; }; [ -S \"$NOTIFY_SOCKET\" ]";
-    let mut it = Supervised::sh(&["--wait", "1ms", "--max-restarts", "1"], script);
+    let mut it = Supervised::sh(&["--backoff", "1ms", "--max-restarts", "1"], script);
     assert_eq!(it.news("exited")["code"], 1);
     assert_eq!(it.news("exited")["code"], 0);
     assert_eq!(it.code(), 0);

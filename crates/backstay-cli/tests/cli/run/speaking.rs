@@ -19,7 +19,7 @@ say("READY=1\nSTATUS=serving")
 say("WATCHDOG=1")
 if first: time.sleep(1000)
 "#;
-    let options = [&AT_ONCE[..], &["--alive-by", "notify", "--timeout", "1500ms", "--start-timeout", "1m"]].concat();
+    let options = [&AT_ONCE[..], &["--health", "notify", "--timeout", "1500ms", "--start-timeout", "1m"]].concat();
     let Some(mut it) = python(&options, script) else { return };
     it.news("ready");
     until("status shows what it says", || {
@@ -57,7 +57,7 @@ say("READY=1")
 say("STOPPING=1")
 sys.exit(4)
 "#;
-    let options = ["--alive-by", "notify", "--timeout", "30s", "--start-timeout", "1s", "--restart", "never"];
+    let options = ["--health", "notify", "--timeout", "30s", "--start-timeout", "1s", "--restart", "never"];
     let Some(mut it) = python(&options, script) else { return };
     it.news("ready");
     it.news("stopping");
@@ -79,7 +79,7 @@ fn systemd_notify_is_understood() {
         return;
     }
     let script = "systemd-notify --ready --status='all is well'; exit 3";
-    let mut it = Supervised::sh(&["--alive-by", "notify", "--restart", "never", "--start-timeout", "1m"], script);
+    let mut it = Supervised::sh(&["--health", "notify", "--restart", "never", "--start-timeout", "1m"], script);
     it.news("ready");
     assert_eq!(it.code(), 3);
 }

@@ -51,7 +51,7 @@ fn what_was_ignored_stays_ignored() {
 // Ctrl-Z: both stand still, and nobody is frozen when both go on.
 #[test]
 fn job_control_is_for_the_program_too() {
-    let options = ["--alive-by", "output", "--timeout", "800ms", "--start-timeout", "1m", "--restart", "never"];
+    let options = ["--health", "output", "--timeout", "800ms", "--start-timeout", "1m", "--restart", "never"];
     // A shell would wait for a child that stopped on its way to a program, and not be seen to stand.
     let script = "
 signal.signal(signal.SIGTERM, lambda *_: os._exit(8))
