@@ -35,3 +35,17 @@ impl fmt::Display for InvalidArgument {
 }
 
 impl core::error::Error for InvalidArgument {}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::InvalidArgument;
+
+    // RL-12: the argument's name, what was given, and what is allowed.
+    #[test]
+    fn an_invalid_argument_says_what_is_allowed() {
+        let error = InvalidArgument::new("burst", -1, "a number from 0 up");
+        assert_eq!(error.to_string(), "`burst` is -1, but must be a number from 0 up");
+    }
+}

@@ -123,23 +123,60 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn a_stale_reading_answers_only_where_every_time_in_its_range_agrees() {
-        let reading = Reading::stale(Moment::from_nanos(100), Duration::from_nanos(8));
-        assert_eq!(reading.reached(Moment::from_nanos(100)), Some(true));
-        assert_eq!(reading.reached(Moment::from_nanos(101)), None);
-        assert_eq!(reading.reached(Moment::from_nanos(108)), None);
-        assert_eq!(reading.reached(Moment::from_nanos(109)), Some(false));
-        assert_eq!(Reading::exact(Moment::from_nanos(100)).reached(Moment::from_nanos(101)), Some(false));
+    /// Nanoseconds, as the clock's words limit them.
+    fn limited(nanos: u128) -> u64 {
+        u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 
-    // ALL-1: no arithmetic on nonsense panics.
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { 256 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        // ALL-1: no arithmetic on nonsense panics; it ends at the ends.
+        #[test]
+        fn arithmetic_is_exact_and_saturates(
+            moment in prop_oneof![0..1_000_u64, any::<u64>()],
+            duration in prop_oneof![(0..1_000_u64).prop_map(Duration::from_nanos), any::<Duration>()],
+        ) {
+            prop_assert_eq!(nanos(duration), limited(duration.as_nanos()));
+            let later = Moment::from_nanos(moment) + duration;
+            prop_assert_eq!(later.as_nanos(), limited(u128::from(moment) + duration.as_nanos()));
+            prop_assert_eq!(later.since(Moment::from_nanos(moment)).as_nanos(), u128::from(later.as_nanos() - moment));
+            prop_assert_eq!(Moment::from_nanos(moment).since(later), Duration::ZERO);
+        }
+
+        // RL-2, CB-3: a stale reading answers only where every time in its range agrees.
+        #[test]
+        fn a_stale_reading_answers_only_where_every_time_in_its_range_agrees(
+            earliest in 0..40_u64, staleness in 0..20_u64, moment in 0..80_u64,
+        ) {
+            let reading = Reading::stale(Moment::from_nanos(earliest), Duration::from_nanos(staleness));
+            prop_assert_eq!(reading, Reading::behind(Moment::from_nanos(earliest), staleness));
+            prop_assert_eq!((reading.staleness(), reading.latest().as_nanos()), (staleness, earliest + staleness));
+            let mut answers = (earliest..=earliest + staleness).map(|now| now >= moment);
+            let first = answers.next();
+            prop_assert_eq!(reading.reached(Moment::from_nanos(moment)), first.filter(|first| answers.all(|it| it == *first)));
+        }
+    }
+
     #[test]
-    fn arithmetic_saturates() {
-        assert_eq!(Moment::from_nanos(7) + Duration::MAX, Moment::NEVER);
-        assert_eq!(Moment::ORIGIN.since(Moment::NEVER), Duration::ZERO);
-        assert_eq!(nanos(Duration::MAX), u64::MAX);
+    fn an_exact_reading_has_no_doubt() {
+        let reading = Reading::exact(Moment::from_nanos(100));
+        assert_eq!((reading.staleness(), reading.latest()), (0, Moment::from_nanos(100)));
+        assert_eq!(reading.reached(Moment::from_nanos(101)), Some(false));
+    }
+
+    // ALL-1: a staleness can be multiplied by four.
+    #[test]
+    fn staleness_has_an_end() {
+        assert_eq!(Reading::stale(Moment::NEVER, Duration::MAX).staleness(), 1_152_921_504_606_846_976);
+        assert_eq!(Reading::stale(Moment::NEVER, Duration::MAX).latest(), Moment::NEVER);
     }
 }

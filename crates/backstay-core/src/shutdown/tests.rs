@@ -167,7 +167,16 @@ fn plans_that_cannot_be_meant_are_refused_by_name() {
     assert_eq!(refused(ms(1), Duration::MAX, 1), "drain_delay");
     assert_eq!(refused(ms(1), Duration::ZERO, 256), "force_exit_code");
     assert_eq!(refused(ms(1), Duration::ZERO, -1), "force_exit_code");
-    assert!(Plan::new(DEFAULT_TIMEOUT, DEFAULT_DRAIN_DELAY, DEFAULT_FORCE_EXIT_CODE).is_ok());
+    let plan = Plan::new(DEFAULT_TIMEOUT, DEFAULT_DRAIN_DELAY, DEFAULT_FORCE_EXIT_CODE).unwrap();
+    assert_eq!((plan.timeout(), plan.drain_delay(), plan.force_exit_code()), (ms(30_000), ms(0), 1));
+
+    let (day, more) = (ms(86_400_000), ms(86_400_000) + Duration::from_nanos(1));
+    assert_eq!(refused(more, day, 255), "timeout");
+    assert_eq!(refused(day, more, 255), "drain_delay");
+    let plan = Plan::new(day, day, 255).unwrap();
+    assert_eq!((plan.timeout(), plan.drain_delay(), plan.force_exit_code()), (day, day, 255));
+    let plan = Plan::new(Duration::from_nanos(1), Duration::ZERO, 0).unwrap();
+    assert_eq!((plan.timeout(), plan.drain_delay(), plan.force_exit_code()), (Duration::from_nanos(1), ms(0), 0));
 }
 
 // GS-9
@@ -187,12 +196,17 @@ fn a_report_is_one_line_a_callback_whatever_is_in_their_names() {
     report.steps.push(Step::new("a\nb".into(), -3, why.clone(), ms(5)));
     report.steps.push(Step::new("é".into(), 100, Outcome::TimedOut, ms(12_345)));
     assert!(!report.is_clean());
+    report.steps.push(Step::new("b".into(), 100, Outcome::Completed, ms(1)));
     assert_eq!(report.step("a\nb").map(|step| &step.outcome), Some(&why));
     assert_eq!(
         report.to_string(),
-        "shutdown took 0.000 s: 0 completed, 1 failed, 1 timed out\n\
+        "shutdown took 0.000 s: 1 completed, 1 failed, 1 timed out\n\
          priority  callback    took  outcome\n      \
          -3  a\\nb      0.005s  failed: one\\ntwo\n     \
-         100  é         12.345s  timed out"
+         100  é         12.345s  timed out\n     \
+         100  b         0.001s  completed"
     );
+    report.steps.retain(|step| step.outcome == Outcome::Completed);
+    assert!(report.is_clean());
+    assert_eq!(report.step("a\nb"), None);
 }

@@ -56,8 +56,10 @@ impl Holes {
     #[must_use]
     pub fn excused(&self, last_ping: Moment, timeout: Duration) -> Moment {
         let mut since = last_ping;
-        for hole in self.0.iter().filter(|hole| hole.end > last_ping) {
-            since = if hole.length >= timeout / 4 { hole.end } else { (since + hole.length).min(hole.end) };
+        for hole in &self.0 {
+            let moved = if hole.length >= timeout / 4 { hole.end } else { (since + hole.length).min(hole.end) };
+            // Never back: a hole may lie before the ping.
+            since = since.max(moved);
         }
         since
     }

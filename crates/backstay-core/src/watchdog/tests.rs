@@ -79,6 +79,10 @@ fn nonsense_moments_keep_their_flags_apart() {
     let pulse = Pulse::started(Moment::NEVER);
     assert!(!pulse.is_triggered() && !pulse.is_owed());
     assert_eq!(pulse.pinged(Moment::NEVER), pulse);
+    let last = Moment::from_nanos((1 << 62) - 1);
+    assert_eq!(pulse.last_ping(), last);
+    assert_eq!(Pulse::started(Moment::from_nanos(1 << 62)).last_ping(), last);
+    assert_eq!(Pulse::started(last).last_ping(), last);
     let patience = Patience { timeout: Duration::MAX, staleness: Duration::MAX };
     assert_eq!(judge(Pulse::started(at(1.0)), patience, &Holes::default(), at(2.0)), Verdict::LookAgain(Moment::NEVER));
 }
@@ -99,6 +103,30 @@ fn a_hole_is_nobodys_freeze() {
     );
     // One that was pinged afterwards has nothing to do with it.
     assert_eq!(judge(Pulse::started(at(101.0)), patience(30), &holes, at(102.0)), Verdict::LookAgain(at(131.016)));
+}
+
+// WD-7: the bounds, at both sides.
+#[test]
+fn a_hole_is_100_ms_long_and_a_long_one_a_quarter_of_the_timeout() {
+    let nanosecond = Duration::from_nanos(1);
+    let hole = |length: Duration| {
+        let mut holes = Holes::default();
+        let seen = holes.woke(at(10.0), at(10.0) + length);
+        (seen, holes)
+    };
+    assert_eq!(hole(Duration::from_millis(100)).0, Some(Duration::from_millis(100)));
+    assert_eq!(hole(Duration::from_millis(100) - nanosecond).0, None);
+    assert_eq!(NAP, Duration::from_millis(250));
+
+    let (timeout, short) = (8 * SECOND, 2 * SECOND - nanosecond);
+    let (_, long) = hole(2 * SECOND);
+    assert_eq!(long.excused(at(9.0), timeout), at(12.0));
+    assert_eq!(long.excused(at(12.0), timeout), at(12.0));
+    assert_eq!(long.excused(at(12.5), timeout), at(12.5));
+    let (_, holes) = hole(short);
+    assert_eq!(holes.excused(at(9.0), timeout), at(9.0) + short);
+    assert_eq!(holes.excused(at(11.0), timeout), at(10.0) + short, "pinged within the hole");
+    assert_eq!(holes.excused(at(12.5), timeout), at(12.5));
 }
 
 // WD-7: a machine that is late all the time does not keep a freeze from being seen.
@@ -127,6 +155,18 @@ fn the_shortest_hole_is_forgotten_first() {
         holes.woke(at(now), at(now + 0.2));
     }
     assert!(holes.excused(at(5.0), 3600 * SECOND) >= at(7000.0));
+}
+
+// WD-4: it comes out in the very moment for which the monitor was told to wake.
+#[test]
+fn what_is_due_next_is_due_then() {
+    let mut schedule = Schedule::default();
+    assert_eq!(schedule.next_due(), None);
+    schedule.insert(Moment::from_nanos(1), "a");
+    let due = Moment::from_nanos(4_194_304);
+    assert_eq!((schedule.next_due(), SLOT), (Some(due), due.since(Moment::ORIGIN)));
+    assert!(schedule.take_due(Moment::from_nanos(4_194_303)).is_empty());
+    assert_eq!(schedule.take_due(due), ["a"]);
 }
 
 proptest! {
