@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from backstay import Heartbeat, HeartbeatError, HeartbeatState
+from backstay import Heartbeat, HeartbeatError, HeartbeatState, Watchdog
 
 
 # HB-1, HB-2, HB-6
@@ -93,8 +93,29 @@ def test_metadata_and_status_change(tmp_path):
         heartbeat.beat()
         state = json.loads(file.read_text())
         assert state["status"] == "degraded" and state["metadata"]["orders"] == 3
+        assert Heartbeat.read_state(file).degraded_by == state["degraded_by"] == "service"
         with pytest.raises(ValueError, match="status"):
             heartbeat.set_status("fine")
+
+
+# HB-8: the file names the cause; a watchdog that has fired is told from another dead target.
+def test_a_degraded_state_names_its_cause(tmp_path):
+    class Worker:
+        is_dead = False
+
+    file, worker, fired = tmp_path / "beat", Worker(), threading.Event()
+    heartbeat = Heartbeat(file, target=worker)
+    for worker.is_dead in (True, False):
+        heartbeat.beat()
+        state = Heartbeat.read_state(file)
+        assert (state.status, state.degraded_by) == (("degraded", "target") if worker.is_dead else ("ready", None))
+        assert HeartbeatState.from_dict(state.to_dict()) == state
+
+    with Watchdog(timeout=1, on_timeout=fired.set) as watchdog:
+        assert fired.wait(60)
+        Heartbeat(file, target=watchdog).beat()
+    state = Heartbeat.read_state(file)
+    assert (state.status, state.degraded_by) == ("degraded", "watchdog")
 
 
 # HB-5

@@ -68,14 +68,54 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
-    /// What a service of this status writes while a target of its heartbeat is dead. One that stops says so: that
-    /// its parts die then is no news.
+    /// The status and cause to write for a service of this status while `dead` names the worst of its dead targets.
+    /// A service that stops keeps its status: its parts are expected to die then.
     #[must_use]
-    pub const fn with_dead_target(self) -> Self {
-        match self {
-            Self::Starting | Self::Ready | Self::Degraded => Self::Degraded,
-            Self::Stopping | Self::Stopped => self,
+    pub const fn with_dead_target(self, dead: Option<DegradedBy>) -> (Self, Option<DegradedBy>) {
+        match (self, dead) {
+            (Self::Stopping | Self::Stopped, _) | (Self::Starting | Self::Ready, None) => (self, None),
+            (Self::Degraded, None) => (Self::Degraded, Some(DegradedBy::Service)),
+            (_, Some(cause)) => (Self::Degraded, Some(cause)),
         }
+    }
+}
+
+/// Why a heartbeat says [`Degraded`](Status::Degraded). The greater of two causes is the worse one, and is the one
+/// written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DegradedBy {
+    /// The service set the status itself.
+    Service,
+    /// A target of the heartbeat is dead.
+    Target,
+    /// A watchdog that the heartbeat follows has fired: the service is frozen.
+    Watchdog,
+}
+
+impl DegradedBy {
+    const ALL: [Self; 3] = [Self::Service, Self::Target, Self::Watchdog];
+
+    /// The word in the state file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Target => "target",
+            Self::Watchdog => "watchdog",
+        }
+    }
+
+    /// The cause that the state file's `word` stands for.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == word)
+    }
+}
+
+impl fmt::Display for DegradedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -125,15 +125,32 @@ fn every_status_is_found_by_its_word() {
         assert_eq!(Status::from_word(status.as_str()), Some(status));
     }
     assert_eq!(Status::from_word("Ready"), None);
+    for cause in DegradedBy::ALL {
+        assert_eq!(DegradedBy::from_word(cause.as_str()), Some(cause));
+    }
+    assert_eq!(DegradedBy::from_word("Watchdog"), None);
 }
 
-// HB-8: what lives says that it is degraded; what stops goes on saying that it stops.
+// HB-8: a dead target degrades what lives, and the cause is named; what stops keeps its status.
 #[test]
 fn a_dead_target_degrades_what_lives() {
-    assert_eq!(
-        Status::ALL.map(Status::with_dead_target).map(Status::as_str),
-        ["degraded", "degraded", "degraded", "stopping", "stopped"]
-    );
+    for dead in [DegradedBy::Target, DegradedBy::Watchdog] {
+        assert_eq!(
+            Status::ALL.map(|status| status.with_dead_target(Some(dead))),
+            [
+                (Status::Degraded, Some(dead)),
+                (Status::Degraded, Some(dead)),
+                (Status::Degraded, Some(dead)),
+                (Status::Stopping, None),
+                (Status::Stopped, None)
+            ]
+        );
+    }
+    for status in Status::ALL {
+        let cause = (status == Status::Degraded).then_some(DegradedBy::Service);
+        assert_eq!(status.with_dead_target(None), (status, cause));
+    }
+    assert!(DegradedBy::Service < DegradedBy::Target && DegradedBy::Target < DegradedBy::Watchdog);
 }
 
 // HB-1: whole intervals after the first beat, however late each one was.

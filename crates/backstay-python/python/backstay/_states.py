@@ -20,8 +20,12 @@ class HeartbeatTarget(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatState:
-    """What a heartbeat file says. `status` is "starting", "ready", "degraded", "stopping" or "stopped", `interval` the
-    seconds between two beats; both, as `sequence` and `started_at`, are `None` where another than Backstay wrote it.
+    """What a heartbeat file says.
+
+    `status` is "starting", "ready", "degraded", "stopping" or "stopped". `degraded_by` says why it is "degraded":
+    "watchdog" (one has fired), "target" (one is dead) or "service" (it set the status itself); otherwise it is `None`.
+    `interval` is the time between two beats in seconds. All of these, `sequence` and `started_at` are `None` in a file
+    that Backstay did not write.
     """
 
     timestamp: str
@@ -32,6 +36,7 @@ class HeartbeatState:
     sequence: Optional[int] = field(default=None, kw_only=True)
     interval: Optional[float] = field(default=None, kw_only=True)
     started_at: Optional[str] = field(default=None, kw_only=True)
+    degraded_by: Optional[str] = field(default=None, kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
         """The state as a mapping, as in the file."""
@@ -52,7 +57,7 @@ class HeartbeatState:
 
 
 # What the page's format lacks.
-_OURS = ("status", "sequence", "interval", "started_at")
+_OURS = ("status", "sequence", "interval", "started_at", "degraded_by")
 
 
 @dataclass(frozen=True, slots=True)

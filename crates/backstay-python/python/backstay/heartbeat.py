@@ -25,7 +25,8 @@ class Heartbeat(_native.Heartbeat):
     while it runs. Folders are made when missing. Without a file it only asks its target and calls its callbacks.
 
     `on_missed_beat` hears each beat that could not be written, `on_beat` each that was. While `target.is_dead`, the
-    file says "degraded", and `on_target_dead` hears of it once. Callbacks may be plain or async.
+    file says "degraded", by "watchdog" where the target is a `Watchdog` and by "target" otherwise, and `on_target_dead`
+    is called once. Callbacks may be plain or async.
 
     >>> heartbeat = Heartbeat("/tmp/bot.heartbeat", interval=10)
 

@@ -6,14 +6,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{process, thread};
 
-use backstay_core::heartbeat::{Host, Schedule, Status};
+use backstay_core::heartbeat::{DegradedBy, Host, Schedule, Status};
 use backstay_core::time::Moment;
 use serde_json::Value;
 
 use super::callbacks::{Callbacks, Event, Inside, Outbox, TargetDeath, serve};
 use super::file::StateFile;
 use super::life::{Details, Life, Phase, Place, Run, lock};
-use super::{HeartbeatError, HeartbeatState, Target, host};
+use super::target::Followed;
+use super::{HeartbeatError, HeartbeatState, host};
 use crate::alert::Alert;
 use crate::callback::caught;
 use crate::clock::{self, Clock, Source};
@@ -31,7 +32,7 @@ pub(super) struct Beating {
     pub(super) state_file: Option<PathBuf>,
     pub(super) interval: Duration,
     pub(super) clock: Clock,
-    pub(super) targets: Vec<Box<dyn Target>>,
+    pub(super) targets: Vec<Followed>,
     pub(super) callbacks: Callbacks,
     pub(super) built_with: Details,
     pub(super) first_life: Life,
@@ -148,7 +149,7 @@ impl Beating {
     fn beat(&self, hand: &Hand<'_>, mut tell: impl FnMut(Event)) -> Result<(), HeartbeatError> {
         let life = self.life();
         let farewell = matches!(hand, Hand::Farewell(_));
-        let target_dead = !farewell && self.look_at_targets(life, &mut tell);
+        let dead = if farewell { None } else { self.look_at_targets(life, &mut tell) };
 
         let mut writer = lock(&life.writer);
         if !hand.may_write(&lock(&life.phase)) {
@@ -159,11 +160,7 @@ impl Beating {
             details.started_at.get_or_insert_with(clock::wall);
             details.clone()
         };
-        let status = match details.status {
-            _ if farewell => Status::Stopped,
-            status if target_dead => status.with_dead_target(),
-            status => status,
-        };
+        let status = if farewell { Status::Stopped } else { details.status }.with_dead_target(dead);
         let first = writer.place.is_none();
         let sequence = writer.sequence + 1;
         let place = writer.place.get_or_insert_with(|| self.place());
@@ -187,7 +184,14 @@ impl Beating {
         Place { host, file }
     }
 
-    fn state(&self, place: &Place, details: Details, status: Status, sequence: u64) -> HeartbeatState {
+    fn state(
+        &self,
+        place: &Place,
+        details: Details,
+        status: (Status, Option<DegradedBy>),
+        sequence: u64,
+    ) -> HeartbeatState {
+        let (status, degraded_by) = status;
         let Host { hostname, boot_id, pid_namespace, time_namespace } = place.host.clone();
         HeartbeatState {
             timestamp: clock::wall(),
@@ -197,6 +201,7 @@ impl Beating {
             sequence: Some(sequence),
             interval: Some(self.interval),
             status: Some(status),
+            degraded_by,
             started_at: details.started_at,
             boot_id,
             boottime: clock::boottime(),
@@ -205,14 +210,18 @@ impl Beating {
         }
     }
 
-    /// Whether one of them is dead. One that panics is what it was when it last answered, as all are for a beat that a
-    /// target makes while it is asked.
-    fn look_at_targets(&self, life: &Life, tell: &mut impl FnMut(Event)) -> bool {
-        let Some(_asking) = Inside::asking() else {
-            return life.dead.iter().any(|dead| dead.load(Ordering::Acquire));
-        };
-        let mut any = false;
-        for (target, was_dead) in self.targets.iter().zip(&life.dead) {
+    /// The worst cause among the dead ones. One that panics is what it was when it last answered, as all are for a beat
+    /// that a target makes while it is asked.
+    fn look_at_targets(&self, life: &Life, tell: &mut impl FnMut(Event)) -> Option<DegradedBy> {
+        if let Some(_asking) = Inside::asking() {
+            self.ask_targets(life, tell);
+        }
+        let targets = self.targets.iter().zip(&life.dead);
+        targets.filter(|(_, dead)| dead.load(Ordering::Acquire)).map(|(followed, _)| followed.cause).max()
+    }
+
+    fn ask_targets(&self, life: &Life, tell: &mut impl FnMut(Event)) {
+        for (Followed { target, .. }, was_dead) in self.targets.iter().zip(&life.dead) {
             let before = was_dead.load(Ordering::Acquire);
             let dead = caught(|| target.is_dead()).unwrap_or_else(|panic| {
                 say_aside(
@@ -220,7 +229,6 @@ impl Beating {
                 );
                 before
             });
-            any |= dead;
             if was_dead.swap(dead, Ordering::AcqRel) == dead {
                 continue;
             }
@@ -238,7 +246,6 @@ impl Beating {
                 say_aside(move || tracing::info!(target: "backstay", name, "a heartbeat's target is alive again"));
             }
         }
-        any
     }
 
     fn report(

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::beating::Beating;
 use super::callbacks::{Callbacks, TargetDeath};
 use super::life::{Details, Life};
+use super::target::Followed;
 use super::{Handle, Heartbeat, HeartbeatError, HeartbeatState, Target, readable};
 use crate::alert::Alert;
 use crate::callback::Callback;
@@ -30,7 +31,7 @@ pub struct HeartbeatBuilder {
     metadata: Map<String, Value>,
     status: Option<Status>,
     clock: Clock,
-    targets: Vec<Box<dyn Target>>,
+    targets: Vec<Followed>,
     callbacks: Callbacks,
 }
 
@@ -85,10 +86,11 @@ impl HeartbeatBuilder {
         self
     }
 
-    /// Something to follow, a watchdog for one; may be called several times. While one of them is dead, the heartbeat
-    /// says `degraded`: that its own thread still beats does not make a frozen service healthy.
+    /// Follows a target, such as a watchdog; may be called several times. While one of them is dead, the status is
+    /// `degraded`, and [`degraded_by`](HeartbeatState::degraded_by) says whether a watchdog has fired or another target
+    /// is dead. A frozen service must not look healthy because the heartbeat's own thread still beats.
     pub fn target(mut self, target: impl Target + 'static) -> Self {
-        self.targets.push(Box::new(target));
+        self.targets.push(Followed::new(target));
         self
     }
 

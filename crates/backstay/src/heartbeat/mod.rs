@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use backstay_core::heartbeat::{
-    DEFAULT_INTERVAL, DEFAULT_MAX_AGE, INTERVAL_BOUNDS, INTERVAL_LIMITS, Liveness, MAX_AHEAD, MAX_FILE_SIZE, Status,
-    tolerated_age,
+    DEFAULT_INTERVAL, DEFAULT_MAX_AGE, DegradedBy, INTERVAL_BOUNDS, INTERVAL_LIMITS, Liveness, MAX_AHEAD,
+    MAX_FILE_SIZE, Status, tolerated_age,
 };
 use serde_json::{Map, Value};
 

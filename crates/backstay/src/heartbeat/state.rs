@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use backstay_core::heartbeat::{Beat, Host, Liveness, Process, Stamp, Status};
+use backstay_core::heartbeat::{Beat, DegradedBy, Host, Liveness, Process, Stamp, Status};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -43,6 +43,10 @@ pub struct HeartbeatState {
     /// How the service is; a word that is not known here reads as none.
     #[serde(default, with = "status", skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
+    /// Why `status` is `degraded`: `"watchdog"` (one has fired), `"target"` (one is dead), or `"service"` (it set the
+    /// status itself). `None` for every other status; a word that is not known here reads as `None`.
+    #[serde(default, with = "degraded_by", skip_serializing_if = "Option::is_none")]
+    pub degraded_by: Option<DegradedBy>,
     /// When the heartbeat was started.
     #[serde(default, with = "rfc3339_optional", skip_serializing_if = "Option::is_none")]
     pub started_at: Option<SystemTime>,
@@ -164,15 +168,22 @@ mod seconds {
     }
 }
 
-mod status {
-    use backstay_core::heartbeat::Status;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+macro_rules! word {
+    ($module:ident, $type:ident) => {
+        mod $module {
+            use backstay_core::heartbeat::$type;
+            use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(status: &Option<Status>, to: S) -> Result<S::Ok, S::Error> {
-        status.map(Status::as_str).serialize(to)
-    }
+            pub(super) fn serialize<S: Serializer>(value: &Option<$type>, to: S) -> Result<S::Ok, S::Error> {
+                value.map($type::as_str).serialize(to)
+            }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Status>, D::Error> {
-        Ok(Option::<String>::deserialize(from)?.and_then(|word| Status::from_word(&word)))
-    }
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<$type>, D::Error> {
+                Ok(Option::<String>::deserialize(from)?.and_then(|word| $type::from_word(&word)))
+            }
+        }
+    };
 }
+
+word!(status, Status);
+word!(degraded_by, DegradedBy);

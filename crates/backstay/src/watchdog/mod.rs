@@ -32,7 +32,7 @@ use crate::alert::Alert;
 use crate::callback::Callback;
 use crate::clock::Moment;
 use crate::error::{WatchdogError, WatchdogTimeoutError};
-use crate::heartbeat::Target;
+use crate::heartbeat::{DegradedBy, Target};
 use crate::log::say;
 
 mod beat;
@@ -236,7 +236,7 @@ impl Watchdog {
     }
 }
 
-/// A heartbeat that follows a watchdog says `degraded` while that has fired.
+/// A heartbeat that follows a watchdog says `degraded`, by `watchdog`, while that has fired.
 impl Target for Watchdog {
     fn is_dead(&self) -> bool {
         self.is_triggered()
@@ -244,6 +244,10 @@ impl Target for Watchdog {
 
     fn name(&self) -> Option<String> {
         Watchdog::name(self).map(str::to_owned)
+    }
+
+    fn degraded_by(&self) -> DegradedBy {
+        DegradedBy::Watchdog
     }
 }
 

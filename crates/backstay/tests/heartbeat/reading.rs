@@ -102,6 +102,7 @@ fn damaged_files_are_refused_and_named() {
         ("boottime", json!(1e300)),
         ("started_at", json!("never")),
         ("status", json!(1)),
+        ("degraded_by", json!(1)),
         ("boot_id", json!(7)),
     ] {
         damaged.push(with(name, wrong));
@@ -119,6 +120,8 @@ fn damaged_files_are_refused_and_named() {
     }
     fs::write(folder.file(), with("status", json!("a word of tomorrow"))).unwrap();
     assert_eq!(folder.state().status, None);
+    fs::write(folder.file(), with("degraded_by", json!("a word of tomorrow"))).unwrap();
+    assert_eq!(folder.state().degraded_by, None);
 }
 
 proptest! {

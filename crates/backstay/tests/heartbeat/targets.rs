@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use backstay::clock::ManualClock;
-use backstay::heartbeat::{HeartbeatBuilder, Status, Target};
+use backstay::heartbeat::{DegradedBy, HeartbeatBuilder, Status, Target};
 use backstay::{Heartbeat, Watchdog};
 
 use super::{Folder, INTERVAL, eventually};
@@ -45,14 +45,16 @@ fn a_dead_target_degrades_the_service_and_is_told_once() {
         beats += 1;
         clock.advance(INTERVAL);
         folder.wait_for(beats);
-        folder.state().status.unwrap()
+        let state = folder.state();
+        (state.status.unwrap(), state.degraded_by)
     };
-    assert_eq!(beat(), Status::Ready);
+    let (ready, degraded) = ((Status::Ready, None), (Status::Degraded, Some(DegradedBy::Target)));
+    assert_eq!(beat(), ready);
     for _ in 0..2 {
         dead.store(true, Ordering::SeqCst);
-        assert_eq!([beat(), beat()], [Status::Degraded; 2]);
+        assert_eq!([beat(), beat()], [degraded; 2]);
         dead.store(false, Ordering::SeqCst);
-        assert_eq!([beat(), beat()], [Status::Ready; 2]);
+        assert_eq!([beat(), beat()], [ready; 2]);
     }
     dead.store(true, Ordering::SeqCst);
     heartbeat.set_status(Status::Stopping);
@@ -100,17 +102,36 @@ fn a_watchdog_that_has_fired_degrades_the_service() {
     };
     let clock = ManualClock::new();
     let watchdog = Watchdog::builder().timeout(INTERVAL).clock(&clock).build().unwrap();
-    let heartbeat = heartbeat(Heartbeat::builder(), &watchdog);
+    let heartbeat = heartbeat(Heartbeat::builder().target(|| true), &watchdog);
+    let beat = || {
+        heartbeat.beat().unwrap();
+        let state = folder.state();
+        (state.status.unwrap(), state.degraded_by)
+    };
     watchdog.start().unwrap();
-    heartbeat.beat().unwrap();
-    assert_eq!(folder.state().status, Some(Status::Ready));
+    assert_eq!(beat(), (Status::Degraded, Some(DegradedBy::Target)));
 
     clock.advance(INTERVAL * 2);
     eventually(|| watchdog.is_triggered());
-    heartbeat.beat().unwrap();
-    assert_eq!(folder.state().status, Some(Status::Degraded));
+    assert_eq!(beat(), (Status::Degraded, Some(DegradedBy::Watchdog)), "the worse cause of the two");
 
     watchdog.ping();
-    heartbeat.beat().unwrap();
-    assert_eq!(folder.state().status, Some(Status::Ready));
+    assert_eq!(beat(), (Status::Degraded, Some(DegradedBy::Target)));
+}
+
+// HB-8: the cause is in the file as a word, and a status that the service set itself is told apart.
+#[test]
+fn the_file_names_the_cause() {
+    let folder = Folder::new();
+    let heartbeat = Heartbeat::builder().state_file(folder.file()).build().unwrap();
+    let written = || {
+        heartbeat.beat().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.file()).unwrap()).unwrap();
+        json.get("degraded_by").cloned()
+    };
+    assert_eq!(written(), None);
+    heartbeat.set_status(Status::Degraded);
+    assert_eq!(written(), Some("service".into()));
+    heartbeat.set_status(Status::Stopping);
+    assert_eq!(written(), None);
 }
