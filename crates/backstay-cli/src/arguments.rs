@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::run::{HealthUrl, Restart};
 use crate::serve::Serve;
 pub(crate) use crate::values::file_name;
-use crate::values::{count, duration, every, interval, pace, positive};
+use crate::values::{count, duration, every, file_mode, interval, pace, positive};
 
 /// Fault tolerance from the outside: for programs in any language, unchanged.
 #[derive(Debug, Parser)]
@@ -154,6 +154,12 @@ pub(crate) struct Run {
     /// How often to beat, for `backstay status` [default: the configuration's, or 10s]
     #[arg(long, value_name = "TIME", value_parser = interval)]
     pub(crate) interval: Option<Duration>,
+    /// Permissions of the supervisor's heartbeat file, octal; 644 lets other users read it
+    #[arg(long, value_name = "MODE", value_parser = file_mode, default_value = "600")]
+    pub(crate) file_mode: u32,
+    /// Show the program's arguments in the heartbeat file; without it, the program alone
+    #[arg(long)]
+    pub(crate) show_command: bool,
     /// How to log, on standard error
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,

@@ -40,7 +40,7 @@ fn show(arguments: &Show) -> ExitCode {
     let settings: Vec<Setting> = config.settings().collect();
     if arguments.json {
         let settings: Vec<_> = settings.iter().map(to_json).collect();
-        output::line(&serde_json::Value::from(settings).to_string());
+        output::line(&output::json(&serde_json::Value::from(settings)));
         return ExitCode::SUCCESS;
     }
     warn(config.warnings());

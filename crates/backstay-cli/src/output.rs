@@ -56,6 +56,23 @@ pub(crate) fn printable_lines(text: &str) -> String {
     text.chars().map(|c| if steers(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
+/// One line of JSON, in which what would steer a terminal is escaped: JSON itself lets it pass beyond ASCII.
+pub(crate) fn json(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    if !text.contains(steers) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        match c {
+            // Only a string can hold one, and all are in the basic plane: one escape is enough.
+            c if steers(c) => escaped += &format!("\\u{:04x}", u32::from(c)),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
 /// Control characters, and those that turn the direction of writing.
 fn steers(c: char) -> bool {
     c.is_control()
@@ -112,5 +129,14 @@ mod tests {
         let hostile = "a\x1b[2J\x07\u{9b}31m\u{202e}b\r\n";
         assert_eq!(printable(hostile), "a\u{fffd}[2J\u{fffd}\u{fffd}31m\u{fffd}b\u{fffd}\u{fffd}");
         assert_eq!(printable_lines("a\nb\x1b"), "a\nb\u{fffd}");
+    }
+
+    #[test]
+    fn json_of_others_steers_no_terminal() {
+        let value = serde_json::json!({"a\u{9b}": "\x1b[2J\u{9b}31m\u{202e}\u{7f}\n", "é": "\u{1f600}"});
+        let text = json(&value);
+        assert!(!text.contains(steers), "{text}");
+        assert!(text.contains('é') && text.contains('\u{1f600}'));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

@@ -37,12 +37,22 @@ pub(crate) fn make_folder() -> io::Result<PathBuf> {
     }
     let folder = among_others();
     let _ = DirBuilder::new().mode(0o700).create(&folder);
+    check_owner(&folder).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
+    Ok(folder)
+}
+
+/// Rejects the default folder below one that everybody can write to, unless it belongs to this user alone: another user
+/// may have made it, and would choose what is read from it. A folder that was named is the caller's choice.
+fn check_owner(folder: &Path) -> io::Result<()> {
+    if chosen().is_some() || folder != among_others() {
+        return Ok(());
+    }
     let there = folder.symlink_metadata()?;
     if there.is_dir() && there.uid() == getuid().as_raw() && there.mode() & 0o022 == 0 {
-        return Ok(folder);
+        return Ok(());
     }
-    let why = format!("{} is not this user's own; name a folder in BACKSTAY_DIR", folder.display());
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+    const WHY: &str = "another user owns it or can write to it; set BACKSTAY_DIR to another folder";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, WHY))
 }
 
 /// The heartbeat files in a folder, by name.
@@ -52,6 +62,7 @@ pub(crate) fn heartbeats(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
 
 /// The first `most` of them, however many there are, and how many are left out.
 pub(crate) fn first_heartbeats(folder: &Path, most: usize) -> io::Result<(BTreeSet<PathBuf>, usize)> {
+    check_owner(folder)?;
     let (mut files, mut left_out) = (BTreeSet::new(), 0);
     for entry in folder.read_dir()? {
         let path = entry?.path();

@@ -10,7 +10,7 @@ pub(crate) fn probe(arguments: &Probe) -> ExitCode {
     let sighting = Sighting::of(&arguments.file, arguments.judging);
     let verdict = sighting.verdict;
     if arguments.json {
-        output::line(&sighting.to_json().to_string());
+        output::line(&output::json(&sighting.to_json()));
     } else {
         output::line(&format!("{} {}", verdict.state().as_str(), printable(&sighting.message)));
     }

@@ -24,6 +24,12 @@ pub(crate) fn file_name(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be the name of a file, without a dot in front".to_owned()) }
 }
 
+/// Permissions, as for chmod(1). The owner has to read and write.
+pub(crate) fn file_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777 && mode & 0o600 == 0o600);
+    mode.ok_or_else(|| "must be an octal mode from 600 to 777, such as 644".to_owned())
+}
+
 /// Where to listen. A name may have several addresses, and change them.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be a numeric address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
@@ -70,6 +76,15 @@ mod tests {
             assert!(address(wrong).unwrap_err().contains("127.0.0.1:8080"), "{wrong}");
         }
         assert_eq!(address("[::1]:0"), Ok(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 0))));
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!(file_mode("640"), Ok(0o640));
+        assert_eq!(file_mode("0644"), Ok(0o644));
+        for wrong in ["", "8", "-1", "44", "1777", "u+r"] {
+            assert!(file_mode(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::news::News;
 use crate::arguments::LogFormat;
-use crate::output::{Paint, Tone, now, printable};
+use crate::output::{Paint, Tone, json as json_text, now, printable};
 
 /// A reader of our log who reads nothing for so long loses lines: nobody holds up the supervisor.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -78,7 +78,7 @@ impl Log {
                     let value = value.as_str().map(|text| json!(cut(text))).unwrap_or(value);
                     object.insert(key.to_owned(), value);
                 }
-                Value::Object(object).to_string()
+                json_text(&Value::Object(object))
             }
         }
     }

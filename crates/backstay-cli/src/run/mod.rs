@@ -34,7 +34,7 @@ use crate::arguments::{Health, Run, file_name};
 use crate::output;
 use event::Policy;
 pub(crate) use event::Restart;
-pub(crate) use family::can_stand_still;
+pub(crate) use family::{can_stand_still, ignored_signals};
 use gate::Gate;
 use guard::Guard;
 pub(crate) use guard::guard;
@@ -95,6 +95,13 @@ impl Plan {
     }
 }
 
+/// What the heartbeat says of the command line: arguments may hold secrets, so it is the program alone unless asked.
+fn shown_command(command: &[OsString], whole: bool) -> String {
+    let words = if whole { command } else { command.get(..1).unwrap_or_default() };
+    let line = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    line.chars().take(LONGEST_LINE).collect()
+}
+
 /// Under the rules of a name that is given.
 fn default_name(program: &OsStr) -> String {
     let name = Path::new(program).file_name().and_then(|name| file_name(&name.to_string_lossy()).ok());
@@ -133,10 +140,9 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
     };
 
     let (folder, ear) = PrivateFolder::new().map_err(fail("no private folder with a notification socket"))?;
-    let line = arguments.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let line: String = line.chars().take(LONGEST_LINE).collect();
-    let mut reporter = Reporter::new(&name, &line, Log::new(&name, arguments.log_format, arguments.quiet));
-    reporter.beat(arguments.interval).map_err(|error| error.to_string())?;
+    let shown = shown_command(&arguments.command, arguments.show_command);
+    let mut reporter = Reporter::new(&name, &shown, Log::new(&name, arguments.log_format, arguments.quiet));
+    reporter.beat(arguments.interval, arguments.file_mode).map_err(|error| error.to_string())?;
     let trouble = |what: String| reporter.tell(&News::Trouble { what });
     config.warnings().iter().for_each(|warning| trouble(warning.to_string()));
 

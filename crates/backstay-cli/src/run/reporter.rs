@@ -1,12 +1,16 @@
 //! Telling the world: the log, the heartbeat file that `status` sees, and systemd.
 
 use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backstay::heartbeat::Status;
 use backstay::{BuildError, Heartbeat};
+use rustix::fs::OFlags;
+use rustix::process::getuid;
 use serde_json::{Map, Value, json};
 
 use super::event::Standing;
@@ -24,7 +28,7 @@ pub(crate) struct Reporter {
     command: String,
     heartbeat: Option<Heartbeat>,
     /// Held for as long as the name is ours; the kernel lets go of it, however we end.
-    claim: Option<File>,
+    claim: Claim,
     /// The heartbeat file where the name is somebody else's: nobody will have that name again.
     aside: Option<PathBuf>,
     mouth: Mouth,
@@ -40,7 +44,7 @@ impl Reporter {
             log,
             command: command.to_owned(),
             heartbeat: None,
-            claim: None,
+            claim: Claim::NoLocks,
             aside: None,
             mouth: Mouth::of_process(),
             text: None,
@@ -49,7 +53,7 @@ impl Reporter {
     }
 
     /// Begins to beat, so that `status` sees it.
-    pub(crate) fn beat(&mut self, interval: Option<Duration>) -> Result<(), BuildError> {
+    pub(crate) fn beat(&mut self, interval: Option<Duration>, file_mode: u32) -> Result<(), BuildError> {
         let folder = match places::make_folder() {
             Ok(folder) => folder,
             Err(error) => {
@@ -60,19 +64,29 @@ impl Reporter {
         let path = |name: &str| folder.join(format!("{name}.{}", places::EXTENSION));
         let mut file = path(&self.name);
         // Another of the same name keeps its file, also before its first beat; and whoever else beats into it.
-        let (lock, locked) = claim(&folder, &self.name);
-        self.claim = lock;
-        if locked || is_foreign(&Sighting::of(&file, Judging::default()), self.claim.is_some()) {
+        match claim(&folder, &self.name) {
+            Ok(claim) => self.claim = claim,
+            Err(error) => {
+                self.tell(&News::Trouble { what: format!("no heartbeat: {error}") });
+                return Ok(());
+            }
+        }
+        if matches!(self.claim, Claim::Taken)
+            || is_foreign(&Sighting::of(&file, Judging::default()), matches!(self.claim, Claim::Ours(_)))
+        {
             file = path(&format!("{}-{}", self.name, std::process::id()));
             self.aside = Some(file.clone());
         }
         let missed = AtomicBool::new(false);
         let log = self.log.clone();
-        let mut builder = Heartbeat::builder().state_file(file).status(Status::Starting).on_missed_beat(move |error| {
-            if !missed.swap(true, Ordering::Relaxed) {
-                log.tell(&News::Trouble { what: format!("no heartbeat: {error}") });
-            }
-        });
+        let mut builder =
+            Heartbeat::builder().state_file(file).file_mode(file_mode).status(Status::Starting).on_missed_beat(
+                move |error| {
+                    if !missed.swap(true, Ordering::Relaxed) {
+                        log.tell(&News::Trouble { what: format!("no heartbeat: {error}") });
+                    }
+                },
+            );
         if let Some(interval) = interval {
             builder = builder.interval(interval);
         }
@@ -182,15 +196,32 @@ fn is_foreign(sighting: &Sighting, ours: bool) -> bool {
     sighting.verdict.state() == State::Alive && !(ours && has("command") && has("state"))
 }
 
-/// The lock of a name, where it is ours, and whether somebody else holds it. Where there are no locks, nobody does.
-fn claim(folder: &Path, name: &str) -> (Option<File>, bool) {
+/// Whose a name is.
+enum Claim {
+    Ours(#[expect(dead_code, reason = "held, not looked at")] File),
+    /// Another process holds the lock.
+    Taken,
+    /// A file system without locks, or no folder: nobody can say.
+    NoLocks,
+}
+
+/// Locks a name. A file that another user planted under the lock's name is neither
+/// followed nor used, because that user could hold the lock for ever.
+fn claim(folder: &Path, name: &str) -> io::Result<Claim> {
     let path = folder.join(format!("{name}.lock"));
-    let Ok(lock) = File::options().read(true).write(true).create(true).truncate(false).open(path) else {
-        return (None, false);
-    };
-    match lock.try_lock() {
-        Ok(()) => (Some(lock), false),
-        Err(TryLockError::WouldBlock) => (None, true),
-        Err(TryLockError::Error(_)) => (None, false),
+    let fail = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let lock = options.custom_flags(flags.bits().cast_signed()).open(&path).map_err(fail)?;
+    let there = lock.metadata().map_err(fail)?;
+    if !there.is_file() || there.uid() != getuid().as_raw() {
+        const WHY: &str = "not a file of this user; set BACKSTAY_DIR to another folder";
+        return Err(fail(io::Error::new(io::ErrorKind::PermissionDenied, WHY)));
     }
+    Ok(match lock.try_lock() {
+        Ok(()) => Claim::Ours(lock),
+        Err(TryLockError::WouldBlock) => Claim::Taken,
+        Err(TryLockError::Error(_)) => Claim::NoLocks,
+    })
 }

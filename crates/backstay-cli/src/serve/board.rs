@@ -135,7 +135,7 @@ impl Board {
     /// As `status --json` prints it. Made when somebody asks first.
     pub(super) fn status(&self) -> Bytes {
         let make = || self.services.iter().map(|service| service.sighting.to_json()).collect::<Value>();
-        self.status.get_or_init(|| make().to_string().into()).clone()
+        self.status.get_or_init(|| output::json(&make()).into()).clone()
     }
 
     /// What the page shows.
@@ -152,7 +152,7 @@ impl Board {
                 "services": self.services.iter().map(Service::to_json).collect::<Vec<_>>(),
             })
         };
-        self.page.get_or_init(|| make().to_string().into()).clone()
+        self.page.get_or_init(|| output::json(&make()).into()).clone()
     }
 }
 

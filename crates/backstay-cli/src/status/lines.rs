@@ -19,7 +19,7 @@ impl Lines {
                 continue;
             }
             if json {
-                output::line(&sighting.to_json().to_string());
+                output::line(&output::json(&sighting.to_json()));
             } else {
                 let word = sighting.verdict.state().as_str();
                 output::line(&format!("{}  {word:<7}  {}", output::now(), printable(&sighting.message)));

@@ -28,7 +28,7 @@ fn once(arguments: &Status) -> Verdict {
     sort(&mut services, arguments.sort, arguments.reverse);
     if arguments.json {
         let all: Vec<Value> = services.iter().map(|service| service.sighting.to_json()).collect();
-        output::line(&Value::from(all).to_string());
+        output::line(&output::json(&Value::from(all)));
     } else if services.is_empty() {
         output::error(&nothing(arguments));
     } else {
@@ -63,7 +63,9 @@ fn look(arguments: &Status) -> Vec<Service> {
         let name = path.display().to_string();
         match places::heartbeats(path) {
             Ok(found) => found.iter().for_each(|file| show(places::name(file), file, None)),
-            Err(error) if path.is_dir() => show(name, path, Some(Sighting::unreadable(path, &error))),
+            Err(error) if path.is_dir() || error.kind() == io::ErrorKind::PermissionDenied => {
+                show(name, path, Some(Sighting::unreadable(path, &error)));
+            }
             // Nobody has run anything yet.
             Err(error) if !asked && error.kind() == io::ErrorKind::NotFound => {}
             // Not a folder: the file's own verdict says what is wrong.

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "they look at real processes, in real time")]
 
 mod config;
+mod hostile;
 mod manual;
 mod probe;
 mod run;
@@ -28,6 +29,20 @@ fn backstay(home: &Path) -> Command {
     }
     command.current_dir(home).env("HOME", home).env("BACKSTAY_DIR", home.join("run")).env_remove("NOTIFY_SOCKET");
     command
+}
+
+/// A line of `sh` in which "$0" is the binary.
+fn by_shell(home: &Path, script: &str) -> Command {
+    let backstay = backstay(home);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(backstay.get_program()).current_dir(home);
+    for (name, value) in backstay.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
 }
 
 fn stdout(output: &Output) -> String {

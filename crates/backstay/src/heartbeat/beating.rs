@@ -30,6 +30,8 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 /// What a heartbeat was built with, and its lives.
 pub(super) struct Beating {
     pub(super) state_file: Option<PathBuf>,
+    #[cfg(unix)]
+    pub(super) file_mode: u32,
     pub(super) interval: Duration,
     pub(super) clock: Clock,
     pub(super) targets: Vec<Followed>,
@@ -180,7 +182,12 @@ impl Beating {
 
     fn place(&self) -> Place {
         let host = host::here();
-        let file = self.state_file.clone().map(|path| StateFile::new(path, &host));
+        let file = self.state_file.clone().map(|path| {
+            let file = StateFile::new(path, &host);
+            #[cfg(unix)]
+            let file = file.with_mode(self.file_mode);
+            file
+        });
         Place { host, file }
     }
 

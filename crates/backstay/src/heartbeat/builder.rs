@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 
 use super::beating::Beating;
 use super::callbacks::{Callbacks, TargetDeath};
+#[cfg(unix)]
+use super::file::DEFAULT_FILE_MODE;
 use super::life::{Details, Life};
 use super::target::Followed;
 use super::{Handle, Heartbeat, HeartbeatError, HeartbeatState, Target, readable};
@@ -30,6 +32,8 @@ pub struct HeartbeatBuilder {
     interval: Option<Duration>,
     metadata: Map<String, Value>,
     status: Option<Status>,
+    #[cfg(unix)]
+    file_mode: Option<u32>,
     clock: Clock,
     targets: Vec<Followed>,
     callbacks: Callbacks,
@@ -77,6 +81,14 @@ impl HeartbeatBuilder {
     /// ```
     pub fn metadata<K: Into<String>, V: Into<Value>>(mut self, metadata: impl IntoIterator<Item = (K, V)>) -> Self {
         self.metadata.extend(metadata.into_iter().map(|(key, value)| (key.into(), value.into())));
+        self
+    }
+
+    /// Sets the permissions of the state file, as in chmod(2); the umask is subtracted. The default is `0o644`: a monitor
+    /// may run as another user. Use `0o600` where the metadata is confidential.
+    #[cfg(unix)]
+    pub fn file_mode(mut self, mode: u32) -> Self {
+        self.file_mode = Some(mode & 0o777);
         self
     }
 
@@ -130,6 +142,8 @@ impl HeartbeatBuilder {
         let details = Details { status, metadata: self.metadata, started_at: None };
         Ok(Heartbeat(Arc::new(Handle(Arc::new(Beating {
             state_file,
+            #[cfg(unix)]
+            file_mode: self.file_mode.unwrap_or(DEFAULT_FILE_MODE),
             interval,
             clock: self.clock,
             first_life: Life::new(details.clone(), self.targets.len()),

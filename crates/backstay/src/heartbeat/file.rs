@@ -15,6 +15,10 @@ use super::host;
 use super::{HeartbeatError, HeartbeatState};
 use crate::clock;
 
+/// A monitor may run as another user.
+#[cfg(unix)]
+pub(super) const DEFAULT_FILE_MODE: u32 = 0o644;
+
 const SUFFIX: &str = ".tmp";
 /// As many as `tempfile` makes.
 const RANDOM_CHARS: usize = 6;
@@ -64,6 +68,8 @@ pub(super) struct StateFile {
     /// How the names of all temporary files for this path begin.
     family: OsString,
     writer: Writer,
+    #[cfg(unix)]
+    mode: u32,
 }
 
 /// Who writes temporary files: the part of their names that tells whether they still have an owner.
@@ -90,7 +96,20 @@ impl StateFile {
         let pid = std::process::id();
         let place = hash((&here.boot_id, &here.pid_namespace, &here.hostname));
         let writer = Writer { pid, start_ticks: host::start_ticks(pid).unwrap_or(0), place };
-        Self { path, folder, family, writer }
+        Self {
+            path,
+            folder,
+            family,
+            writer,
+            #[cfg(unix)]
+            mode: DEFAULT_FILE_MODE,
+        }
+    }
+
+    /// Sets the permissions of the file.
+    #[cfg(unix)]
+    pub(super) fn with_mode(self, mode: u32) -> Self {
+        Self { mode, ..self }
     }
 
     /// Replaces the file by one that holds `state`: readers see the old one or the new one, whole.
@@ -131,10 +150,9 @@ impl StateFile {
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(SUFFIX).rand_bytes(RANDOM_CHARS);
         #[cfg(unix)]
-        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        // A monitor may be another user; the umask still has its say.
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(self.mode);
         #[cfg(unix)]
-        builder.permissions(readable);
+        builder.permissions(permissions);
         builder.tempfile_in(&self.folder)
     }
 
@@ -281,6 +299,20 @@ mod tests {
         assert_eq!(Writer::from_rest_of_name(rest), Some(fixture.file.writer.clone()));
         fixture.file.sweep();
         assert!(temporary.path().exists(), "its owner lives");
+    }
+
+    // HB-3: readers of other users see it or not, as was asked.
+    #[cfg(unix)]
+    #[test]
+    fn the_file_has_the_permissions_that_were_asked_for() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let Fixture { folder, file } = Fixture::new();
+        let text = r#"{"timestamp": "2026-11-23T12:00:00Z", "pid": 7, "hostname": "web-1"}"#;
+        let state = HeartbeatState::from_json(text.as_bytes()).unwrap();
+        file.with_mode(0o600).write(&state).unwrap();
+        let mode = fs::metadata(folder.path().join("bot.heartbeat")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     // HB-3: a metadata that outgrows the file is not written.

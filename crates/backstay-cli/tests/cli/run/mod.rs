@@ -5,6 +5,7 @@ mod freezing;
 mod killed;
 mod output;
 mod restarts;
+mod security;
 mod speaking;
 mod stopping;
 
@@ -17,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{PATIENCE, backstay, until};
+use crate::{PATIENCE, backstay, by_shell, until};
 
 /// A supervisor at work, and what it logs.
 struct Supervised {
@@ -145,20 +146,6 @@ fn python(options: &[&str], script: &str) -> Option<Supervised> {
         return None;
     }
     Some(Supervised::start(options, &["python3", "-c", &format!("{NOTIFY}{script}")], |_| {}))
-}
-
-/// A line of `sh` in which "$0" is the binary.
-fn by_shell(home: &Path, script: &str) -> std::process::Command {
-    let backstay = backstay(home);
-    let mut shell = std::process::Command::new("sh");
-    shell.args(["-c", script]).arg(backstay.get_program()).current_dir(home);
-    for (name, value) in backstay.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    shell
 }
 
 /// Whether a process is gone, or only waits to be fetched by somebody.
