@@ -1,21 +1,53 @@
-//! `backstay config`: is the configuration right, which value holds, and who says so.
+//! `backstay config`: checks the configuration, and shows every setting with its origin.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use backstay::config::{Broken, Config, Origin, Setting, Sources, Value, Warning};
+use backstay::config::{self, Broken, Origin, Setting, Sources, Value, Warning};
+use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::arguments::{self, Check, Show};
 use crate::output::{self, Paint, Tone, printable, printable_lines};
 
 const BROKEN: u8 = 1;
 
-pub(crate) fn config(arguments: &arguments::Config) -> ExitCode {
+/// Check or show the configuration: kstlib.conf.yml and BACKSTAY_* variables
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    Check(Check),
+    Show(Show),
+}
+
+/// Check the configuration; errors name the file, line, column, key and allowed values
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  valid, perhaps with warnings
+  1  invalid; with --strict, also after a warning
+  2  invalid command line")]
+pub(crate) struct Check {
+    /// File to check [default: every file and variable that a program started here would read]
+    file: Option<PathBuf>,
+    /// Treat warnings (unknown keys, out-of-range numbers) as errors
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Show every setting: its value, and where it comes from
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// File to show [default: every file and variable that a program started here would read]
+    file: Option<PathBuf>,
+    /// Print one JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn config(arguments: &Config) -> ExitCode {
     match arguments {
-        arguments::Config::Check(arguments) => check(arguments),
-        arguments::Config::Show(arguments) => show(arguments),
+        Config::Check(arguments) => check(arguments),
+        Config::Show(arguments) => show(arguments),
     }
 }
 
@@ -28,9 +60,9 @@ fn check(arguments: &Check) -> ExitCode {
     }
     let given = config.settings().filter(|setting| setting.origin != Origin::Default).count();
     output::line(&match given {
-        0 => "right: nothing is configured, the defaults hold".to_owned(),
-        1 => "right: 1 setting".to_owned(),
-        _ => format!("right: {given} settings"),
+        0 => "Config OK: no settings, only defaults".to_owned(),
+        1 => "Config OK: 1 setting".to_owned(),
+        _ => format!("Config OK: {given} settings"),
     });
     ExitCode::SUCCESS
 }
@@ -57,10 +89,10 @@ fn show(arguments: &Show) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Says what is wrong where it cannot be read.
-fn load(file: Option<&Path>) -> Option<Config> {
+/// Loads the configuration; prints what is wrong where it is invalid.
+fn load(file: Option<&Path>) -> Option<config::Config> {
     let sources = match file {
-        // In place of all others, as the variable does.
+        // Replaces all other files, as the variable does.
         Some(file) => Sources::none().variable("BACKSTAY_CONFIG", file),
         None => Sources::of_process(),
     };
@@ -77,7 +109,7 @@ fn load(file: Option<&Path>) -> Option<Config> {
             .iter()
             .for_each(|error| output::error(&format!("error: {}", printable_lines(&error.to_string()))));
     };
-    Config::check(&sources).map_err(say).ok()
+    config::Config::check(&sources).map_err(say).ok()
 }
 
 fn warn(warnings: &[Warning]) {

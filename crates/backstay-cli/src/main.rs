@@ -1,4 +1,4 @@
-//! `backstay`: the five components for programs in any language, from the outside.
+//! `backstay`: supervises, probes and watches programs in any language.
 
 mod arguments;
 mod config;
@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use arguments::{Arguments, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 /// signal-hook has no name for it.
 const SIGXFSZ: i32 = libc::SIGXFSZ;
@@ -27,8 +27,8 @@ fn main() -> ExitCode {
     let code = match Arguments::try_parse() {
         Ok(arguments) => match arguments.command {
             Command::Run(arguments) => run::run(*arguments),
-            Command::Completions(arguments) => manual::completions(&arguments),
-            Command::Man(arguments) => manual::man(&arguments),
+            Command::Completions(arguments) => manual::completions(&arguments, Arguments::command()),
+            Command::Man(arguments) => manual::man(&arguments, Arguments::command()),
             Command::Guard(arguments) => run::guard(&arguments),
             // These two are there for something else than what they print.
             Command::Probe(arguments) => return probe::probe(&arguments),

@@ -1,10 +1,29 @@
 //! `backstay probe`: one file, one line, one exit code.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::arguments::Probe;
+use clap::Args;
+
 use crate::output::{self, printable};
-use crate::verdict::Sighting;
+use crate::verdict::{Judging, Sighting, with_codes};
+
+/// Check one heartbeat file: print one line, and exit with a code that names the state
+#[derive(Debug, Args)]
+#[command(after_help = with_codes!("\
+Examples:
+  HEALTHCHECK CMD [\"backstay\", \"probe\", \"/run/bot.heartbeat\"]          # Dockerfile
+  exec: {command: [backstay, probe, --strict, /run/bot.heartbeat]}     # Kubernetes, readiness
+  backstay probe --max-age 1m --json bot.heartbeat"))]
+pub(crate) struct Probe {
+    /// Heartbeat file to check
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) judging: Judging,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 pub(crate) fn probe(arguments: &Probe) -> ExitCode {
     let sighting = Sighting::of(&arguments.file, arguments.judging);

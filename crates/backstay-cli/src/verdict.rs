@@ -5,9 +5,45 @@ use std::time::Duration;
 
 use backstay::heartbeat::{HeartbeatState, Liveness, Status, tolerated_age};
 use backstay::{Heartbeat, HeartbeatError};
+use clap::Args;
 use serde_json::{Value, json};
 
-use crate::arguments::Judging;
+use crate::values::duration;
+
+/// How a heartbeat is judged.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct Judging {
+    /// Maximum age of the last heartbeat [default: three of its intervals, at least 30s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) max_age: Option<Duration>,
+    /// Judge readiness: only status `ready` passes
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// Appends the exit codes to the help of a command.
+macro_rules! with_codes {
+    ($examples:literal) => {
+        concat!(
+            $examples,
+            "
+
+Exit codes:
+   0  alive
+   2  invalid command line
+   3  stale: the last heartbeat is too old
+   4  process gone: it ended without a final heartbeat
+   5  alive, but degraded (with --strict)
+   6  stopped in order
+   7  no such file
+   8  damaged: not a heartbeat, too large, or not a regular file
+   9  the file cannot be read
+  10  the timestamp is in the future: a clock is wrong
+  11  alive, but starting or stopping (with --strict)"
+        )
+    };
+}
+pub(crate) use with_codes;
 
 /// What became of a service, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -207,5 +243,18 @@ fn alive(status: Option<Status>, strict: bool) -> Verdict {
         Some(Status::Degraded) if strict => Verdict::Degraded,
         Some(Status::Starting | Status::Stopping) if strict => Verdict::NotReady,
         _ => Verdict::Alive,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_lists_every_exit_code() {
+        let help = with_codes!("");
+        for verdict in Verdict::ALL {
+            assert_eq!(help.lines().filter(|line| line.starts_with(&format!("{:>4}  ", verdict.code()))).count(), 1);
+        }
     }
 }

@@ -19,10 +19,11 @@ pub(crate) struct Policy {
 /// After which ends it is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Restart {
-    /// After an exit code other than 0, a signal, or a freeze
+    /// Restart after an exit code other than 0, a signal or a freeze
     OnFailure,
-    /// After every end
+    /// Restart after every exit
     Always,
+    /// Never restart
     Never,
 }
 

@@ -3,18 +3,28 @@
 
 use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use backstay::clock::Clock;
+use clap::Args;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::{family, private};
-use crate::arguments::Guard as Arguments;
+use crate::values::duration;
+
+/// Ends the program of a supervisor that was killed
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[arg(long, value_parser = duration)]
+    grace: Duration,
+    #[arg(long)]
+    folder: PathBuf,
+}
 
 /// Our end of the pipe.
 #[derive(Debug)]

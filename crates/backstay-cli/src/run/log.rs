@@ -5,8 +5,10 @@ use std::io::{self, Write};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Map, Value, json};
 
+use super::arguments::LogFormat;
 use super::news::News;
-use crate::arguments::LogFormat;
+use super::arguments::LogFormat;
+use super::news::News;
 use crate::output::{Paint, Tone, json as json_text, now, printable};
 
 /// A reader of our log who reads nothing for so long loses lines: nobody holds up the supervisor.

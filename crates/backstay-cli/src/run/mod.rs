@@ -4,6 +4,7 @@
 //! `shell` waits and acts, through `family` (processes), `notify` and `signs` (signs of life), `guard` (what if we
 //! are killed?), `private` (where do we meet?), `log` and `reporter` (who wants to know?).
 
+mod arguments;
 mod event;
 mod family;
 mod gate;
@@ -30,14 +31,14 @@ use std::time::Duration;
 use backstay::clock::Clock;
 use backstay::config::{Config, Sources};
 
-use crate::arguments::{Health, Run, file_name};
 use crate::output;
+use crate::values::file_name;
+pub(crate) use arguments::{Health, Run};
 use event::Policy;
 pub(crate) use event::Restart;
 pub(crate) use family::{can_stand_still, ignored_signals};
 use gate::Gate;
-use guard::Guard;
-pub(crate) use guard::guard;
+pub(crate) use guard::{Arguments as Guard, guard};
 pub(crate) use health::HealthUrl;
 use life::{Source, Watch};
 use log::Log;
@@ -153,7 +154,7 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
         trouble(format!("orphans of the program cannot be reaped: {error}"));
     }
     // The kernel itself ends everybody when process 1 ends.
-    let guard = if is_init { Ok(None) } else { Guard::start(options.grace, folder.path()).map(Some) };
+    let guard = if is_init { Ok(None) } else { guard::Guard::start(options.grace, folder.path()).map(Some) };
     let guard = guard.unwrap_or_else(|error| {
         trouble(format!("no guard: should this process be killed, the program will go on alone: {error}"));
         None

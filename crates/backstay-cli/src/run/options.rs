@@ -5,9 +5,9 @@ use std::time::Duration;
 use backstay::config::{Config, Setting, Value};
 use clap::ValueEnum;
 
+use super::arguments::Run;
 use super::event::Restart;
 use super::gate::Pace;
-use crate::arguments::Run;
 
 pub(crate) struct Options {
     pub(crate) timeout: Duration,

@@ -18,9 +18,8 @@ use super::log::Log;
 use super::news::News;
 use super::notify::Mouth;
 use super::supervisor::Supervisor;
-use crate::arguments::Judging;
 use crate::places;
-use crate::verdict::{Sighting, State};
+use crate::verdict::{Judging, Sighting, State};
 
 pub(crate) struct Reporter {
     name: String,

@@ -1,4 +1,4 @@
-//! What can be said to `serve`.
+//! The arguments of `backstay serve`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,46 +7,49 @@ use std::time::Duration;
 use clap::Args;
 
 use super::hosts;
-use crate::arguments::Judging;
 use crate::values::{address, every};
+use crate::verdict::Judging;
 
-/// Show every heartbeat of a folder in the browser, live, and as metrics for Prometheus
+/// Serve the state of services as a live web page and as metrics for Prometheus
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  backstay serve                           what `backstay run` runs, at http://127.0.0.1:8642/
+  backstay serve                           services that run under `backstay run`, at http://127.0.0.1:8642/
   backstay serve --listen 127.0.0.1:0 .    this folder, at a free port, which is printed
-  backstay run -- backstay serve /run      restarted when it crashes or freezes
+  backstay run -- backstay serve /run      restarted on a crash or a freeze
   ssh -L 8642:127.0.0.1:8642 host          the page of another machine
   scrape_configs: [{job_name: backstay, static_configs: [{targets: ['127.0.0.1:8642']}]}]     # Prometheus
 
+Paths:
   /             the page
-  /metrics      for Prometheus
+  /metrics      metrics for Prometheus
   /healthz      200: it serves
-  /readyz       200: it sees the folder; 503 before the first look, and while the folder cannot be read
+  /readyz       200: the folder can be read; 503 before the first look, and while it cannot be read
   /api/status   JSON, as `backstay status --json` prints it
 
-It only reads, and only answers GET and HEAD. Whoever can reach it can read all that the heartbeats say: there is
-neither a password nor encryption. Beyond this machine, put it behind something that has them.
+Security:
+It answers GET and HEAD only, and changes nothing. Everyone who can reach the address can read all heartbeats: there is
+no password and no encryption. To publish it beyond this machine, put it behind a proxy that has them, and name the
+proxy's host with --allow-host: on a loopback address only IP addresses and localhost are accepted by default, which
+keeps other sites from reading the page through a browser.
 
 Exit codes:
-  0  stopped by SIGTERM or SIGINT, and everybody had the answer
-  1  it cannot listen there, or somebody still waited for an answer when its time was over
-  2  the command line is wrong")]
+  0  stopped by SIGTERM or SIGINT, every request answered
+  1  cannot listen, or a request was still open at the end of the shutdown
+  2  invalid command line")]
 pub(crate) struct Serve {
-    /// A folder of heartbeat files (*.heartbeat) [default: where `backstay run` puts its own]
+    /// Folder with *.heartbeat files [default: the folder that `backstay run` uses]
     pub(crate) folder: Option<PathBuf>,
-    /// Where to listen; port 0 takes a free one
+    /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = address, default_value = "127.0.0.1:8642")]
     pub(crate) listen: SocketAddr,
-    /// A name under which the page is asked for, where a proxy passes it on; may be given several times. Without it a
-    /// loopback address answers to IP addresses and localhost alone, so that no other site reads it through a browser
+    /// Host name that requests may use, for a proxy in front; repeat it to allow several
     #[arg(long, value_name = "NAME", value_parser = hosts::name)]
     pub(crate) allow_host: Vec<String>,
-    /// How often to look
+    /// Interval at which the folder is read
     #[arg(long, value_name = "TIME", value_parser = every, default_value = "1s")]
     pub(crate) every: Duration,
-    /// Beat into this file [default: BACKSTAY_HEARTBEAT_FILE, as `backstay run` sets it]
+    /// Heartbeat file to write [default: BACKSTAY_HEARTBEAT_FILE, as set by `backstay run`]
     #[arg(long, value_name = "FILE")]
     pub(crate) heartbeat: Option<PathBuf>,
     #[command(flatten)]

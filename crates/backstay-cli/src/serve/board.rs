@@ -10,10 +10,9 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 
 use super::history::{CELL, History};
-use crate::arguments::Judging;
 use crate::output;
 use crate::places;
-use crate::verdict::{Look, Sighting};
+use crate::verdict::{Judging, Look, Sighting};
 
 /// So many services are shown, the first by name.
 pub(super) const MOST: usize = 1000;

@@ -1,5 +1,6 @@
 //! `backstay status`: the page's table of services, once or for as long as somebody watches.
 
+mod arguments;
 mod lines;
 mod table;
 mod terminal;
@@ -13,10 +14,11 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use crate::arguments::{Sort, Status};
 use crate::output::{self, Paint};
 use crate::places;
 use crate::verdict::{Sighting, Verdict};
+use arguments::Sort;
+pub(crate) use arguments::Status;
 
 pub(crate) fn status(arguments: &Status) -> ExitCode {
     let worst = if arguments.watch { watch::watch(arguments) } else { once(arguments) };

@@ -12,10 +12,10 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SI
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
+use super::arguments::{Sort, Status};
 use super::lines::Lines;
 use super::terminal::Screen;
 use super::{look, nothing, sort, table, worst};
-use crate::arguments::{Sort, Status};
 use crate::output::{self, Paint, Tone};
 use crate::run::can_stand_still;
 use crate::verdict::Verdict;

@@ -88,7 +88,7 @@ fn warnings_are_errors_only_for_the_strict() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("my.yml"), "resilience:\n  heartbeat: {intervall: 5, interval: 1000}\n").unwrap();
     let (code, out, error) = config(home.path(), &["check", "my.yml"]);
-    assert_eq!((code, out.as_str()), (0, "right: 1 setting\n"));
+    assert_eq!((code, out.as_str()), (0, "Config OK: 1 setting\n"));
     assert_eq!(error.matches("warning: my.yml:2:").count(), 2, "{error}");
     assert_eq!(config(home.path(), &["check", "--strict", "my.yml"]).0, 1);
 }
@@ -106,7 +106,7 @@ fn a_file_with_nothing_for_us_is_not_right_for_the_strict() {
         assert_eq!(code, 0, "{error}");
         // Merely found, it is another program's.
         fs::rename(home.path().join("my.yml"), home.path().join("kstlib.conf.yml")).unwrap();
-        assert_eq!(config(home.path(), &["check", "--strict"]), (0, "right: 1 setting\n".into(), String::new()));
+        assert_eq!(config(home.path(), &["check", "--strict"]), (0, "Config OK: 1 setting\n".into(), String::new()));
     }
 }
 

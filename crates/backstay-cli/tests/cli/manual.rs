@@ -37,10 +37,48 @@ fn completions_are_what_their_shells_understand() {
 fn each_command_has_a_man_page() {
     let home = tempfile::tempdir().unwrap();
     assert!(backstay(home.path()).args(["man", "share/man1"]).status().unwrap().success());
+    let folder = home.path().join("share/man1");
     for page in ["backstay", "backstay-run", "backstay-probe", "backstay-status", "backstay-config-show"] {
-        let text = std::fs::read_to_string(home.path().join("share/man1").join(format!("{page}.1"))).unwrap();
-        assert!(text.contains(".SH NAME"), "{page}");
+        let text = std::fs::read_to_string(folder.join(format!("{page}.1"))).unwrap();
+        assert!(text.contains(".SH NAME") && !text.contains(".SH EXTRA"), "{page}: {text}");
+        assert!(text.starts_with(".ie") && text.contains(&format!(".TH {page} 1")), "{page}: {text}");
     }
-    let run = std::fs::read_to_string(home.path().join("share/man1/backstay-run.1")).unwrap();
-    assert!(run.contains("Exit codes"), "{run}");
+    assert!(!folder.join("backstay-guard.1").exists(), "internal");
+    let run = std::fs::read_to_string(folder.join("backstay-run.1")).unwrap();
+    // Examples and exit codes keep their lines, whatever the width.
+    for heading in [".SH EXAMPLES\n.nf\n", ".SH \"EXIT STATUS\"\n.nf\n"] {
+        assert!(run.contains(heading), "{heading:?}: {run}");
+    }
+    let Some(shown) = shown(&folder.join("backstay-run.1")) else { return };
+    for text in [
+        "backstay run [OPTIONS] [--] COMMAND [ARG]...",
+        "--grace <TIME>",
+        "--restart <RESTART>",
+        "\n         backstay run -- python bot.py\n",
+        "\n         126  the program cannot be executed\n",
+    ] {
+        assert!(shown.contains(text), "{text:?}: {shown}");
+    }
+    assert!(shown.contains("on-failure: Restart after") && !shown.contains("EXTRA"), "{shown}");
+}
+
+/// The page as `man` shows it on a terminal, where there is a `groff`.
+fn shown(page: &std::path::Path) -> Option<String> {
+    let groff = Command::new("groff").args(["-man", "-Tascii", "-P-c", "-ww"]).arg(page).output();
+    let Ok(groff) = groff else {
+        eprintln!("passed over: no groff");
+        return None;
+    };
+    assert!(groff.status.success() && groff.stderr.is_empty(), "{groff:?}");
+    let overstruck = String::from_utf8(groff.stdout).unwrap();
+    let mut plain = String::new();
+    // Bold is a character, a backspace and the character once more.
+    for c in overstruck.chars() {
+        if c == '\u{8}' {
+            plain.pop();
+        } else {
+            plain.push(c);
+        }
+    }
+    Some(plain)
 }

@@ -159,7 +159,9 @@ impl Kind {
         match self {
             Self::Count(_) => format!("a whole number from {}", self.bounds()),
             Self::Seconds(_) => format!("seconds from {}, or a text such as \"1m 30s\"", self.bounds()),
-            Self::SecondsUpTo(_) => "seconds above 0, or a text such as \"1m 30s\"".to_owned(),
+            Self::SecondsUpTo(longest) => {
+                format!("seconds above 0 and up to {}, or a text such as \"1m 30s\"", longest.as_secs_f64())
+            }
             Self::AtLeast(least) => format!("a number, at least {least}"),
             Self::Above(bound) => format!("a number above {bound}"),
             Self::Flag => "true or false".to_owned(),

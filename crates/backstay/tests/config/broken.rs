@@ -29,6 +29,7 @@ conf.yml:3:19: `resilience.circuit_breaker.max_failures` is the text \"lots\", b
 fn each_kind_says_what_it_allows() {
     let seconds = |from, to| format!("seconds from {from} to {to}, or a text such as \"1m 30s\"");
     let count = |from, to| format!("a whole number from {from} to {to}");
+    let up_to = |max: u64| format!("seconds above 0 and up to {max}, or a text such as \"1m 30s\"");
     for (place, text, key, is, allowed) in [
         ("circuit_breaker: {max_failures: ", "2.5", "circuit_breaker.max_failures", "2.5", count(1, 100)),
         ("circuit_breaker: {max_failures: ", "-1", "circuit_breaker.max_failures", "-1", count(1, 100)),
@@ -66,15 +67,16 @@ fn each_kind_says_what_it_allows() {
             "0",
             "rate_limiter.default_per",
             "0",
-            "seconds above 0, or a text such as \"1m 30s\"".to_owned(),
+            up_to(500 * 365 * 86_400),
         ),
         (
             "rate_limiter: {default_per: ",
             "-1",
             "rate_limiter.default_per",
             "-1",
-            "seconds above 0, or a text such as \"1m 30s\"".to_owned(),
+            up_to(500 * 365 * 86_400),
         ),
+        ("run: {timeout: ", "90000d", "run.timeout", "the text \"90000d\"", up_to(86_400)),
         (
             "rate_limiter: {instances: {l: {burst: ",
             "-1",

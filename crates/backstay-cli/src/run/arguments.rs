@@ -1,0 +1,158 @@
+//! The arguments of `backstay run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{HealthUrl, Restart};
+use crate::values::{count, duration, file_mode, file_name, interval, pace, positive};
+
+/// Supervise a program: restart it when it crashes or freezes, limit crash loops, stop it in order
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "backstay run [OPTIONS] [--] COMMAND [ARG]...",
+    after_help = "\
+Examples:
+  backstay run -- python bot.py
+  backstay run --health output --timeout 1m -- ./worker        frozen after a minute without output
+  backstay run --health http://127.0.0.1:8080/healthz -- ./server
+  backstay run --on-freeze 'py-spy dump --pid $BACKSTAY_PID' -- python bot.py
+  ENTRYPOINT [\"backstay\", \"run\", \"--\"]                         in a Dockerfile: runs as process 1, reaps orphans
+
+Health checks:
+  heartbeat  the program writes the file in BACKSTAY_HEARTBEAT_FILE
+  notify     the program sends WATCHDOG=1 to NOTIFY_SOCKET, as with systemd
+  output     the program writes to standard output or standard error
+  URL        the program answers http://HOST[:PORT]/PATH with status 2xx or 3xx
+Without --health, heartbeat and notify count from the first sign that the program gives.
+
+Environment of the program:
+  BACKSTAY_HEARTBEAT_FILE  heartbeat file that is watched
+  BACKSTAY_RESTARTS        number of restarts so far
+  NOTIFY_SOCKET            socket for sd_notify(3): READY=1, WATCHDOG=1, STATUS=..., STOPPING=1
+  WATCHDOG_USEC            the timeout in microseconds, where notify is watched
+
+Signals:
+TERM, INT and QUIT stop: the signal goes to the program's process tree, KILL follows after the grace period. A second
+signal kills at once. HUP, USR1 and USR2 are forwarded to the program. A program that dies of a forwarded HUP is not
+restarted (exit code 129). HUP stops a supervisor whose program is not running. HUP, INT and QUIT stay ignored where
+they were ignored at the start (nohup). Ctrl-Z stops both until they are continued. A terminal on standard input is
+replaced by /dev/null. If the supervisor itself is killed, its guard process ends the program.
+
+Configuration:
+Defaults for options come from resilience.run.instances.NAME or resilience.run in kstlib.conf.yml, and from variables
+such as BACKSTAY_RUN__GRACE=30. `backstay config show` prints them.
+
+Exit codes:
+    2  invalid command line
+  125  backstay itself failed
+  126  the program cannot be executed
+  127  the program was not found
+       otherwise the program's exit code, or 128 + N after signal N"
+)]
+pub(crate) struct Run {
+    /// Program to run, and its arguments
+    #[arg(required = true, trailing_var_arg = true)]
+    pub(crate) command: Vec<OsString>,
+    /// Name in logs and in `backstay status` [default: the program's file name]
+    #[arg(long, value_parser = file_name)]
+    pub(crate) name: Option<String>,
+    /// Health check that must pass: heartbeat, notify, output or an http:// URL; repeat it to require several
+    #[arg(long, value_name = "CHECK")]
+    pub(crate) health: Vec<Health>,
+    /// Time without a sign of life after which the program counts as frozen [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = positive)]
+    pub(crate) timeout: Option<Duration>,
+    /// Timeout until the first sign of life [default: the timeout]
+    #[arg(long, value_name = "TIME", value_parser = positive)]
+    pub(crate) start_timeout: Option<Duration>,
+    /// Heartbeat file to watch, for a program that ignores BACKSTAY_HEARTBEAT_FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) heartbeat: Option<PathBuf>,
+    /// Count every heartbeat with status `degraded` as missing
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Shell command to run on a freeze, before the program is stopped; BACKSTAY_PID is the frozen process
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) on_freeze: Option<OsString>,
+    /// Time limit of the --on-freeze command [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = positive)]
+    pub(crate) on_freeze_timeout: Option<Duration>,
+    /// Grace period between SIGTERM and SIGKILL [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) grace: Option<Duration>,
+    /// Restart policy [default: on-failure]
+    #[arg(long, value_enum)]
+    pub(crate) restart: Option<Restart>,
+    /// Initial restart backoff; doubles after each failed start, with 50 % jitter [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) backoff: Option<Duration>,
+    /// Maximum restart backoff [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) max_backoff: Option<Duration>,
+    /// Minimum uptime for a start to count as successful [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) min_uptime: Option<Duration>,
+    /// Maximum number of restarts within --per; further restarts are delayed [default: 20]
+    #[arg(long, value_name = "N", value_parser = count())]
+    pub(crate) max_restarts: Option<u32>,
+    /// Period for --max-restarts [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = pace)]
+    pub(crate) per: Option<Duration>,
+    /// Consecutive crashes that open the circuit breaker [default: 5]
+    #[arg(long, value_name = "N", value_parser = count())]
+    pub(crate) max_crashes: Option<u32>,
+    /// Cooldown between start attempts while the circuit breaker is open [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = pace)]
+    pub(crate) cooldown: Option<Duration>,
+    /// Interval of the supervisor's own heartbeat [default: the configured heartbeat interval, or 10s]
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    pub(crate) interval: Option<Duration>,
+    /// Permissions of the supervisor's heartbeat file, octal; 644 lets other users read it
+    #[arg(long, value_name = "MODE", value_parser = file_mode, default_value = "600")]
+    pub(crate) file_mode: u32,
+    /// Show the program's arguments in the heartbeat file, which may hold secrets
+    #[arg(long)]
+    pub(crate) show_command: bool,
+    /// Format of the log on standard error
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    /// Log warnings only
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// How `run` logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Plain text
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+/// A health check as it is written on the command line.
+#[derive(Clone, Debug)]
+pub(crate) enum Health {
+    Heartbeat,
+    Output,
+    Notify,
+    Http(HealthUrl),
+}
+
+impl FromStr for Health {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "heartbeat" => Ok(Self::Heartbeat),
+            "output" => Ok(Self::Output),
+            "notify" => Ok(Self::Notify),
+            url if url.contains("://") => HealthUrl::parse(url).map(Self::Http),
+            _ => Err("expected heartbeat, output, notify, or a URL such as http://127.0.0.1:8080/healthz".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The arguments of `backstay status`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::values::every;
+use crate::verdict::{Judging, with_codes};
+
+/// Show the state of services by their heartbeat files: ALIVE, STOPPED, UNKNOWN or DEAD
+#[derive(Debug, Args)]
+#[command(after_help = with_codes!("\
+Examples:
+  backstay status                          services that run under `backstay run`
+  backstay status /run /tmp/bot.heartbeat  all *.heartbeat files of a folder, and one file
+  backstay status --watch --sort age       redraw every second; s sorts, r reverses, q quits
+  backstay status --watch | logger         print a line for each service, and for each change
+
+The exit code is that of the worst service (DEAD, then UNKNOWN, then ALIVE), or 1 if standard output cannot be written."))]
+pub(crate) struct Status {
+    /// Heartbeat files, and folders with *.heartbeat files [default: the folder that `backstay run` uses]
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) judging: Judging,
+    /// Print one JSON array; with --watch, one JSON object for each change
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Keep watching until q or Ctrl-C
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+    /// Refresh interval of --watch
+    #[arg(long, value_name = "TIME", value_parser = every, default_value = "1s")]
+    pub(crate) every: Duration,
+    /// Sort order
+    #[arg(long, value_enum, default_value_t = Sort::State)]
+    pub(crate) sort: Sort,
+    /// Reverse the sort order
+    #[arg(long, short)]
+    pub(crate) reverse: bool,
+}
+
+/// By what `status` sorts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Sort {
+    /// Worst first
+    State,
+    /// Alphabetically
+    Name,
+    /// Oldest heartbeat first
+    Age,
+    /// Lowest process id first
+    Pid,
+    /// Alphabetically by host
+    Host,
+}
