@@ -8,7 +8,7 @@ use backstay::config::{self, Broken, Origin, Setting, Sources, Value, Warning};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::output::{self, Paint, Tone, printable, printable_lines};
+use crate::output::{self, Paint, Tone, pad, printable, printable_lines, width};
 
 const BROKEN: u8 = 1;
 
@@ -79,12 +79,16 @@ fn show(arguments: &Show) -> ExitCode {
     let paint = Paint::for_stream(&io::stdout());
     let rows: Vec<(String, String, &Origin)> =
         settings.iter().map(|setting| (printable(&setting.key), value(setting), &setting.origin)).collect();
-    let keys = rows.iter().map(|(key, ..)| key.chars().count()).max().unwrap_or_default();
-    let values = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or_default();
+    let keys = rows.iter().map(|(key, ..)| width(key)).max().unwrap_or_default();
+    let values = rows.iter().map(|(_, value, _)| width(value)).max().unwrap_or_default();
     for (key, value, origin) in &rows {
         let tone = if **origin == Origin::Default { Tone::Faint } else { Tone::Strong };
-        let value = paint.apply(tone, &format!("{value:<values$}"));
-        output::line(&format!("{key:<keys$}  {value}  {}", paint.apply(Tone::Faint, &printable(&origin.to_string()))));
+        let value = paint.apply(tone, &pad(value, values));
+        output::line(&format!(
+            "{}  {value}  {}",
+            pad(key, keys),
+            paint.apply(Tone::Faint, &printable(&origin.to_string()))
+        ));
     }
     ExitCode::SUCCESS
 }

@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use unicode_width::UnicodeWidthStr;
+
 static CLOSED: AtomicBool = AtomicBool::new(false);
 static FAILED: AtomicBool = AtomicBool::new(false);
 
@@ -77,6 +79,17 @@ pub(crate) fn json(value: &serde_json::Value) -> String {
 fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// How many cells of a terminal a text takes: two for a letter of Chinese or an emoji.
+pub(crate) fn width(text: &str) -> usize {
+    UnicodeWidthStr::width(text)
+}
+
+/// The text, and spaces up to so many cells.
+pub(crate) fn pad(text: &str, cells: usize) -> String {
+    let spaces = cells.saturating_sub(width(text));
+    format!("{text}{:spaces$}", "")
 }
 
 /// How a piece of text is meant; a colour, where there are colours.

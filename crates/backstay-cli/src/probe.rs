@@ -14,19 +14,29 @@ use crate::verdict::{Judging, Sighting, with_codes};
 Examples:
   HEALTHCHECK CMD [\"backstay\", \"probe\", \"/run/bot.heartbeat\"]          # Dockerfile
   exec: {command: [backstay, probe, --strict, /run/bot.heartbeat]}     # Kubernetes, readiness
-  backstay probe --max-age 1m --json bot.heartbeat"))]
+  exec: {command: [backstay, probe, --supervisor, /run/backstay/bot.heartbeat]}    # Kubernetes, liveness
+  backstay probe --max-age 1m --json bot.heartbeat
+
+Supervised programs:
+The heartbeat of `backstay run` passes while the program runs. While the program waits to be restarted, the exit code is
+12, and with --supervisor still 0. A liveness probe uses --supervisor: otherwise the kubelet would restart the container
+during the backoff, and so defeat it."))]
 pub(crate) struct Probe {
     /// Heartbeat file to check
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) judging: Judging,
+    /// Judge the supervisor alone, whether or not its program runs
+    #[arg(long)]
+    supervisor: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 pub(crate) fn probe(arguments: &Probe) -> ExitCode {
-    let sighting = Sighting::of(&arguments.file, arguments.judging);
+    let judging = Judging { supervisor: arguments.supervisor, ..arguments.judging };
+    let sighting = Sighting::of(&arguments.file, judging);
     let verdict = sighting.verdict;
     if arguments.json {
         output::line(&output::json(&sighting.to_json()));

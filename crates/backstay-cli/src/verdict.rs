@@ -19,6 +19,9 @@ pub(crate) struct Judging {
     /// Judge readiness: only status `ready` passes
     #[arg(long)]
     pub(crate) strict: bool,
+    /// A supervisor's heartbeat is judged without regard to its program.
+    #[arg(skip)]
+    pub(crate) supervisor: bool,
 }
 
 /// Appends the exit codes to the help of a command.
@@ -39,51 +42,56 @@ Exit codes:
    8  damaged: not a heartbeat, too large, or not a regular file
    9  the file cannot be read
   10  the timestamp is in the future: a clock is wrong
-  11  alive, but starting or stopping (with --strict)"
+  11  alive, but starting or stopping (with --strict)
+  12  not running: the supervisor is alive, its program is not"
         )
     };
 }
 pub(crate) use with_codes;
 
-/// What became of a service, the best first.
+/// What became of a service, the best first. An orderly end is no failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Verdict {
     Alive,
+    Stopped,
     NotReady,
     Degraded,
-    Stopped,
     Missing,
     Unreadable,
     Damaged,
     FromFuture,
+    /// Its supervisor is alive.
+    NotRunning,
     Stale,
     ProcessGone,
 }
 
-/// The page's three words.
+/// The verdict in one word of a few.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Alive,
+    Stopped,
     Unknown,
     Dead,
 }
 
 impl Verdict {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Alive,
+        Self::Stopped,
         Self::NotReady,
         Self::Degraded,
-        Self::Stopped,
         Self::Missing,
         Self::Unreadable,
         Self::Damaged,
         Self::FromFuture,
+        Self::NotRunning,
         Self::Stale,
         Self::ProcessGone,
     ];
 
-    /// The exit code that says so. 1 stays free for what nobody thought of.
+    /// The exit code of `probe`. 1 stays free for unexpected failures.
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Alive => 0,
@@ -96,6 +104,7 @@ impl Verdict {
             Self::Unreadable => 9,
             Self::FromFuture => 10,
             Self::NotReady => 11,
+            Self::NotRunning => 12,
         }
     }
 
@@ -103,7 +112,8 @@ impl Verdict {
         match self {
             Self::Alive | Self::NotReady | Self::Degraded => State::Alive,
             Self::Missing | Self::Unreadable | Self::Damaged | Self::FromFuture => State::Unknown,
-            Self::Stopped | Self::Stale | Self::ProcessGone => State::Dead,
+            Self::Stopped => State::Stopped,
+            Self::NotRunning | Self::Stale | Self::ProcessGone => State::Dead,
         }
     }
 
@@ -117,6 +127,7 @@ impl Verdict {
             Self::Unreadable => "unreadable",
             Self::Damaged => "damaged",
             Self::FromFuture => "from the future",
+            Self::NotRunning => "not running",
             Self::Stale => "stale",
             Self::ProcessGone => "process gone",
         }
@@ -127,19 +138,20 @@ impl State {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Alive => "ALIVE",
+            Self::Stopped => "STOPPED",
             Self::Unknown => "UNKNOWN",
             Self::Dead => "DEAD",
         }
     }
 }
 
-/// How it is shown: the three words, and what people want to tell apart at a glance. The best first.
+/// How it is shown: the states, and what people want to tell apart at a glance. The best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Look {
     Well,
+    Stopped,
     /// Alive, and degraded, starting or stopping.
     Unready,
-    Stopped,
     Unknown,
     Dead,
 }
@@ -197,14 +209,17 @@ impl Sighting {
         let liveness = heartbeat.liveness(max_age);
         let by_timestamp = heartbeat.timestamp.elapsed().ok();
         let (verdict, age) = match liveness {
-            Liveness::Alive { age } => (alive(heartbeat.status, judging.strict), Some(age)),
+            Liveness::Alive { age } => (alive(&heartbeat, judging), Some(age)),
             Liveness::Stale { age } => (Verdict::Stale, Some(age)),
             Liveness::FromFuture { .. } => (Verdict::FromFuture, None),
             Liveness::Stopped => (Verdict::Stopped, by_timestamp),
             _ => (Verdict::ProcessGone, by_timestamp),
         };
         let status = heartbeat.status.filter(|_| verdict.state() == State::Alive);
-        let said = status.map(|status| format!("{status}, ")).unwrap_or_default();
+        let said = match verdict {
+            Verdict::NotRunning => "program not running, supervisor ".to_owned(),
+            _ => status.map(|status| format!("{status}, ")).unwrap_or_default(),
+        };
         let limit = match verdict {
             Verdict::Stale => format!(", {:.1} s allowed", max_age.as_secs_f64()),
             _ => String::new(),
@@ -215,13 +230,40 @@ impl Sighting {
 
     pub(crate) fn look(&self) -> Look {
         let status = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.status);
-        match (self.verdict.state(), self.verdict) {
-            (State::Dead, Verdict::Stopped) => Look::Stopped,
-            (State::Dead, _) => Look::Dead,
-            (State::Unknown, _) => Look::Unknown,
-            (State::Alive, _) if alive(status, true) == Verdict::Alive => Look::Well,
-            (State::Alive, _) => Look::Unready,
+        match self.verdict.state() {
+            State::Dead => Look::Dead,
+            State::Unknown => Look::Unknown,
+            State::Stopped => Look::Stopped,
+            State::Alive if readiness(status) == Verdict::Alive => Look::Well,
+            State::Alive => Look::Unready,
         }
+    }
+
+    /// What a person wants to know first, in one line: "running · 2 restarts · 40 orders".
+    pub(crate) fn summary(&self) -> String {
+        let heartbeat = self.heartbeat.as_ref();
+        // Metadata may hold anything; only text is shown as text.
+        let text = |key| heartbeat.and_then(|beat| beat.metadata.get(key)?.as_str()).unwrap_or_default();
+        let count = |key: &str, word| {
+            let count = heartbeat.and_then(|beat| beat.metadata.get(key)?.as_u64()).filter(|count| *count > 0);
+            count.map(|count| format!("{count} {word}{}", if count == 1 { "" } else { "s" })).unwrap_or_default()
+        };
+        let status = heartbeat.and_then(|beat| beat.status).map(Status::as_str);
+        let state = match (self.verdict, text("state")) {
+            (Verdict::NotRunning, state) if !state.is_empty() => state,
+            (verdict, _) if verdict.state() != State::Alive => verdict.as_str(),
+            (_, "") => status.unwrap_or_default(),
+            (_, state) => state,
+        };
+        let last_exit = Some(text("last_exit")).filter(|exit| !exit.is_empty() && self.look() != Look::Well);
+        let parts = [
+            state.to_owned(),
+            count("restarts", "restart"),
+            count("freezes", "freeze"),
+            last_exit.map(|exit| format!("last: {exit}")).unwrap_or_default(),
+            text("says").to_owned(),
+        ];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ")
     }
 
     /// One object, for programs. Times are in seconds.
@@ -238,17 +280,72 @@ impl Sighting {
     }
 }
 
-fn alive(status: Option<Status>, strict: bool) -> Verdict {
+/// What a live process says of itself, or of its program.
+fn alive(heartbeat: &HeartbeatState, judging: Judging) -> Verdict {
+    if is_supervisor(heartbeat) && !judging.supervisor && !heartbeat.metadata.contains_key("child") {
+        return Verdict::NotRunning;
+    }
+    if judging.strict { readiness(heartbeat.status) } else { Verdict::Alive }
+}
+
+fn readiness(status: Option<Status>) -> Verdict {
     match status {
-        Some(Status::Degraded) if strict => Verdict::Degraded,
-        Some(Status::Starting | Status::Stopping) if strict => Verdict::NotReady,
+        Some(Status::Degraded) => Verdict::Degraded,
+        Some(Status::Starting | Status::Stopping) => Verdict::NotReady,
         _ => Verdict::Alive,
     }
+}
+
+/// Whether `backstay run` wrote a heartbeat: by the facts that its metadata always has. A program that runs is `child`.
+pub(crate) fn is_supervisor(heartbeat: &HeartbeatState) -> bool {
+    ["command", "state", "restarts", "freezes"].iter().all(|key| heartbeat.metadata.contains_key(*key))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(verdict: Verdict, status: &str, metadata: &Value) -> Sighting {
+        let json = json!({
+            "timestamp": "2001-01-01T00:00:00Z", "pid": 7, "hostname": "h", "status": status, "metadata": metadata,
+        });
+        let heartbeat = serde_json::from_value(json).unwrap();
+        Sighting { path: "x".into(), verdict, message: String::new(), age: None, heartbeat: Some(heartbeat) }
+    }
+
+    #[test]
+    fn a_summary_says_what_a_person_wants_to_know_first() {
+        let supervisor = json!({
+            "command": "x", "state": "waiting to restart", "restarts": 1, "freezes": 2, "last_exit": "exit code 1",
+            "says": "40 orders",
+        });
+        let summary = |verdict, status, metadata: &Value| of(verdict, status, metadata).summary();
+        assert_eq!(
+            summary(Verdict::NotRunning, "degraded", &supervisor),
+            "waiting to restart · 1 restart · 2 freezes · last: exit code 1 · 40 orders"
+        );
+        assert_eq!(
+            summary(Verdict::Alive, "ready", &supervisor),
+            "waiting to restart · 1 restart · 2 freezes · 40 orders"
+        );
+        assert_eq!(summary(Verdict::Stale, "ready", &json!({"restarts": "many", "says": [1]})), "stale");
+        assert_eq!(summary(Verdict::Alive, "degraded", &json!({})), "degraded");
+        assert_eq!(summary(Verdict::Stopped, "stopped", &json!({"state": "stopping"})), "stopped");
+    }
+
+    #[test]
+    fn a_program_that_does_not_run_is_told_by_its_supervisors_heartbeat_alone() {
+        let judged = |metadata: &Value, supervisor| {
+            let heartbeat = of(Verdict::Alive, "ready", metadata).heartbeat.unwrap();
+            alive(&heartbeat, Judging { supervisor, ..Judging::default() })
+        };
+        let mut metadata = json!({"command": "x", "state": "waiting to restart", "restarts": 1, "freezes": 0});
+        assert_eq!(judged(&metadata, false), Verdict::NotRunning);
+        assert_eq!(judged(&metadata, true), Verdict::Alive);
+        metadata["child"] = json!(7);
+        assert_eq!(judged(&metadata, false), Verdict::Alive);
+        assert_eq!(judged(&json!({"state": "fine"}), false), Verdict::Alive, "a program of its own");
+    }
 
     #[test]
     fn the_help_lists_every_exit_code() {

@@ -7,8 +7,6 @@ use serde_json::{Map, Value, json};
 
 use super::arguments::LogFormat;
 use super::news::News;
-use super::arguments::LogFormat;
-use super::news::News;
 use crate::output::{Paint, Tone, json as json_text, now, printable};
 
 /// A reader of our log who reads nothing for so long loses lines: nobody holds up the supervisor.

@@ -5,6 +5,7 @@
 //! are killed?), `private` (where do we meet?), `log` and `reporter` (who wants to know?).
 
 mod arguments;
+mod claim;
 mod event;
 mod family;
 mod gate;
@@ -34,6 +35,7 @@ use backstay::config::{Config, Sources};
 use crate::output;
 use crate::values::file_name;
 pub(crate) use arguments::{Health, Run};
+use claim::{Claim, Refusal};
 use event::Policy;
 pub(crate) use event::Restart;
 pub(crate) use family::{can_stand_still, ignored_signals};
@@ -113,9 +115,9 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
     let fail = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let signals = shell::signals().map_err(fail("no pipe for signals"))?;
     let (program, rest) = arguments.command.split_first().ok_or("which command?")?;
-    let name = arguments.name.clone().unwrap_or_else(|| default_name(program));
+    let asked = arguments.name.clone().unwrap_or_else(|| default_name(program));
     let config = Config::load(&Sources::of_process()).map_err(|error| error.to_string())?;
-    let options = Options::new(&arguments, &name, &config);
+    let options = Options::new(&arguments, &asked, &config);
     let mut required = Vec::new();
     let mut urls = Vec::new();
     for way in arguments.health {
@@ -140,10 +142,25 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
         hook: arguments.on_freeze.as_ref().map(|_| options.on_freeze_timeout),
     };
 
+    let claim = match Claim::new(&asked, arguments.name.is_some()) {
+        Err(Refusal::Taken(why)) => return Err(why),
+        Err(Refusal::Impossible(error)) => Err(format!("no heartbeat: {error}")),
+        Ok(claim) => Ok(claim),
+    };
+    let name = claim.as_ref().map_or_else(|_| asked.clone(), |claim| claim.name.clone());
+
     let (folder, ear) = PrivateFolder::new().map_err(fail("no private folder with a notification socket"))?;
     let shown = shown_command(&arguments.command, arguments.show_command);
-    let mut reporter = Reporter::new(&name, &shown, Log::new(&name, arguments.log_format, arguments.quiet));
-    reporter.beat(arguments.interval, arguments.file_mode).map_err(|error| error.to_string())?;
+    let mut reporter = Reporter::new(&shown, Log::new(&name, arguments.log_format, arguments.quiet));
+    match claim {
+        Ok(claim) => {
+            reporter.beat(claim, arguments.interval, arguments.file_mode).map_err(|error| error.to_string())?;
+        }
+        Err(what) => reporter.tell(&News::Trouble { what }),
+    }
+    if name != asked {
+        reporter.tell(&News::Renamed { asked });
+    }
     let trouble = |what: String| reporter.tell(&News::Trouble { what });
     config.warnings().iter().for_each(|warning| trouble(warning.to_string()));
 

@@ -56,6 +56,10 @@ pub(crate) enum News {
     NotStarted {
         error: String,
     },
+    /// The name that was derived from the program is taken, and has a suffix.
+    Renamed {
+        asked: String,
+    },
     Ready,
     Stopping,
     Exited {
@@ -85,7 +89,7 @@ pub(crate) enum News {
 impl News {
     pub(crate) fn is_bad(&self) -> bool {
         match self {
-            Self::Started { .. } | Self::Ready | Self::Stopping | Self::Asked(_) => false,
+            Self::Started { .. } | Self::Renamed { .. } | Self::Ready | Self::Stopping | Self::Asked(_) => false,
             Self::Exited { exit, .. } => !exit.is_success(),
             _ => true,
         }
@@ -96,6 +100,7 @@ impl News {
         match self {
             Self::Started { .. } => "started",
             Self::NotStarted { .. } => "not_started",
+            Self::Renamed { .. } => "renamed",
             Self::Ready => "ready",
             Self::Stopping => "stopping",
             Self::Exited { .. } => "exited",
@@ -117,6 +122,7 @@ impl News {
             Self::Started { pid, restarts: 0 } => format!("started, process {pid}"),
             Self::Started { pid, restarts } => format!("started again, process {pid}, restart {restarts}"),
             Self::NotStarted { error } => format!("cannot be started: {error}"),
+            Self::Renamed { asked } => format!("the name {asked:?} is taken by another supervisor"),
             Self::Ready => "ready".to_owned(),
             Self::Stopping => "says that it stops".to_owned(),
             Self::Exited { exit, ran } => format!("ended after {}: {exit}", seconds(*ran)),

@@ -1,35 +1,24 @@
 //! Telling the world: the log, the heartbeat file that `status` sees, and systemd.
 
-use std::fs::{File, TryLockError};
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backstay::heartbeat::Status;
 use backstay::{BuildError, Heartbeat};
-use rustix::fs::OFlags;
-use rustix::process::getuid;
 use serde_json::{Map, Value, json};
 
+use super::claim::Claim;
 use super::event::Standing;
 use super::log::Log;
 use super::news::News;
 use super::notify::Mouth;
 use super::supervisor::Supervisor;
-use crate::places;
-use crate::verdict::{Judging, Sighting, State};
 
 pub(crate) struct Reporter {
-    name: String,
     pub(crate) log: Log,
     command: String,
     heartbeat: Option<Heartbeat>,
-    /// Held for as long as the name is ours; the kernel lets go of it, however we end.
-    claim: Claim,
-    /// The heartbeat file where the name is somebody else's: nobody will have that name again.
-    aside: Option<PathBuf>,
+    claim: Option<Claim>,
     mouth: Mouth,
     /// What the program says of itself.
     text: Option<String>,
@@ -37,14 +26,12 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    pub(crate) fn new(name: &str, command: &str, log: Log) -> Self {
+    pub(crate) fn new(command: &str, log: Log) -> Self {
         Self {
-            name: name.to_owned(),
             log,
             command: command.to_owned(),
             heartbeat: None,
-            claim: Claim::NoLocks,
-            aside: None,
+            claim: None,
             mouth: Mouth::of_process(),
             text: None,
             told: None,
@@ -52,30 +39,9 @@ impl Reporter {
     }
 
     /// Begins to beat, so that `status` sees it.
-    pub(crate) fn beat(&mut self, interval: Option<Duration>, file_mode: u32) -> Result<(), BuildError> {
-        let folder = match places::make_folder() {
-            Ok(folder) => folder,
-            Err(error) => {
-                self.tell(&News::Trouble { what: format!("no heartbeat: {error}") });
-                return Ok(());
-            }
-        };
-        let path = |name: &str| folder.join(format!("{name}.{}", places::EXTENSION));
-        let mut file = path(&self.name);
-        // Another of the same name keeps its file, also before its first beat; and whoever else beats into it.
-        match claim(&folder, &self.name) {
-            Ok(claim) => self.claim = claim,
-            Err(error) => {
-                self.tell(&News::Trouble { what: format!("no heartbeat: {error}") });
-                return Ok(());
-            }
-        }
-        if matches!(self.claim, Claim::Taken)
-            || is_foreign(&Sighting::of(&file, Judging::default()), matches!(self.claim, Claim::Ours(_)))
-        {
-            file = path(&format!("{}-{}", self.name, std::process::id()));
-            self.aside = Some(file.clone());
-        }
+    pub(crate) fn beat(&mut self, claim: Claim, interval: Option<Duration>, file_mode: u32) -> Result<(), BuildError> {
+        let file = claim.file.clone();
+        self.claim = Some(claim);
         let missed = AtomicBool::new(false);
         let log = self.log.clone();
         let mut builder =
@@ -130,7 +96,7 @@ impl Reporter {
         }
         let (word, status) = match standing {
             Standing::Waiting if supervisor.last_exit().is_none() => ("starting", Status::Starting),
-            Standing::Waiting => ("waits to start again", Status::Degraded),
+            Standing::Waiting => ("waiting to restart", Status::Degraded),
             Standing::Starting => ("starting", Status::Starting),
             Standing::Running => ("running", Status::Ready),
             Standing::Frozen => ("frozen", Status::Degraded),
@@ -181,46 +147,7 @@ impl Reporter {
                 std::mem::forget(heartbeat);
             }
         }
-        if let Some(file) = self.aside {
-            let _ = std::fs::remove_file(file);
-        }
+        // Until here the name is ours.
         drop(self.claim);
     }
-}
-
-/// Whether somebody else beats into a file. Under a lock that is `ours` no supervisor does: what one wrote there is what
-/// became of the last, in a container that started again perhaps, whose processes nobody sees.
-fn is_foreign(sighting: &Sighting, ours: bool) -> bool {
-    let has = |key: &str| sighting.heartbeat.as_ref().is_some_and(|beat| beat.metadata.contains_key(key));
-    sighting.verdict.state() == State::Alive && !(ours && has("command") && has("state"))
-}
-
-/// Whose a name is.
-enum Claim {
-    Ours(#[expect(dead_code, reason = "held, not looked at")] File),
-    /// Another process holds the lock.
-    Taken,
-    /// A file system without locks, or no folder: nobody can say.
-    NoLocks,
-}
-
-/// Locks a name. A file that another user planted under the lock's name is neither
-/// followed nor used, because that user could hold the lock for ever.
-fn claim(folder: &Path, name: &str) -> io::Result<Claim> {
-    let path = folder.join(format!("{name}.lock"));
-    let fail = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let lock = options.custom_flags(flags.bits().cast_signed()).open(&path).map_err(fail)?;
-    let there = lock.metadata().map_err(fail)?;
-    if !there.is_file() || there.uid() != getuid().as_raw() {
-        const WHY: &str = "not a file of this user; set BACKSTAY_DIR to another folder";
-        return Err(fail(io::Error::new(io::ErrorKind::PermissionDenied, WHY)));
-    }
-    Ok(match lock.try_lock() {
-        Ok(()) => Claim::Ours(lock),
-        Err(TryLockError::WouldBlock) => Claim::Taken,
-        Err(TryLockError::Error(_)) => Claim::NoLocks,
-    })
 }

@@ -119,6 +119,7 @@ impl Service {
         let mut json = self.sighting.to_json();
         json["name"] = json!(self.name);
         json["look"] = json!(self.look().as_str());
+        json["summary"] = json!(self.sighting.summary());
         json["strip"] = json!(self.strip);
         json["marks"] = json!(self.marks);
         json

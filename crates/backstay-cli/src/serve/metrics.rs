@@ -26,7 +26,7 @@ pub(super) fn text(board: Option<&Board>, own: &Own) -> String {
     page.each(services, "ready", "gauge", "Whether it is alive, and not degraded, starting or stopping.", |service| {
         flag(service.look() == Look::Well)
     });
-    let help = "What `backstay probe` exits with: 0 alive, 3 stale, 4 process gone, 6 stopped, 7 missing, 8 damaged.";
+    let help = "Exit code of `backstay probe`: 0 alive, 3 stale, 4 process gone, 6 stopped, 7 missing, 8 damaged, 12 not running.";
     page.each(services, "code", "gauge", help, |service| Some(f64::from(service.sighting.verdict.code())));
     page.each(services, "age_seconds", "gauge", "Time since the last beat.", |service| {
         service.sighting.age.map(|age| age.as_secs_f64())

@@ -72,23 +72,6 @@ function drawStrip(svg, service, cell) {
   svg.setAttribute("aria-label", `last ${rough(service.strip.length * cell)}: ${told.join(", ")}`);
 }
 
-/** Metadata may hold anything; only text is shown as text. */
-const words = (value) => (typeof value === "string" ? value : "");
-
-/** What a person wants to know first. */
-function said(service) {
-  const beat = service.heartbeat ?? {};
-  const data = beat.metadata ?? {};
-  const isAlive = service.look === "well" || service.look === "unready";
-  const parts = [isAlive ? words(data.state) || beat.status : service.verdict];
-  for (const [key, word] of [["restarts", "restart"], ["freezes", "freeze"]]) {
-    if (typeof data[key] === "number" && data[key] > 0) parts.push(plural(data[key], word));
-  }
-  if (service.look !== "well" && words(data.last_exit)) parts.push(`last: ${data.last_exit}`);
-  parts.push(words(data.says));
-  return parts.filter(Boolean).join(" · ");
-}
-
 function details(service) {
   const beat = service.heartbeat ?? {};
   const facts = [["verdict", service.message], ["host", beat.hostname], ["process", beat.pid], ["beats", beat.sequence],
@@ -122,9 +105,10 @@ function newRow() {
 function showDetails(row) {
   if (!row.box.open) return;
   const facts = details(row.service);
-  const key = (facts) => facts.map(([name]) => name).join("\n");
-  if (row.facts !== key(facts)) {
-    row.facts = key(facts);
+  // A name may hold any character: joined, two lists could be taken for one.
+  const names = JSON.stringify(facts.map(([name]) => name));
+  if (row.facts !== names) {
+    row.facts = names;
     row.list.replaceChildren();
     facts.forEach(() => { make("dt", "", row.list); make("dd", "", row.list); });
   }
@@ -137,9 +121,9 @@ function showRow(row, service, cell) {
   if (row.item.className !== service.look) row.item.className = service.look;
   row.state.className = `state ${service.look}`;
   put(row.symbol, look.symbol);
-  put(row.word, service.look === "stopped" ? "STOPPED" : service.state);
+  put(row.word, service.state);
   put(row.name, service.name);
-  put(row.said, said(service));
+  put(row.said, service.summary);
   put(row.age, service.age === null ? "–" : rough(service.age));
   drawStrip(row.strip, service, cell);
   showDetails(row);
@@ -178,7 +162,7 @@ function show(page) {
     if (!rows.has(service.file)) rows.set(service.file, newRow());
     const row = rows.get(service.file);
     showRow(row, service, page.cell);
-    const fits = `${service.name} ${service.state} ${said(service)}`.toLowerCase().includes(wanted);
+    const fits = `${service.name} ${service.state} ${service.summary}`.toLowerCase().includes(wanted);
     if (row.item.hidden === fits) row.item.hidden = !fits;
     // Moved only where it has to be: what has the focus keeps it.
     const place = before ? before.nextSibling : $("services").firstChild;

@@ -17,7 +17,8 @@ Examples:
   backstay status --watch --sort age       redraw every second; s sorts, r reverses, q quits
   backstay status --watch | logger         print a line for each service, and for each change
 
-The exit code is that of the worst service (DEAD, then UNKNOWN, then ALIVE), or 1 if standard output cannot be written."))]
+The exit code is that of the worst service: DEAD is worse than UNKNOWN, UNKNOWN than ALIVE. STOPPED, an orderly end, is
+not a failure (exit code 0). The exit code is 1 if standard output cannot be written."))]
 pub(crate) struct Status {
     /// Heartbeat files, and folders with *.heartbeat files [default: the folder that `backstay run` uses]
     pub(crate) paths: Vec<PathBuf>,

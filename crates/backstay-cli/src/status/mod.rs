@@ -1,4 +1,4 @@
-//! `backstay status`: the page's table of services, once or for as long as somebody watches.
+//! `backstay status`: a table of services, printed once or redrawn.
 
 mod arguments;
 mod lines;
@@ -16,13 +16,14 @@ use serde_json::Value;
 
 use crate::output::{self, Paint};
 use crate::places;
-use crate::verdict::{Sighting, Verdict};
+use crate::verdict::{Look, Sighting, Verdict};
 use arguments::Sort;
 pub(crate) use arguments::Status;
 
 pub(crate) fn status(arguments: &Status) -> ExitCode {
     let worst = if arguments.watch { watch::watch(arguments) } else { once(arguments) };
-    ExitCode::from(worst.code())
+    // An orderly end is no failure.
+    ExitCode::from(if worst == Verdict::Stopped { 0 } else { worst.code() })
 }
 
 fn once(arguments: &Status) -> Verdict {
@@ -84,7 +85,12 @@ fn nothing(arguments: &Status) -> String {
     format!("no *.{} in {}", places::EXTENSION, paths.join(", "))
 }
 
-/// Nobody there is as bad as a file that is missing.
+/// How bad it is. A service that is alive may be degraded all the same.
+fn rank(service: &Service) -> (Look, Verdict) {
+    (service.sighting.look(), service.sighting.verdict)
+}
+
+/// No service at all is as bad as a missing file.
 fn worst(services: &[Service]) -> Verdict {
     services.iter().map(|service| service.sighting.verdict).max().unwrap_or(Verdict::Missing)
 }
@@ -94,7 +100,7 @@ fn sort(services: &mut [Service], by: Sort, reverse: bool) {
     let host = |service: &Service| service.sighting.heartbeat.as_ref().map(|state| state.hostname.clone());
     services.sort_by(|one, other| {
         let order = match by {
-            Sort::State => other.sighting.verdict.cmp(&one.sighting.verdict),
+            Sort::State => rank(other).cmp(&rank(one)),
             Sort::Name => Ordering::Equal,
             Sort::Age => other.sighting.age.cmp(&one.sighting.age),
             Sort::Pid => pid(one).cmp(&pid(other)),

@@ -3,27 +3,28 @@
 use std::time::Duration;
 
 use backstay::heartbeat::HeartbeatState;
-use serde_json::Value;
 
 use super::Service;
-use crate::output::{Paint, Tone, printable};
-use crate::verdict::{Look, Sighting, State};
+use crate::output::{Paint, Tone, pad, printable, width};
+use crate::verdict::Look;
 
-const HEAD: [&str; COLUMNS] = ["STATE", "NAME", "STATUS", "AGE", "PID", "HOST", "SEQ", "METADATA"];
-const COLUMNS: usize = 8;
-/// Numbers, which are easier to compare with their ends below each other.
-const RIGHT: [usize; 3] = [3, 4, 6];
-/// What is longer is cut: one service must not push the others' columns out of sight.
+const HEAD: [&str; COLUMNS] = ["STATE", "NAME", "AGE", "PID", "HOST", "SEQ", "STATUS"];
+const COLUMNS: usize = 7;
+/// Numbers, which are aligned to the right.
+const RIGHT: [usize; 3] = [2, 3, 5];
+/// The longest name or host, in cells of the terminal: one service must not push the others' columns out of sight.
 const LONGEST: usize = 40;
+/// The longest status text.
+const LONGEST_STATUS: usize = 120;
 
 /// The head and a line for each service.
 pub(super) fn draw(services: &[Service], paint: Paint) -> String {
     let rows: Vec<[String; COLUMNS]> = services.iter().map(row).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
+    let widest = |column: usize| {
+        let cells = rows.iter().map(|row| width(&row[column]));
         cells.chain([HEAD[column].len()]).max().unwrap_or_default()
     };
-    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let widths: [usize; COLUMNS] = std::array::from_fn(widest);
     let mut text = paint.apply(Tone::Faint, &line(&HEAD.map(str::to_owned), &widths, |_, cell| cell));
     text.push('\n');
     for (row, service) in rows.iter().zip(services) {
@@ -47,11 +48,12 @@ fn tone(look: Look) -> Tone {
 }
 
 fn line(row: &[String; COLUMNS], widths: &[usize; COLUMNS], dress: impl Fn(usize, String) -> String) -> String {
-    let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+    let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, wide))| {
         let cell = match column {
             column if column == COLUMNS - 1 => cell.clone(),
-            column if RIGHT.contains(&column) => format!("{cell:>width$}"),
-            _ => format!("{cell:<width$}"),
+            // Numbers are ASCII.
+            column if RIGHT.contains(&column) => format!("{cell:>wide$}"),
+            _ => pad(cell, *wide),
         };
         dress(column, cell)
     });
@@ -64,43 +66,32 @@ fn row(service: &Service) -> [String; COLUMNS] {
     let of = |what: fn(&HeartbeatState) -> Option<String>| heartbeat.and_then(what).unwrap_or_else(|| "-".to_owned());
     [
         sighting.verdict.state().as_str().to_owned(),
-        cut(&service.name),
-        status(sighting),
+        cut(&service.name, LONGEST),
         sighting.age.map_or_else(|| "-".to_owned(), rough),
         of(|state| Some(state.pid.to_string())),
-        of(|state| Some(cut(&state.hostname))),
+        of(|state| Some(cut(&state.hostname, LONGEST))),
         of(|state| state.sequence.map(|sequence| sequence.to_string())),
-        heartbeat.map(metadata).unwrap_or_default(),
+        cut(&sighting.summary(), LONGEST_STATUS),
     ]
 }
 
-/// What an alive one says of itself; why the others are not.
-fn status(sighting: &Sighting) -> String {
-    let said = sighting.heartbeat.as_ref().and_then(|heartbeat| heartbeat.status);
-    match (sighting.verdict.state(), said) {
-        (State::Alive, Some(status)) => status.as_str().to_owned(),
-        (State::Alive, None) => "-".to_owned(),
-        _ => sighting.verdict.as_str().to_owned(),
+/// As much of a text as fits into so many cells of the terminal.
+fn cut(text: &str, longest: usize) -> String {
+    // Characters without a width, however many, fit into no cell.
+    let text = printable(&text.chars().take(4 * longest).collect::<String>());
+    if width(&text) <= longest {
+        return text;
     }
-}
-
-/// The short ones first, so that a long one pushes none out of the window.
-fn metadata(heartbeat: &HeartbeatState) -> String {
-    let pair = |(key, value): (&String, &Value)| match value {
-        Value::String(text) => format!("{}={}", cut(key), cut(text)),
-        other => format!("{}={}", cut(key), cut(&other.to_string())),
-    };
-    let mut pairs: Vec<String> = heartbeat.metadata.iter().map(pair).collect();
-    pairs.sort_by_key(|pair| pair.chars().count());
-    pairs.join(" ")
-}
-
-fn cut(text: &str) -> String {
-    let short = match text.chars().nth(LONGEST) {
-        Some(_) => text.chars().take(LONGEST - 1).chain(['…']).collect(),
-        None => text.to_owned(),
-    };
-    printable(&short)
+    let mut short = String::new();
+    for c in text.chars() {
+        short.push(c);
+        if width(&short) >= longest {
+            short.pop();
+            break;
+        }
+    }
+    short.push('…');
+    short
 }
 
 /// A length of time in the two units that matter.
@@ -120,13 +111,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_fact_hides_no_short_one() {
-        let json = serde_json::json!({
-            "timestamp": "2001-01-01T00:00:00Z", "pid": 7, "hostname": "far",
-            "metadata": {"command": "x".repeat(1000), "restarts": 3, "says": "well"},
-        });
-        let heartbeat = serde_json::from_value(json).unwrap();
-        assert!(metadata(&heartbeat).starts_with("says=well restarts=3 command=xxx"));
+    fn a_text_is_cut_by_the_cells_that_it_takes() {
+        assert_eq!(cut("short", 5), "short");
+        assert_eq!(cut("longer", 5), "long…");
+        assert_eq!(cut("日本語日本語", 12), "日本語日本語");
+        assert_eq!(cut("日本語日本語", 7), "日本語…");
+        assert_eq!(width(&cut("👩‍🚀👩‍🚀👩‍🚀👩‍🚀", 5)), 5);
+        assert!(cut(&"a\u{301}".repeat(100_000), 40).chars().count() <= 160);
     }
 
     #[test]

@@ -62,20 +62,8 @@ fn each_kind_says_what_it_allows() {
         ("rate_limiter: {default_rate: ", "0", "rate_limiter.default_rate", "0", "a number above 0".to_owned()),
         ("rate_limiter: {default_rate: ", ".nan", "rate_limiter.default_rate", "NaN", "a number above 0".to_owned()),
         ("rate_limiter: {default_rate: ", ".inf", "rate_limiter.default_rate", "inf", "a number above 0".to_owned()),
-        (
-            "rate_limiter: {default_per: ",
-            "0",
-            "rate_limiter.default_per",
-            "0",
-            up_to(500 * 365 * 86_400),
-        ),
-        (
-            "rate_limiter: {default_per: ",
-            "-1",
-            "rate_limiter.default_per",
-            "-1",
-            up_to(500 * 365 * 86_400),
-        ),
+        ("rate_limiter: {default_per: ", "0", "rate_limiter.default_per", "0", up_to(500 * 365 * 86_400)),
+        ("rate_limiter: {default_per: ", "-1", "rate_limiter.default_per", "-1", up_to(500 * 365 * 86_400)),
         ("run: {timeout: ", "90000d", "run.timeout", "the text \"90000d\"", up_to(86_400)),
         (
             "rate_limiter: {instances: {l: {burst: ",

@@ -74,10 +74,10 @@ fn status_sees_it() {
         let output = backstay(it.path()).args(["status", "--json"]).output().unwrap();
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let metadata = &json[0]["heartbeat"]["metadata"];
-        metadata["state"] == "waits to start again" && metadata["last_exit"] == "exit code 4"
+        metadata["state"] == "waiting to restart" && metadata["last_exit"] == "exit code 4"
     });
     let probe = backstay(it.path()).args(["probe", "--strict", "run/it.heartbeat"]).output().unwrap();
-    assert_eq!(probe.status.code(), Some(5), "degraded");
+    assert_eq!(probe.status.code(), Some(12), "not running");
 }
 
 // CF-1, CF-3: the file's section for this name, then the one for all.
@@ -132,25 +132,72 @@ fn the_demonstration_shows_all() {
 
 // Whatever the interval, and whether or not the first has beaten yet.
 #[test]
-fn two_of_one_name_have_two_heartbeats() {
+fn a_second_supervisor_of_the_same_name_is_refused() {
     let first = Supervised::sh(&["--interval", "1h"], "sleep 1000");
     let folder = first.path().join("run");
     let file = folder.join("it.heartbeat");
     crate::until("it beats", || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("running")));
-    std::fs::remove_file(file).unwrap();
-    let run = || {
-        let script = "sleep 0.1; test -e run/it-$PPID.heartbeat";
+    let second = || {
         let mut other = backstay(first.path());
-        other.args(["run", "--name", "it", "--restart", "never", "--", "sh", "-c", script]);
-        let is_aside = other.current_dir(first.path()).status().unwrap().success();
-        let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
-        assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with("it-")), "nobody comes back to it");
-        is_aside
+        other.args(["run", "--name", "it", "--restart", "never", "--", "sh", "-c", "exit 9"]);
+        other.current_dir(first.path()).output().unwrap()
     };
-    assert!(run());
+    let refused = second();
+    assert_eq!(refused.status.code(), Some(125));
+    let holder = format!("\"it\" is already running: process {} writes ", first.child.id());
+    assert!(crate::stderr(&refused).contains(&holder), "{refused:?}");
+    std::fs::remove_file(file).unwrap();
+    let refused = second();
+    assert!(crate::stderr(&refused).contains("\"it\" is already running: another supervisor has "), "{refused:?}");
     first.signal(rustix::process::Signal::KILL);
-    crate::until("it is free", || super::is_gone(rustix::process::Pid::from_child(&first.child)));
-    assert!(!run(), "nobody has it any more");
+    crate::until("the name is free", || super::is_gone(rustix::process::Pid::from_child(&first.child)));
+    assert_eq!(second().status.code(), Some(9));
+}
+
+// A name that was not asked for gets a suffix, which the log says.
+#[test]
+fn derived_names_get_a_suffix() {
+    let home = tempfile::tempdir().unwrap();
+    let script = "until [ -e go ]; do sleep 0.01; done; [ -e run/sh-2.heartbeat ]";
+    let start = || {
+        let mut run = backstay(home.path());
+        run.args(["run", "--restart", "never", "--", "sh", "-c", script]).current_dir(home.path());
+        run.stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let first = start();
+    crate::until("the first has its name", || home.path().join("run/sh.heartbeat").exists());
+    let second = start();
+    crate::until("the second has its name", || home.path().join("run/sh-2.heartbeat").exists());
+    std::fs::write(home.path().join("go"), "").unwrap();
+    assert!(first.wait_with_output().unwrap().status.success());
+    let second = second.wait_with_output().unwrap();
+    assert!(second.status.success());
+    let said = crate::stderr(&second);
+    assert!(said.contains("sh-2: the name \"sh\" is taken by another supervisor"), "{said}");
+}
+
+// A program that is not running is not healthy, though its supervisor is.
+#[test]
+fn probe_tells_a_program_that_does_not_run_from_its_supervisor() {
+    let it =
+        Supervised::sh(&["--backoff", "1h", "--max-backoff", "1h"], "until [ -e go ]; do sleep 0.01; done; exit 4");
+    let probe = |options: &[&str]| {
+        let mut probe = backstay(it.path());
+        probe.args(["probe", "run/it.heartbeat"]).args(options).current_dir(it.path());
+        let output = probe.output().unwrap();
+        (output.status.code().unwrap(), crate::stdout(&output))
+    };
+    crate::until("it runs", || probe(&["--strict"]).0 == 0);
+    std::fs::write(it.path().join("go"), "").unwrap();
+    it.news("waiting");
+    crate::until("it does not run", || probe(&[]).0 == 12);
+    let (_, line) = probe(&[]);
+    assert!(line.starts_with("DEAD ") && line.contains("program not running, supervisor process "), "{line}");
+    assert_eq!(probe(&["--supervisor"]).0, 0);
+    assert_eq!(probe(&["--supervisor", "--strict"]).0, 5);
+    let status = backstay(it.path()).arg("status").current_dir(it.path()).output().unwrap();
+    assert_eq!(status.status.code(), Some(12));
+    assert!(crate::stdout(&status).contains("waiting to restart · last: exit code 4"), "{status:?}");
 }
 
 // ALL-1: a time is taken or refused, however long.

@@ -112,6 +112,21 @@ fn what_heartbeats_say_is_text() {
     assert!(page.complaints.iter().any(|entry| entry.contains("Content Security Policy")), "{:?}", page.complaints);
 }
 
+// A list of names with a newline in one of them is not taken for another list of as many characters.
+#[test]
+fn metadata_of_any_name_is_shown() {
+    let served = Served::start(&[]);
+    stale(&served.folder(), "bot", &json!({"a\nb": 1}));
+    let Some(mut page) = open(&served) else { return };
+    page.until("document.querySelectorAll('li').length === 1");
+    page.value("document.querySelectorAll('details').forEach((row) => { row.open = true; })");
+    let last = |text: &str| format!("document.querySelector('dl').lastChild.textContent === '{text}'");
+    page.until(&last("1"));
+    stale(&served.folder(), "bot", &json!({"a": 1, "b": 2}));
+    page.until(&last("2"));
+    assert_eq!(page.complaints, Vec::<String>::new());
+}
+
 #[test]
 fn it_is_readable_in_every_window_by_day_and_night() {
     let served = Served::start(&[]);
