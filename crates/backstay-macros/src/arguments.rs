@@ -98,9 +98,8 @@ pub(crate) fn reference(
     let settings: Vec<_> = settings.into_iter().flatten().collect();
     match given {
         None => Ok(quote! {{
-            static OWN: ::std::sync::LazyLock<#kind> =
-                ::std::sync::LazyLock::new(|| #build(#builder #(#settings)*));
-            &OWN
+            static OWN: ::backstay::attributes::Own<#kind> = ::backstay::attributes::Own::new();
+            OWN.get(|| #build(#builder #(#settings)*))
         }}),
         Some(Value(given)) if settings.is_empty() => Ok(quote!(&#given)),
         Some(Value(given)) => {

@@ -74,7 +74,7 @@ impl Callback {
         &self,
         arguments: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyTuple>>,
     ) -> Option<PyResult<()>> {
-        let process = std::process::id();
+        let process = backstay::fork::this_process();
         interpreter::enter(|py| -> PyResult<()> {
             let target = self.target();
             let Some(Target { function, event_loop }) = &*target else { return Ok(()) };
@@ -82,7 +82,7 @@ impl Callback {
             drop(target);
             let run = RUN.import(py, "backstay._callbacks", "run")?;
             let ran = run.call1((function, arguments(py)?, event_loop, self.component)).map(drop);
-            if std::process::id() != process {
+            if backstay::fork::this_process() != process {
                 // It forked, and the child came back: its only thread is one of ours, with nothing to go on to.
                 py.import("os")?.call_method1("_exit", (i32::from(ran.is_err()),))?;
             }

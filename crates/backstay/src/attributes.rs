@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+use once_cell::race::OnceBox;
+
 use crate::circuit_breaker::CircuitBreakerBuilder;
 use crate::error::{CircuitOpenError, RateLimitExceededError};
 use crate::rate_limiter::RateLimiterBuilder;
@@ -43,6 +45,34 @@ impl<E: From<RateLimitExceededError>> HoldsRateLimit for E {
     }
 }
 
+/// What a function goes through, built at its first call. Of several first calls at once each may build one, and the
+/// first to be ready serves all.
+///
+/// Unlike `LazyLock` it has no lock that a process forked during the first call would wait for, and a panic of the
+/// first call does not make all later ones panic.
+#[derive(Debug)]
+pub struct Own<T>(OnceBox<T>);
+
+impl<T> Own<T> {
+    /// Nothing yet; for a `static`.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(OnceBox::new())
+    }
+
+    /// What was built, or what `build` builds now.
+    #[inline]
+    pub fn get(&self, build: impl FnOnce() -> T) -> &T {
+        self.0.get_or_init(|| Box::new(build()))
+    }
+}
+
+impl<T> Default for Own<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Builds the breaker of a function. A function cannot return a broken configuration: it is logged, and the built-in
 /// defaults hold for what the attribute does not say.
 #[must_use]
@@ -73,4 +103,18 @@ pub async fn call_async<T, E: HoldsCircuitOpen, F: Future<Output = Result<T, E>>
     f: impl FnOnce() -> F,
 ) -> Result<T, E> {
     breaker.excluding(excluded).guard_async(f).await.unwrap_or_else(|error| Err(E::hold(error)))
+}
+
+#[cfg(all(test, not(backstay_loom)))]
+mod tests {
+    use super::*;
+
+    // CB-12: a first call that panics while it builds does not break the function for good.
+    #[test]
+    fn what_could_not_be_built_is_built_at_the_next_call() {
+        let own = Own::new();
+        assert!(crate::callback::caught(|| own.get(|| panic!("no memory"))).is_err());
+        assert_eq!(own.get(|| 1), &1);
+        assert_eq!(own.get(|| 2), &1);
+    }
 }

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 
+pub use crate::per_process::this_process;
+
 /// Longer than anything is done under a lock, unless a disk hangs.
 const PATIENCE: Duration = Duration::from_secs(1);
 

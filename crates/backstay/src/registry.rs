@@ -1,14 +1,14 @@
 //! One instance for each name, the same for everyone in the process who asks.
 
-use std::sync::OnceLock;
+use once_cell::race::OnceBox;
 
 /// The named instances of one type; for a `static`.
 ///
-/// A chain that only grows: looking follows it without a lock, so a forked child keeps what the parent had and waits
-/// for none of the parent's threads. Names are few and stay: they come from code and configuration.
+/// A chain that only grows. Neither looking nor adding takes a lock, so a forked child keeps what the parent had and
+/// waits for none of the parent's threads. Names are few and stay: they come from code and configuration.
 pub(crate) struct Registry<T>(Link<T>);
 
-type Link<T> = OnceLock<Box<Entry<T>>>;
+type Link<T> = OnceBox<Entry<T>>;
 
 struct Entry<T> {
     name: Box<str>,
@@ -18,7 +18,7 @@ struct Entry<T> {
 
 impl<T: Clone> Registry<T> {
     pub(crate) const fn new() -> Self {
-        Self(OnceLock::new())
+        Self(OnceBox::new())
     }
 
     /// The instance of this name, built now if there is none. Of several built at once the first to arrive stays.
@@ -34,7 +34,7 @@ impl<T: Clone> Registry<T> {
                 link = &entry.next;
             }
             if let Some(build) = build.take() {
-                fresh = Some(Box::new(Entry { name: name.into(), instance: build()?, next: OnceLock::new() }));
+                fresh = Some(Box::new(Entry { name: name.into(), instance: build()?, next: OnceBox::new() }));
             }
             // Whether ours or another's got here, the next look finds it; another's may have another name.
             fresh = fresh.and_then(|entry| link.set(entry).err());

@@ -1,7 +1,6 @@
 //! Counters that threads add to without sharing a cache line.
 
 use std::cell::Cell;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// `N` counters in stripes, twice as many as there are processors (32 at most); a thread keeps to one stripe.
@@ -21,11 +20,14 @@ struct Stripe<const N: usize>([AtomicU64; N]);
 impl<const N: usize> Striped<N> {
     pub(crate) fn new() -> Self {
         // To ask takes longer than all else that a new handle does: the system reads files to answer.
-        static STRIPES: OnceLock<usize> = OnceLock::new();
-        let stripes = *STRIPES.get_or_init(|| {
+        // No lock guards the answer: a process forked while another thread asks could never take it.
+        static STRIPES: AtomicUsize = AtomicUsize::new(0);
+        let mut stripes = STRIPES.load(Ordering::Relaxed);
+        if stripes == 0 {
             let processors = std::thread::available_parallelism().map_or(1, usize::from);
-            2 * processors.next_power_of_two().min(16)
-        });
+            stripes = 2 * processors.next_power_of_two().min(16);
+            STRIPES.store(stripes, Ordering::Relaxed);
+        }
         Self((0..stripes).map(|_| Stripe(std::array::from_fn(|_| AtomicU64::new(0)))).collect())
     }
 

@@ -57,8 +57,9 @@ mod reading;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
 use std::time::Duration;
+
+use once_cell::race::OnceBox;
 
 use crate::per_process::PerProcess;
 use crate::settings::{
@@ -81,7 +82,8 @@ pub struct Config {
     broken: Vec<(&'static str, ConfigError)>,
 }
 
-static CURRENT: OnceLock<Config> = OnceLock::new();
+/// Set without a lock, so that a process forked meanwhile can read its own.
+static CURRENT: OnceBox<Config> = OnceBox::new();
 
 #[derive(Clone, Debug)]
 struct Said {
@@ -133,7 +135,7 @@ impl Config {
 
     fn keep(self) -> &'static Self {
         self.log_warnings();
-        CURRENT.get_or_init(|| self)
+        CURRENT.get_or_init(|| Box::new(self))
     }
 
     /// Each once, however often it is read.

@@ -1,15 +1,16 @@
 //! What a heartbeat is in one process.
 
-use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, SystemTime};
 
 use backstay_core::heartbeat::{Host, Status};
+use once_cell::race::OnceBox;
 use serde_json::{Map, Value};
 
 use super::file::StateFile;
+use crate::per_process::this_process;
 
 /// What changes in a heartbeat, as one process knows it. A forked child inherits memory in which the parent's threads
 /// may hold any lock for ever, so it touches none of the parent's state and begins a life of its own.
@@ -17,15 +18,15 @@ use super::file::StateFile;
 /// Locks: `writer` before `phase` or `details`; those two are held for a copy only and never together.
 #[derive(Debug)]
 pub(super) struct Life {
-    pid: u32,
+    process: u32,
     pub(super) details: Mutex<Details>,
     pub(super) phase: Mutex<Phase>,
     /// Held while the file is written, which on a bad day takes for ever.
     pub(super) writer: Mutex<Writer>,
     /// For each target, whether it was dead when last asked.
     pub(super) dead: Vec<AtomicBool>,
-    /// The life in a process forked from this one.
-    child: OnceLock<Box<Life>>,
+    /// The life in a process forked from this one. Set without a lock: that process may fork as well.
+    child: OnceBox<Life>,
 }
 
 #[derive(Clone, Debug)]
@@ -64,20 +65,20 @@ pub(super) struct Place {
 impl Life {
     pub(super) fn new(details: Details, targets: usize) -> Self {
         Self {
-            pid: process::id(),
+            process: this_process(),
             details: Mutex::new(details),
             phase: Mutex::new(Phase::Idle),
             writer: Mutex::default(),
             dead: (0..targets).map(|_| AtomicBool::new(false)).collect(),
-            child: OnceLock::new(),
+            child: OnceBox::new(),
         }
     }
 
     /// The life in this process; `first` is the one in the process that built the heartbeat.
     pub(super) fn here<'a>(first: &'a Life, built_with: &Details) -> &'a Self {
-        let pid = process::id();
+        let process = this_process();
         let mut life = first;
-        while life.pid != pid {
+        while life.process != process {
             let born = || {
                 // What the parent had set, unless it was being set in the instant of the fork.
                 let details = life.details.try_lock().map_or_else(|_| built_with.clone(), |details| details.clone());

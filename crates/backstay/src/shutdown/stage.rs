@@ -2,12 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::process;
 use std::task::{Context, Poll};
 
 use backstay_core::shutdown::{OnSignal, Phase, Progress};
 
 use crate::clock::{Clock, Moment};
+use crate::per_process::this_process;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard, Wake};
 
@@ -51,7 +51,7 @@ impl<R: Clone> Stage<R> {
         self.change(|state| {
             let first = state.progress.begin();
             if first {
-                state.runner = process::id();
+                state.runner = this_process();
             }
             first
         })
@@ -62,7 +62,7 @@ impl<R: Clone> Stage<R> {
         self.change(|state| {
             let verdict = state.progress.signal(still_running);
             if verdict == OnSignal::Begin {
-                state.runner = process::id();
+                state.runner = this_process();
             }
             verdict
         })
@@ -120,7 +120,7 @@ impl<R: Clone> Stage<R> {
     /// The state, free of a run that a fork has left behind.
     fn settled(&self) -> MutexGuard<'_, State<R>> {
         let mut state = self.state.lock();
-        if state.progress.phase() == Phase::Running && state.runner != process::id() {
+        if state.progress.phase() == Phase::Running && state.runner != this_process() {
             state.progress = Progress::default();
             self.begun.store(false, Ordering::SeqCst);
         }

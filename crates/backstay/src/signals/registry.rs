@@ -8,7 +8,7 @@ use std::thread;
 
 use super::{Listener, Signal, TakeError, handler};
 use crate::log::say_aside;
-use crate::per_process::PerProcess;
+use crate::per_process::{PerProcess, this_process};
 
 static REGISTRY: PerProcess<Mutex<Registry>> = PerProcess::new();
 
@@ -32,7 +32,7 @@ pub(crate) struct Taken {
 /// Lets `listener` hear of each of `signals`: all of them or, where one cannot be caught, none.
 pub(crate) fn take(signals: &[Signal], listener: &Listener) -> Result<Taken, TakeError> {
     let mut registry = registry();
-    let mut taken = Taken { owner: std::process::id(), signals: Vec::new(), listener: Arc::clone(listener) };
+    let mut taken = Taken { owner: this_process(), signals: Vec::new(), listener: Arc::clone(listener) };
     for &signal in signals {
         if taken.signals.contains(&signal) {
             continue;
@@ -123,7 +123,7 @@ fn tell(told: Vec<(Signal, Vec<Listener>)>) {
 impl Taken {
     /// Whether it was taken in this process, not in one that this was forked from.
     pub(crate) fn is_ours(&self) -> bool {
-        self.owner == std::process::id()
+        self.owner == this_process()
     }
 }
 

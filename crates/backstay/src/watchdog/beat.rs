@@ -7,6 +7,7 @@ use backstay_core::watchdog::{Patience, Pulse};
 
 use super::state_file::StateFile;
 use crate::clock::{Clock, Moment};
+use crate::per_process::this_process;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The pulse as threads share it. All that can happen to it is one step of [`Pulse`], by compare-and-swap.
@@ -106,7 +107,7 @@ pub(super) struct Run(u64);
 
 impl Run {
     pub(super) fn is_on(self) -> bool {
-        self.0 & 1 == 1 && self.process() == u64::from(std::process::id())
+        self.0 & 1 == 1 && self.process() == u64::from(this_process())
     }
 
     fn process(self) -> u64 {
@@ -114,12 +115,12 @@ impl Run {
     }
 
     fn is_of_another_process(self) -> bool {
-        self.process() != 0 && self.process() != u64::from(std::process::id())
+        self.process() != 0 && self.process() != u64::from(this_process())
     }
 
     pub(super) fn next(self) -> Self {
         let count = (self.0 & 0xffff_ffff).wrapping_add(2) & 0xffff_ffff;
-        Self(u64::from(std::process::id()) << 32 | count | 1)
+        Self(u64::from(this_process()) << 32 | count | 1)
     }
 
     pub(super) fn ended(self) -> Self {
