@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{HealthUrl, Restart};
+use super::{HealthUrl, Restart, User};
 use crate::values::{count, duration, file_mode, file_name, interval, pace, positive};
 
 /// Supervise a program: restart it when it crashes or freezes, limit crash loops, stop it in order
@@ -111,6 +111,9 @@ pub(crate) struct Run {
     /// Interval of the supervisor's own heartbeat [default: the configured heartbeat interval, or 10s]
     #[arg(long, value_name = "TIME", value_parser = interval)]
     pub(crate) interval: Option<Duration>,
+    /// User and group to run the program as, by name or id; for root only
+    #[arg(long, value_name = "USER[:GROUP]", value_parser = User::parse)]
+    pub(crate) user: Option<User>,
     /// Permissions of the supervisor's heartbeat file, octal; 644 lets other users read it
     #[arg(long, value_name = "MODE", value_parser = file_mode, default_value = "600")]
     pub(crate) file_mode: u32,

@@ -11,6 +11,7 @@ use rustix::process::{
 };
 
 use super::news::Exit;
+use super::tree;
 
 /// One start of the program.
 #[derive(Debug)]
@@ -34,6 +35,11 @@ pub(crate) struct Ended {
 impl Family {
     pub(crate) fn of(program: Pid) -> Self {
         Self { program, fetched: false, ending: None, told: Vec::new() }
+    }
+
+    /// As whom the program runs, where it still does.
+    pub(crate) fn user(&self) -> Option<u32> {
+        (!self.fetched).then(|| tree::user(self.program)).flatten()
     }
 
     /// Whether this is the program itself.
@@ -113,24 +119,14 @@ pub(crate) fn children() -> Vec<Pid> {
 
 /// Whether whoever started us could let us go on, as a shell with jobs does.
 pub(crate) fn can_stand_still() -> bool {
-    let session = |process| Some(group_and_session(process)?.1);
+    let session = |process| Some(tree::place(process)?.session);
     getppid().and_then(session).is_some_and(|theirs| session(getpid()) == Some(theirs))
 }
 
 /// Whether a process is in the group that `leader` leads.
 pub(crate) fn is_in(leader: Pid, process: Pid) -> bool {
     // Where nobody can say, as without /proc, it is: the signal for the group is not to come twice.
-    group_and_session(process).is_none_or(|(group, _)| group == leader.as_raw_nonzero().get())
-}
-
-/// Of a process that is there. Either is 0 where its leader is out of our namespace, as for a shell that somebody started
-/// in our container: getpgid and getsid of rustix take that to be impossible, and panic.
-fn group_and_session(process: Pid) -> Option<(i32, i32)> {
-    let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
-    // The name in brackets may hold anything; behind it are the state, the parent, the group, and the session.
-    let behind = stat.get(stat.iter().rposition(|byte| *byte == b')')? + 1..)?;
-    let mut fields = std::str::from_utf8(behind).ok()?.split_whitespace().skip(2).map(str::parse);
-    Some((fields.next()?.ok()?, fields.next()?.ok()?))
+    tree::place(process).is_none_or(|place| place.group == leader.as_raw_nonzero().get())
 }
 
 /// A bit for each signal that this process ignores, the lowest for signal 1.

@@ -18,9 +18,12 @@ mod notify;
 mod options;
 mod private;
 mod reporter;
+mod sender;
 mod shell;
 mod signs;
 mod supervisor;
+mod tree;
+mod user;
 
 use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
@@ -51,6 +54,7 @@ use reporter::Reporter;
 use shell::Shell;
 use signs::{BeatFile, LastSeen};
 use supervisor::Supervisor;
+use user::User;
 
 /// The supervisor itself failed; what the program's own codes are is its business, as with `env` and `timeout`.
 const FAILED: u8 = 125;
@@ -77,6 +81,7 @@ pub(crate) struct Plan {
     grace: Duration,
     on_freeze: Option<OsString>,
     folder: PrivateFolder,
+    user: Option<User>,
 }
 
 impl Plan {
@@ -91,6 +96,9 @@ impl Plan {
             // Ours, should we be watched ourselves.
             .env_remove("WATCHDOG_PID")
             .env_remove("WATCHDOG_USEC");
+        if let Some(user) = &self.user {
+            user.take_over(&mut command);
+        }
         if self.watch.looks_at(Source::Notify) {
             command.env("WATCHDOG_USEC", self.watch.timeout.as_micros().to_string());
         }
@@ -149,7 +157,9 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
     };
     let name = claim.as_ref().map_or_else(|_| asked.clone(), |claim| claim.name.clone());
 
-    let (folder, ear) = PrivateFolder::new().map_err(fail("no private folder with a notification socket"))?;
+    arguments.user.as_ref().map_or(Ok(()), User::check)?;
+    let (folder, ear) =
+        PrivateFolder::new(arguments.user.as_ref()).map_err(fail("no private folder with a notification socket"))?;
     let shown = shown_command(&arguments.command, arguments.show_command);
     let mut reporter = Reporter::new(&shown, Log::new(&name, arguments.log_format, arguments.quiet));
     match claim {
@@ -171,7 +181,8 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
         trouble(format!("orphans of the program cannot be reaped: {error}"));
     }
     // The kernel itself ends everybody when process 1 ends.
-    let guard = if is_init { Ok(None) } else { guard::Guard::start(options.grace, folder.path()).map(Some) };
+    let guard =
+        if is_init { Ok(None) } else { guard::Guard::start(options.grace, folder.path(), clock.now()).map(Some) };
     let guard = guard.unwrap_or_else(|error| {
         trouble(format!("no guard: should this process be killed, the program will go on alone: {error}"));
         None
@@ -193,6 +204,7 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
         grace: options.grace,
         on_freeze: arguments.on_freeze,
         folder,
+        user: arguments.user,
     };
     Ok(Shell {
         plan,
@@ -208,6 +220,7 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
         elders,
         family: None,
         abandoned: false,
+        strangers: false,
         hook: None,
         pumps: Vec::new(),
     })

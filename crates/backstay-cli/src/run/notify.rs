@@ -9,6 +9,12 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::net::SocketAddrUnix;
+use rustix::net::sockopt::set_socket_passcred;
+
+use super::sender::{self, Sender};
+use crate::output::printable;
+
 /// What a program says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
@@ -32,8 +38,11 @@ const STATUS_LENGTH: usize = 200;
 
 impl Ear {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let socket = UnixDatagram::bind(path)?;
+        let socket = UnixDatagram::unbound()?;
+        // Before anything can come: each message then has its sender with it.
+        set_socket_passcred(&socket, true)?;
         socket.set_nonblocking(true)?;
+        bind(&socket, path)?;
         Ok(Self(socket))
     }
 
@@ -41,13 +50,20 @@ impl Ear {
         self.0.as_fd()
     }
 
-    /// Everything of one message, `None` where there is no other. File descriptors that come with it are closed by
-    /// the kernel, which is what `BARRIER=1` waits for.
-    pub(crate) fn hear(&self) -> Option<Vec<Said>> {
+    /// Everything of one message, and its sender; `None` where there is no other message.
+    pub(crate) fn hear(&self) -> Option<(Sender, Vec<Said>)> {
         let mut bytes = [0; LONGEST];
-        let length = self.0.recv(&mut bytes).ok()?;
-        Some(parse(&bytes[..length]))
+        loop {
+            // One whose sender is unknown is passed over: the kernel says it with each.
+            if let (length, Some(sender)) = sender::receive(self.as_fd(), &mut bytes).ok()? {
+                return Some((sender, parse(&bytes[..length])));
+            }
+        }
     }
+}
+
+fn bind(socket: &UnixDatagram, path: &Path) -> io::Result<()> {
+    Ok(rustix::net::bind(socket, &SocketAddrUnix::new(path)?)?)
 }
 
 fn parse(message: &[u8]) -> Vec<Said> {
@@ -58,7 +74,7 @@ fn parse(message: &[u8]) -> Vec<Said> {
         ("WATCHDOG", "1") => Some(Said::Alive),
         ("WATCHDOG", "trigger") => Some(Said::Trigger),
         ("STOPPING", "1") => Some(Said::Stopping),
-        ("STATUS", text) => Some(Said::Status(text.chars().take(STATUS_LENGTH).collect())),
+        ("STATUS", text) => Some(Said::Status(printable(&text.chars().take(STATUS_LENGTH).collect::<String>()))),
         ("EXTEND_TIMEOUT_USEC", time) => micros(time).map(Said::Extend),
         // Zero would fire at once.
         ("WATCHDOG_USEC", time) => micros(time).filter(|time| !time.is_zero()).map(Said::WatchdogTime),

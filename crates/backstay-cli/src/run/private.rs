@@ -1,77 +1,96 @@
-//! The supervisor's private folder: where the program speaks to it and, unless told otherwise, beats.
+//! The supervisor's private folder: where the program notifies it and, unless told otherwise, beats.
 
-use std::collections::hash_map::RandomState;
-use std::fs::{DirBuilder, Permissions, set_permissions};
-use std::hash::{BuildHasher, Hasher};
+use std::fs::{DirBuilder, File, Permissions, set_permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+use rustix::process::getuid;
 use tempfile::TempDir;
 
 use super::notify::Ear;
+use super::user::User;
 
+const PREFIX: &str = "backstay-run-";
 const SOCKET: &str = "notify";
-const BEATS: &str = "beats.heartbeat";
-/// What may stand in it.
-const FILES: [&str; 2] = [SOCKET, BEATS];
+const BEATS: &str = "beats";
+const BEAT_FILE: &str = "beats.heartbeat";
+/// How often to begin anew where another supervisor takes a new folder for a left one.
+const ATTEMPTS: usize = 10;
 
-/// Nobody else's business. Where we are root the program may become somebody else, who has to speak and to beat all the
-/// same: then it lies, open to all, in a folder that nobody else can list, under a name that nobody can guess.
+/// Owned by this user. Where that is root, others may look up what they know the name of, because the program may become
+/// another user after its start: the socket is then open to all, and each message is judged by its sender. What the
+/// program beats into is a folder of its user's own.
 pub(crate) struct PrivateFolder {
     /// Removed with what is in it when we end.
-    outer: TempDir,
-    inner: PathBuf,
+    folder: TempDir,
+    /// Says that the folder is in use: locked for as long as this process lives, however it ends.
+    lock: Option<File>,
+    user: Option<User>,
 }
 
 impl PrivateFolder {
     /// Where the socket can be, first of all where temporary files belong: that may be missing, have a path that is too long
     /// for a socket, or be read-only, as in many a container.
-    pub(crate) fn new() -> io::Result<(Self, Ear)> {
-        Self::in_folder(&std::env::temp_dir()).or_else(|error| {
+    pub(crate) fn new(user: Option<&User>) -> io::Result<(Self, Ear)> {
+        Self::in_folder(&std::env::temp_dir(), user).or_else(|error| {
             let others = ["/run", "/tmp", "/dev/shm"];
-            others.iter().find_map(|other| Self::in_folder(Path::new(other)).ok()).ok_or(error)
+            others.iter().find_map(|other| Self::in_folder(Path::new(other), user).ok()).ok_or(error)
         })
     }
 
-    fn in_folder(folder: &Path) -> io::Result<(Self, Ear)> {
-        let outer = tempfile::Builder::new()
-            .prefix("backstay-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(folder)?;
-        let inner = match rustix::process::getuid().is_root() {
-            true => outer.path().join(format!("{:016x}", RandomState::new().build_hasher().finish())),
-            false => outer.path().to_owned(),
-        };
-        let private = Self { outer, inner };
-        let ear = private.open()?;
-        Ok((private, ear))
+    fn in_folder(parent: &Path, user: Option<&User>) -> io::Result<(Self, Ear)> {
+        sweep(parent);
+        let mut last = io::Error::from(io::ErrorKind::WouldBlock);
+        for _ in 0..ATTEMPTS {
+            let mut builder = tempfile::Builder::new();
+            let folder = builder.prefix(PREFIX).permissions(Permissions::from_mode(0o700)).tempdir_in(parent)?;
+            let mut private = Self { folder, lock: None, user: user.cloned() };
+            match private.open() {
+                Ok(ear) => return Ok((private, ear)),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotFound) => {
+                    last = error;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
     }
 
     /// Makes what is not there, and listens.
-    pub(crate) fn open(&self) -> io::Result<Ear> {
-        let is_open = self.inner != self.outer.path();
-        make(self.outer.path(), if is_open { 0o711 } else { 0o700 })?;
-        if is_open {
-            make(&self.inner, 0o1777)?;
-        }
-        let ear = Ear::open(&self.socket())?;
-        if is_open {
-            set_permissions(self.socket(), Permissions::from_mode(0o666))?;
+    pub(crate) fn open(&mut self) -> io::Result<Ear> {
+        let is_root = getuid().is_root();
+        make(self.path(), if is_root { 0o711 } else { 0o700 })?;
+        self.lock = Some(in_use(self.path())?);
+        let beats = self.path().join(BEATS);
+        make_new(&beats)?;
+        let socket = self.socket();
+        let _ = std::fs::remove_file(&socket);
+        let ear = Ear::open(&socket)?;
+        match &self.user {
+            Some(user) if is_root => {
+                // Nobody else can put anything in their place: the folder is root's.
+                chown(&beats, Some(user.uid), Some(user.gid))?;
+                chown(&socket, Some(user.uid), Some(user.gid))?;
+                set_permissions(&socket, Permissions::from_mode(0o600))?;
+            }
+            _ if is_root => set_permissions(&socket, Permissions::from_mode(0o666))?,
+            _ => {}
         }
         Ok(ear)
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.inner
+        self.folder.path()
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        socket(&self.inner)
+        socket(self.path())
     }
 
     pub(crate) fn beats(&self) -> PathBuf {
-        self.inner.join(BEATS)
+        self.path().join(BEATS).join(BEAT_FILE)
     }
 }
 
@@ -80,26 +99,58 @@ pub(crate) fn socket(folder: &Path) -> PathBuf {
     folder.join(SOCKET)
 }
 
-/// Removes a private folder, and only what its supervisor puts there.
+/// Removes a private folder.
 pub(crate) fn remove(folder: &Path) {
-    for name in FILES {
-        let _ = std::fs::remove_file(folder.join(name));
+    if is_named_as_ours(folder) {
+        let _ = std::fs::remove_dir_all(folder);
     }
-    let _ = std::fs::remove_dir(folder);
-    let parent = folder
-        .parent()
-        .filter(|parent| parent.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"backstay-")));
-    if let Some(parent) = parent {
-        let _ = std::fs::remove_dir(parent);
+}
+
+/// Marks a folder as in use until the result is dropped, or this process ends.
+pub(crate) fn in_use(folder: &Path) -> io::Result<File> {
+    let lock = open_folder(folder)?;
+    match lock.try_lock_shared() {
+        // A file system without locks: then none is swept either.
+        Ok(()) | Err(std::fs::TryLockError::Error(_)) => {}
+        Err(std::fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
     }
+    // Swept and made again between opening and locking, it would be another.
+    let (locked, there) = (lock.metadata()?, folder.symlink_metadata()?);
+    if (locked.dev(), locked.ino()) == (there.dev(), there.ino()) {
+        Ok(lock)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+fn open_folder(folder: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    File::options().read(true).custom_flags(flags.bits().cast_signed()).open(folder)
+}
+
+/// Removes the folders of supervisors of this user that were killed together with their guard, or before they had one.
+fn sweep(parent: &Path) {
+    for entry in parent.read_dir().into_iter().flatten().flatten() {
+        let folder = entry.path();
+        if !is_named_as_ours(&folder) || !is_ours(&folder).unwrap_or(false) {
+            continue;
+        }
+        // Held until it is gone: nobody begins to use it meanwhile.
+        if let Ok(lock) = open_folder(&folder)
+            && lock.try_lock().is_ok()
+        {
+            remove(&folder);
+        }
+    }
+}
+
+fn is_named_as_ours(folder: &Path) -> bool {
+    folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
 }
 
 /// One that another user made meanwhile is not ours.
 fn make(folder: &Path, mode: u32) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
+    make_new(folder)?;
     if !is_ours(folder)? {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
@@ -107,8 +158,51 @@ fn make(folder: &Path, mode: u32) -> io::Result<()> {
     set_permissions(folder, Permissions::from_mode(mode))
 }
 
+fn make_new(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Whether this is a folder, not a link to one, of this user.
-pub(crate) fn is_ours(folder: &Path) -> io::Result<bool> {
+fn is_ours(folder: &Path) -> io::Result<bool> {
     let there = folder.symlink_metadata()?;
-    Ok(there.is_dir() && there.uid() == rustix::process::getuid().as_raw())
+    Ok(there.is_dir() && there.uid() == getuid().as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_left_is_swept_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let folder = parent.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::write(folder.join(SOCKET), "").unwrap();
+            folder
+        };
+        let left = make("backstay-run-aB3dE6");
+        let (first, _ear) = PrivateFolder::in_folder(parent.path(), None).unwrap();
+        assert!(!left.exists());
+        // What is in use, has another name, or is a link.
+        let kept = [make("backstay-1000"), make("backstay-run"), first.path().to_owned()];
+        let link = parent.path().join("backstay-run-aB3dE7");
+        std::os::unix::fs::symlink(&kept[0], &link).unwrap();
+        let (second, _ear) = PrivateFolder::in_folder(parent.path(), None).unwrap();
+        assert!(kept.iter().chain([&link]).all(|folder| folder.join(SOCKET).exists()));
+        let guards = in_use(first.path()).unwrap();
+        let path = first.path().to_owned();
+        // As where the supervisor is killed: nothing is removed, and its lock goes.
+        let mut first = first;
+        first.folder.disable_cleanup(true);
+        drop(first);
+        sweep(parent.path());
+        assert!(path.exists(), "its guard still looks after it");
+        drop(guards);
+        sweep(parent.path());
+        assert!(!path.exists() && second.path().exists());
+    }
 }

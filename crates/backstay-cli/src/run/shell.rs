@@ -23,6 +23,7 @@ use super::life::Source;
 use super::news::{Ask, News};
 use super::notify::{Ear, Said};
 use super::reporter::Reporter;
+use super::sender::Sender;
 use super::signs::{self, BeatFile, LastSeen};
 use super::supervisor::Supervisor;
 
@@ -53,6 +54,8 @@ pub(crate) struct Shell {
     /// Some of the last family would not die.
     pub(crate) abandoned: bool,
     pub(crate) hook: Option<Pid>,
+    /// A message of another process was told of.
+    pub(crate) strangers: bool,
     pub(crate) pumps: Vec<JoinHandle<()>>,
 }
 
@@ -154,9 +157,9 @@ impl Shell {
     /// What happened since the last time. What the program said comes before its end.
     fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        for message in std::iter::from_fn(|| self.ear.hear()).take(MOST_HEARD).collect::<Vec<_>>() {
-            for said in message {
-                self.said(said, &mut events);
+        for (sender, message) in std::iter::from_fn(|| self.ear.hear()).take(MOST_HEARD).collect::<Vec<_>>() {
+            if self.trusts(sender) {
+                message.into_iter().for_each(|said| self.said(said, &mut events));
             }
         }
         for signal in self.signals.pending().collect::<Vec<_>>() {
@@ -182,6 +185,19 @@ impl Shell {
             events.push(Event::Tick);
         }
         events
+    }
+
+    /// Whether the program sent it, or root. That others try is told once, because they could try without end.
+    fn trusts(&mut self, sender: Sender) -> bool {
+        let named = self.plan.user.as_ref().map(|user| user.uid);
+        let users: Vec<u32> = self.family.as_ref().and_then(Family::user).into_iter().chain(named).collect();
+        let is_trusted = sender.is_trusted(&self.known(), &users);
+        if !is_trusted && !std::mem::replace(&mut self.strangers, true) {
+            let pid = sender.pid.map_or_else(|| "an unknown process".to_owned(), |pid| format!("process {pid}"));
+            let what = format!("notification ignored: {pid} of user {} is not the program's", sender.uid);
+            self.reporter.tell(&News::Trouble { what });
+        }
+        is_trusted
     }
 
     fn said(&mut self, said: Said, events: &mut Vec<Event>) {
@@ -212,10 +228,15 @@ impl Shell {
                     self.reporter.tell(&News::HookFailed { error: ended.exit.to_string() });
                 }
                 events.push(Event::HookEnded);
-            } else if self.guard.as_ref().is_some_and(|guard| guard.pid == ended.pid) {
-                self.guard = None;
-                let what = "the guard was killed: should this process be killed too, the program will go on alone";
-                self.reporter.tell(&News::Trouble { what: what.to_owned() });
+            } else if let Some(guard) = self.guard.as_mut().filter(|guard| guard.pid == ended.pid) {
+                let what = match guard.start_again(self.clock.now()) {
+                    Ok(()) => format!("the guard ended ({}): another one is started", ended.exit),
+                    Err(error) => {
+                        self.guard = None;
+                        format!("no guard: should this process be killed, the program will go on alone: {error}")
+                    }
+                };
+                self.reporter.tell(&News::Trouble { what });
             }
         }
     }

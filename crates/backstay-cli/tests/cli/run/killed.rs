@@ -38,24 +38,81 @@ fn its_whole_family_is_killed_in_the_end() {
 }
 
 #[test]
-fn a_killed_guard_is_told() {
+fn a_killed_guard_has_a_successor() {
+    let mut it =
+        Supervised::sh(&["--restart", "never"], "trap 'exit 0' TERM; echo $$ > pid; while :; do sleep 0.05; done");
+    let program = it.pid("pid");
+    for _ in 0..2 {
+        let first = guard(&it);
+        kill_process(first, Signal::KILL).unwrap();
+        let trouble = it.news("trouble");
+        assert!(trouble["message"].as_str().unwrap().contains("the guard ended (SIGKILL)"), "{trouble}");
+        until("there is another", || guard(&it) != first);
+    }
+    it.signal(Signal::KILL);
+    it.wait();
+    until("the program ends", || is_gone(program));
+}
+
+#[test]
+fn a_guard_that_cannot_live_is_given_up() {
     let it = Supervised::sh(&["--restart", "never"], "echo $$ > pid; sleep 1000");
     it.pid("pid");
-    let guard = guard(&it);
+    let told = |_| {
+        kill_process(guard(&it), Signal::KILL).unwrap();
+        it.news("trouble")["message"].as_str().unwrap().to_owned()
+    };
+    let told: Vec<String> = (0..6).map(told).collect();
+    assert!(told[..5].iter().all(|what| what.contains("another one is started")), "{told:?}");
+    assert!(told[5].contains("no guard: "), "{told:?}");
+}
+
+// Killed together with its guard, or before there was one.
+#[test]
+fn the_next_start_sweeps_up() {
+    let home = tempfile::tempdir().unwrap();
+    let start = |script: &str| {
+        Supervised::start(&[], &["sh", "-c", script], |it| {
+            it.env("TMPDIR", home.path());
+        })
+    };
+    let folders = || {
+        let names = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("backstay-run-")).collect::<Vec<_>>()
+    };
+    let mut left = start("echo $$ > pid; sleep 1000");
+    let program = left.pid("pid");
+    let alive = start("echo $$ > pid; sleep 1000");
+    alive.pid("pid");
+    let before = folders();
+    assert_eq!(before.len(), 2);
+    let guard = guard(&left);
+    left.signal(Signal::STOP);
     kill_process(guard, Signal::KILL).unwrap();
-    let trouble = it.news("trouble");
-    assert!(trouble["message"].as_str().unwrap().contains("guard"), "{trouble}");
-    it.signal(Signal::TERM);
-    it.news("exited");
+    left.signal(Signal::KILL);
+    left.wait();
+    kill_process(program, Signal::KILL).unwrap();
+    until("its guard is gone", || is_gone(guard));
+    assert_eq!(folders().len(), 2);
+    let next = start("echo $$ > pid; sleep 1000");
+    next.pid("pid");
+    assert_eq!(folders().len(), 2, "that of one alive, and its own");
+    assert_eq!(before.iter().filter(|name| folders().contains(name)).count(), 1);
 }
 
 fn guard(it: &Supervised) -> Pid {
     let supervisor = it.child.id();
-    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
-    let guard = children.split_whitespace().find(|pid| {
-        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(6).any(|word| word == b"guard\0"))
+    let mut guard = None;
+    // One that was started just now has no command line yet.
+    until("there is a guard", || {
+        let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
+        let is_guard = |pid: &&str| {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(6).any(|word| word == b"guard\0"))
+        };
+        guard = children.split_whitespace().find(is_guard).and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        guard.is_some()
     });
-    Pid::from_raw(guard.unwrap().parse().unwrap()).unwrap()
+    guard.unwrap()
 }
 
 // As systemd tells everybody of a unit to end.

@@ -2,9 +2,26 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
-use super::Supervised;
-use crate::until;
+use rustix::process::{Signal, getuid};
+
+use super::{Supervised, python};
+use crate::{backstay, until};
+
+/// Says something to a socket, from outside of the program's tree, as a user who is not root.
+fn say_from_outside(socket: &str, message: &str) {
+    let script = "
+import os, socket, sys
+sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+sender.sendto(sys.argv[2].encode(), sys.argv[1])";
+    let output = Command::new("python3").args(["-c", script, socket, message]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
 
 /// What a supervisor with these options writes, and the permissions of its heartbeat and its lock.
 fn published(options: &[&str]) -> (String, [u32; 2]) {
@@ -36,9 +53,105 @@ fn a_lock_that_was_planted_is_not_followed() {
     let folder = home.path().join("run");
     fs::create_dir(&folder).unwrap();
     std::os::unix::fs::symlink("created", folder.join("it.lock")).unwrap();
-    let output = crate::backstay(home.path()).args(["run", "--name", "it", "--", "true"]).output().unwrap();
+    let output = backstay(home.path()).args(["run", "--name", "it", "--", "true"]).output().unwrap();
     assert!(!folder.join("created").exists());
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("no heartbeat: ") && said.contains("it.lock"), "{said}");
     assert_eq!(output.status.code(), Some(0));
+}
+
+// Any user can see the socket's path in /proc/net/unix.
+#[test]
+fn no_other_process_speaks_for_the_program() {
+    let script = "
+open('socket', 'w').write(address + '\\n')
+while not os.path.exists('go'): time.sleep(0.01)
+say('STATUS=its own')
+time.sleep(1000)";
+    let prepare = |it: &mut Command| {
+        it.env("TMPDIR", "/tmp");
+    };
+    let script = format!("{}{script}", super::NOTIFY);
+    if python(&[], "").is_none() {
+        return;
+    }
+    let mut it = Supervised::start(&["--restart", "never"], &["python3", "-c", &script], prepare);
+    let path = it.path().join("socket");
+    until("it says where", || fs::read_to_string(&path).is_ok_and(|text| text.ends_with('\n')));
+    let socket = fs::read_to_string(path).unwrap().trim().to_owned();
+    say_from_outside(&socket, "STATUS=forged\nREADY=1\nWATCHDOG=trigger");
+    let said = it.news("trouble")["message"].as_str().unwrap().to_owned();
+    assert!(said.contains("notification ignored") && said.contains("of user "), "{said}");
+    fs::write(it.path().join("go"), "").unwrap();
+    let heartbeat = it.path().join("run/it.heartbeat");
+    until("the program is heard", || fs::read_to_string(&heartbeat).unwrap().contains("its own"));
+    // Once is enough: others could send without end.
+    say_from_outside(&socket, "WATCHDOG=trigger");
+    it.signal(Signal::TERM);
+    assert_eq!(it.code(), 143);
+    let rest = it.rest();
+    let told = |event: &str| rest.iter().filter(|news| news["event"] == event).count();
+    assert_eq!((told("froze"), told("ready"), told("trouble")), (0, 0, 0), "{rest:?}");
+}
+
+// A helper of the program that says something and ends, before anybody can look it up.
+#[test]
+fn a_sender_that_has_ended_is_heard() {
+    let script = "
+open('pid', 'w').write(f'{os.getpid()}\\n')
+while not os.path.exists('go'): time.sleep(0.01)
+if os.fork() == 0:
+    if os.fork() == 0:
+        say('READY=1')
+        os._exit(0)
+    os.wait()
+    os._exit(0)
+os.wait()
+open('said', 'w').close()
+time.sleep(1000)";
+    let Some(it) = python(&["--health", "notify", "--start-timeout", "1h"], script) else { return };
+    it.pid("pid");
+    it.signal(Signal::STOP);
+    fs::write(it.path().join("go"), "").unwrap();
+    until("it was said", || it.path().join("said").exists());
+    it.signal(Signal::CONT);
+    it.news("ready");
+}
+
+#[test]
+fn a_program_runs_as_another_user() {
+    if !getuid().is_root() {
+        let home = tempfile::tempdir().unwrap();
+        let output = backstay(home.path()).args(["run", "--user", "0", "--", "true"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(125));
+        return assert!(String::from_utf8(output.stderr).unwrap().contains("only root"));
+    }
+    let script = r#"
+        [ "$(id -u):$(id -g):$(id -G)" = "65534:65533:65533" ] || exit 39
+        [ -w "$NOTIFY_SOCKET" ] && touch "$BACKSTAY_HEARTBEAT_FILE" || exit 40
+        ls "${NOTIFY_SOCKET%/*}" && exit 41
+        [ "$(stat -c %a:%u "$NOTIFY_SOCKET" "${BACKSTAY_HEARTBEAT_FILE%/*}" | tr '\n' ' ')" = "600:65534 700:65534 " ] || exit 42
+        [ "$(stat -c %a:%u "${NOTIFY_SOCKET%/*}")" = "711:0" ] || exit 43
+        exit 38"#;
+    let home = tempfile::tempdir().unwrap();
+    // Groups of the supervisor's are not for the program.
+    let with_a_group = ["--groups", "4711", env!("CARGO_BIN_EXE_backstay")];
+    let run = ["run", "--user", "65534:65533", "--restart", "never", "--", "sh", "-c", script];
+    let mut command = Command::new("setpriv");
+    command.args(with_a_group).args(run).current_dir("/").env("BACKSTAY_DIR", home.path()).env("TMPDIR", "/tmp");
+    let Ok(output) = command.output() else { return eprintln!("passed over: no setpriv") };
+    assert_eq!(output.status.code(), Some(38), "{output:?}");
+}
+
+// Neither the program nor anybody else learns the paths from a list of processes.
+#[test]
+fn command_lines_tell_no_paths() {
+    let it = Supervised::sh(&[], "echo \"$NOTIFY_SOCKET\" > socket; echo $$ > pid; sleep 1000");
+    it.pid("pid");
+    let socket = fs::read_to_string(it.path().join("socket")).unwrap();
+    let folder = std::path::Path::new(socket.trim()).parent().unwrap().file_name().unwrap().to_str().unwrap();
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let lines = processes.filter_map(|process| fs::read(process.join("cmdline")).ok());
+    let shows = |line: &Vec<u8>| line.windows(folder.len()).any(|part| part == folder.as_bytes());
+    assert_eq!(lines.filter(shows).count(), 0);
 }
