@@ -27,7 +27,8 @@ Health checks:
   notify     the program sends WATCHDOG=1 to NOTIFY_SOCKET, as with systemd
   output     the program writes to standard output or standard error
   URL        the program answers http://HOST[:PORT]/PATH with status 2xx or 3xx
-Without --health, heartbeat and notify count from the first sign that the program gives.
+Without --health, heartbeat and notify count from the first sign that the program gives. With output, Python gets
+PYTHONUNBUFFERED=1; other programs that write in blocks into a pipe need --tty.
 
 Environment of the program:
   BACKSTAY_HEARTBEAT_FILE  heartbeat file that is watched
@@ -38,9 +39,9 @@ Environment of the program:
 Signals:
 TERM, INT and QUIT stop: the signal goes to the program's process tree, KILL follows after the grace period. A second
 signal kills at once. HUP, USR1 and USR2 are forwarded to the program. A program that dies of a forwarded HUP is not
-restarted (exit code 129). HUP stops a supervisor whose program is not running. HUP, INT and QUIT stay ignored where
+restarted (exit code 129), and with --foreground neither is one that Ctrl-C ended. HUP stops a supervisor whose program is not running. HUP, INT and QUIT stay ignored where
 they were ignored at the start (nohup). Ctrl-Z stops both until they are continued. A terminal on standard input is
-replaced by /dev/null. If the supervisor itself is killed, its guard process ends the program.
+replaced by /dev/null, unless --foreground is given. If the supervisor itself is killed, its guard process ends the program.
 
 Configuration:
 Defaults for options come from resilience.run.instances.NAME or resilience.run in kstlib.conf.yml, and from variables
@@ -72,9 +73,18 @@ pub(crate) struct Run {
     /// Heartbeat file to watch, for a program that ignores BACKSTAY_HEARTBEAT_FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) heartbeat: Option<PathBuf>,
-    /// Count every heartbeat with status `degraded` as missing
-    #[arg(long)]
+    /// Count every heartbeat with status `degraded` as a freeze, not only that of a fired watchdog
+    #[arg(long, conflicts_with = "lenient")]
     pub(crate) strict: bool,
+    /// Count no heartbeat with status `degraded` as a freeze, not even that of a fired watchdog
+    #[arg(long)]
+    pub(crate) lenient: bool,
+    /// Give the program a pseudo-terminal for its output, so that it writes line by line
+    #[arg(long)]
+    pub(crate) tty: bool,
+    /// Lend the terminal to the program, for a shell or a password prompt
+    #[arg(long, conflicts_with = "tty")]
+    pub(crate) foreground: bool,
     /// Shell command to run on a freeze, before the program is stopped; BACKSTAY_PID is the frozen process
     #[arg(long, value_name = "COMMAND")]
     pub(crate) on_freeze: Option<OsString>,

@@ -14,6 +14,8 @@ pub(crate) struct Policy {
     pub(crate) grace: Duration,
     /// How long the command for freezes may take, where there is one.
     pub(crate) hook: Option<Duration>,
+    /// The program has the terminal: the signals of its keys reach the program, and not us.
+    pub(crate) foreground: bool,
 }
 
 /// After which ends it is started again.
@@ -56,7 +58,11 @@ pub(crate) enum Event {
     /// The program knows by itself that it froze.
     Trigger,
     WatchdogTime(Duration),
-    /// Somebody stopped us all, and so long after let us go on.
+    /// A signal stopped the program.
+    Suspended(i32),
+    /// The program was continued.
+    Continued,
+    /// Everything was stopped for this long, and goes on.
     Stood(Duration),
     /// Nothing but time.
     Tick,
@@ -84,6 +90,8 @@ pub(crate) const SIGKILL: i32 = signal_hook::consts::SIGKILL;
 pub(crate) const SIGTERM: i32 = signal_hook::consts::SIGTERM;
 pub(crate) const SIGCONT: i32 = signal_hook::consts::SIGCONT;
 pub(crate) const SIGHUP: i32 = signal_hook::consts::SIGHUP;
+pub(crate) const SIGINT: i32 = signal_hook::consts::SIGINT;
+pub(crate) const SIGQUIT: i32 = signal_hook::consts::SIGQUIT;
 
 /// How things stand, for those who look from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +99,8 @@ pub(crate) enum Standing {
     Waiting,
     Starting,
     Running,
+    /// Stopped by a signal, until it is continued.
+    Suspended,
     Frozen,
     Ending,
     Done,

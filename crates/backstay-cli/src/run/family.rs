@@ -25,11 +25,13 @@ pub(crate) struct Family {
     told: Vec<Pid>,
 }
 
-/// A process of ours that ended.
+/// What became of a child.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ended {
-    pub(crate) pid: Pid,
-    pub(crate) exit: Exit,
+pub(crate) enum Change {
+    Ended(Exit),
+    /// By this signal, until it is continued.
+    Stopped(i32),
+    Continued,
 }
 
 impl Family {
@@ -37,9 +39,14 @@ impl Family {
         Self { program, fetched: false, ending: None, told: Vec::new() }
     }
 
-    /// As whom the program runs, where it still does.
+    /// The user that the program runs as, while it does.
     pub(crate) fn user(&self) -> Option<u32> {
         (!self.fetched).then(|| tree::user(self.program)).flatten()
+    }
+
+    /// The process group that the program leads.
+    pub(crate) fn group(&self) -> Pid {
+        self.program
     }
 
     /// Whether this is the program itself.
@@ -143,19 +150,20 @@ pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     command.process_group(0).spawn()
 }
 
-/// A background group that reads from a terminal would be stopped; everything else is passed through.
-pub(crate) fn stdin() -> Stdio {
+/// Standard input of the program. A background group that reads from a terminal would be stopped; everything else is
+/// passed through.
+pub(crate) fn stdin(is_foreground: bool) -> Stdio {
     use std::io::IsTerminal;
-    if io::stdin().is_terminal() { Stdio::null() } else { Stdio::inherit() }
+    if !is_foreground && io::stdin().is_terminal() { Stdio::null() } else { Stdio::inherit() }
 }
 
-/// Fetches one process that ended, an orphan perhaps.
-pub(crate) fn reap() -> Option<Ended> {
+/// Takes one change of a child, which may be an adopted orphan. One that has ended is reaped.
+pub(crate) fn next_change() -> Option<(Pid, Change)> {
     loop {
-        match wait(WaitOptions::NOHANG) {
+        match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
             Ok(Some((pid, status))) => {
-                if let Some(exit) = exit(status) {
-                    return Some(Ended { pid, exit });
+                if let Some(change) = change(status) {
+                    return Some((pid, change));
                 }
             }
             Err(Errno::INTR) => {}
@@ -164,9 +172,10 @@ pub(crate) fn reap() -> Option<Ended> {
     }
 }
 
-fn exit(status: WaitStatus) -> Option<Exit> {
-    let code = status.exit_status().map(Exit::Code);
-    code.or_else(|| status.terminating_signal().map(Exit::Signal))
+fn change(status: WaitStatus) -> Option<Change> {
+    let exit = status.exit_status().map(Exit::Code).or_else(|| status.terminating_signal().map(Exit::Signal));
+    let stopped = status.stopping_signal().map(Change::Stopped);
+    exit.map(Change::Ended).or(stopped).or(status.continued().then_some(Change::Continued))
 }
 
 /// Orphans of the family come to us, as they do to process 1.

@@ -52,6 +52,21 @@ pub(crate) struct Watch {
     pub(crate) required: Vec<Source>,
 }
 
+impl fmt::Display for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.required.is_empty() {
+            return f.write_str("heartbeat or sd_notify, none seen yet");
+        }
+        let checks: Vec<&str> =
+            Source::ALL.into_iter().filter(|source| self.is_required(*source)).map(Source::as_str).collect();
+        write!(f, "{}, timeout {} s", checks.join(" and "), self.timeout.as_secs_f64())?;
+        if self.start_timeout != self.timeout {
+            write!(f, ", start timeout {} s", self.start_timeout.as_secs_f64())?;
+        }
+        Ok(())
+    }
+}
+
 impl Watch {
     pub(crate) fn is_required(&self, source: Source) -> bool {
         self.required.contains(&source)
@@ -134,6 +149,19 @@ impl Life {
             due.begun = true;
             due.forgiven = false;
         }
+    }
+
+    /// The program is alive, and says by this way that it is frozen: silence counts from its last sign.
+    pub(crate) fn is_frozen(&mut self, source: Source) {
+        for due in self.dues.iter_mut().filter(|due| !self.stops && due.source == source) {
+            due.counts = true;
+            due.begun = true;
+        }
+    }
+
+    /// Whether any silence counts.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.dues.iter().any(|due| due.counts)
     }
 
     /// The program serves: from here on the usual time holds for it.

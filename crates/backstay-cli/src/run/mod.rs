@@ -8,6 +8,7 @@ mod arguments;
 mod claim;
 mod event;
 mod family;
+mod foreground;
 mod gate;
 mod guard;
 mod health;
@@ -17,10 +18,13 @@ mod news;
 mod notify;
 mod options;
 mod private;
+mod pty;
 mod reporter;
 mod sender;
 mod shell;
+mod signals;
 mod signs;
+mod start;
 mod supervisor;
 mod tree;
 mod user;
@@ -42,6 +46,7 @@ use claim::{Claim, Refusal};
 use event::Policy;
 pub(crate) use event::Restart;
 pub(crate) use family::{can_stand_still, ignored_signals};
+use foreground::Terminal;
 use gate::Gate;
 pub(crate) use guard::{Arguments as Guard, guard};
 pub(crate) use health::HealthUrl;
@@ -52,7 +57,7 @@ use options::Options;
 use private::PrivateFolder;
 use reporter::Reporter;
 use shell::Shell;
-use signs::{BeatFile, LastSeen};
+use signs::{BeatFile, LastSeen, Strictness};
 use supervisor::Supervisor;
 use user::User;
 
@@ -82,6 +87,10 @@ pub(crate) struct Plan {
     on_freeze: Option<OsString>,
     folder: PrivateFolder,
     user: Option<User>,
+    /// The program's output is a pseudo-terminal.
+    tty: bool,
+    /// The program has our terminal.
+    foreground: bool,
 }
 
 impl Plan {
@@ -89,7 +98,7 @@ impl Plan {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
-            .stdin(family::stdin())
+            .stdin(family::stdin(self.foreground))
             .env("BACKSTAY_HEARTBEAT_FILE", beats)
             .env("BACKSTAY_RESTARTS", starts.to_string())
             .env("NOTIFY_SOCKET", self.folder.socket())
@@ -121,7 +130,7 @@ fn default_name(program: &OsStr) -> String {
 
 fn prepare(arguments: Run) -> Result<Shell, String> {
     let fail = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
-    let signals = shell::signals().map_err(fail("no pipe for signals"))?;
+    let signals = signals::listen().map_err(fail("no pipe for signals"))?;
     let (program, rest) = arguments.command.split_first().ok_or("which command?")?;
     let asked = arguments.name.clone().unwrap_or_else(|| default_name(program));
     let config = Config::load(&Sources::of_process()).map_err(|error| error.to_string())?;
@@ -148,8 +157,13 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
         watch: watch.clone(),
         grace: options.grace,
         hook: arguments.on_freeze.as_ref().map(|_| options.on_freeze_timeout),
+        foreground: arguments.foreground,
     };
 
+    let terminal = match arguments.foreground {
+        true => Some(Terminal::open().map_err(fail("--foreground needs a terminal: /dev/tty"))?),
+        false => None,
+    };
     let claim = match Claim::new(&asked, arguments.name.is_some()) {
         Err(Refusal::Taken(why)) => return Err(why),
         Err(Refusal::Impossible(error)) => Err(format!("no heartbeat: {error}")),
@@ -171,6 +185,7 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
     if name != asked {
         reporter.tell(&News::Renamed { asked });
     }
+    reporter.tell(&News::Watched { what: watch.to_string() });
     let trouble = |what: String| reporter.tell(&News::Trouble { what });
     config.warnings().iter().for_each(|warning| trouble(warning.to_string()));
 
@@ -193,9 +208,14 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
         url.ask_for_ever(watch.timeout, seen.clone()).map_err(fail("no thread for the health URL"))?;
         health.push(seen);
     }
+    let strictness = match (arguments.lenient, arguments.strict) {
+        (true, _) => Strictness::Lenient,
+        (_, true) => Strictness::Strict,
+        _ => Strictness::Watchdog,
+    };
     // The program may go elsewhere.
     let told = arguments.heartbeat.map(|path| std::path::absolute(&path).unwrap_or(path));
-    let beats = BeatFile { path: told.unwrap_or_else(|| folder.beats()), strict: arguments.strict };
+    let beats = BeatFile { path: told.unwrap_or_else(|| folder.beats()), strictness };
     let plan = Plan {
         name,
         program: program.clone(),
@@ -205,6 +225,8 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
         on_freeze: arguments.on_freeze,
         folder,
         user: arguments.user,
+        tty: arguments.tty,
+        foreground: arguments.foreground,
     };
     Ok(Shell {
         plan,
@@ -223,6 +245,7 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
         strangers: false,
         hook: None,
         pumps: Vec::new(),
+        terminal,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGTTIN, SIGTTOU};
 
 use super::gate::{Reason, Wait};
 use super::life::Source;
@@ -60,6 +61,18 @@ pub(crate) enum News {
     Renamed {
         asked: String,
     },
+    /// What is watched.
+    Watched {
+        what: String,
+    },
+    /// Nothing is, so far: the program gave no sign of life in this time.
+    NotWatched {
+        time: Duration,
+    },
+    Suspended {
+        signal: i32,
+    },
+    Continued,
     Ready,
     Stopping,
     Exited {
@@ -89,7 +102,14 @@ pub(crate) enum News {
 impl News {
     pub(crate) fn is_bad(&self) -> bool {
         match self {
-            Self::Started { .. } | Self::Renamed { .. } | Self::Ready | Self::Stopping | Self::Asked(_) => false,
+            Self::Started { .. }
+            | Self::Renamed { .. }
+            | Self::Watched { .. }
+            | Self::NotWatched { .. }
+            | Self::Continued
+            | Self::Ready
+            | Self::Stopping
+            | Self::Asked(_) => false,
             Self::Exited { exit, .. } => !exit.is_success(),
             _ => true,
         }
@@ -101,6 +121,10 @@ impl News {
             Self::Started { .. } => "started",
             Self::NotStarted { .. } => "not_started",
             Self::Renamed { .. } => "renamed",
+            Self::Watched { .. } => "health",
+            Self::NotWatched { .. } => "health_not_watched",
+            Self::Suspended { .. } => "suspended",
+            Self::Continued => "continued",
             Self::Ready => "ready",
             Self::Stopping => "stopping",
             Self::Exited { .. } => "exited",
@@ -123,6 +147,17 @@ impl News {
             Self::Started { pid, restarts } => format!("started again, process {pid}, restart {restarts}"),
             Self::NotStarted { error } => format!("cannot be started: {error}"),
             Self::Renamed { asked } => format!("the name {asked:?} is taken by another supervisor"),
+            Self::Watched { what } => format!("health: {what}"),
+            Self::NotWatched { time } => {
+                format!("health: not watched, no heartbeat or sd_notify seen in {}", seconds(*time))
+            }
+            Self::Suspended { signal } => match *signal {
+                SIGTTIN | SIGTTOU => {
+                    format!("stopped by {}: it asks for the terminal, see --foreground", name(*signal))
+                }
+                _ => format!("stopped by {}, until it gets SIGCONT", name(*signal)),
+            },
+            Self::Continued => "continued".to_owned(),
             Self::Ready => "ready".to_owned(),
             Self::Stopping => "says that it stops".to_owned(),
             Self::Exited { exit, ran } => format!("ended after {}: {exit}", seconds(*ran)),
@@ -167,6 +202,8 @@ impl News {
                 vec![("reason", json!(reason)), ("wait", json!(time.as_secs_f64()))]
             }
             Self::Asked(ask) | Self::AskedAgain(ask) => vec![("signal", json!(name(ask.signal())))],
+            Self::Suspended { signal } => vec![("signal", json!(name(*signal)))],
+            Self::NotWatched { time } => vec![("inactive", json!(time.as_secs_f64()))],
             _ => Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use backstay::clock::Moment;
 use backstay::heartbeat::Status;
 use backstay::{BuildError, Heartbeat};
 use serde_json::{Map, Value, json};
@@ -23,7 +24,14 @@ pub(crate) struct Reporter {
     /// What the program says of itself.
     text: Option<String>,
     told: Option<Standing>,
+    /// There is a text that was not told yet.
+    is_new: bool,
+    /// Before then no new text is told: each is a write to the disk.
+    next_text: Moment,
 }
+
+/// At most one change of the program's status text is reported in this time, the last one.
+const TEXT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Reporter {
     pub(crate) fn new(command: &str, log: Log) -> Self {
@@ -35,6 +43,8 @@ impl Reporter {
             mouth: Mouth::of_process(),
             text: None,
             told: None,
+            is_new: false,
+            next_text: Moment::from_nanos(0),
         }
     }
 
@@ -81,24 +91,33 @@ impl Reporter {
         self.log.tell(news);
     }
 
-    /// What the program says of itself.
-    pub(crate) fn status_text(&mut self, text: String, supervisor: &Supervisor) {
-        self.text = Some(text).filter(|text| !text.is_empty());
-        self.told = None;
-        self.show(supervisor);
+    /// Takes what the program says of itself.
+    pub(crate) fn status_text(&mut self, text: String) {
+        let text = Some(text).filter(|text| !text.is_empty());
+        self.is_new |= self.text != text;
+        self.text = text;
     }
 
-    /// Tells how things stand, where that is news.
-    pub(crate) fn show(&mut self, supervisor: &Supervisor) {
+    /// When [`show`](Self::show) has a new text to report.
+    pub(crate) fn deadline(&self) -> Moment {
+        if self.is_new { self.next_text } else { Moment::NEVER }
+    }
+
+    /// Reports the state, if it changed.
+    pub(crate) fn show(&mut self, supervisor: &Supervisor, now: Moment) {
         let standing = supervisor.standing();
-        if self.told.replace(standing) == Some(standing) {
+        if self.told.replace(standing) == Some(standing) && now < self.deadline() {
             return;
+        }
+        if std::mem::take(&mut self.is_new) {
+            self.next_text = now + TEXT_INTERVAL;
         }
         let (word, status) = match standing {
             Standing::Waiting if supervisor.last_exit().is_none() => ("starting", Status::Starting),
             Standing::Waiting => ("waiting to restart", Status::Degraded),
             Standing::Starting => ("starting", Status::Starting),
             Standing::Running => ("running", Status::Ready),
+            Standing::Suspended => ("suspended", Status::Degraded),
             Standing::Frozen => ("frozen", Status::Degraded),
             Standing::Ending => ("stopping", Status::Stopping),
             Standing::Done if supervisor.has_failed() => ("failed", Status::Degraded),

@@ -1,36 +1,26 @@
 //! The hands of the supervisor: waits for whatever happens, asks it what to do, and does it.
 
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
-use std::process::{ChildStderr, ChildStdout, Command, Stdio};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use backstay::clock::{Clock, Moment};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getpid, kill_process};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
-use signal_hook::iterator::backend::SignalDelivery;
-use signal_hook::iterator::exfiltrator::SignalOnly;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
 
 use super::Plan;
 use super::event::{Action, Event, SIGCONT, Standing};
-use super::family::{self, Family};
+use super::family::{self, Change, Family};
+use super::foreground::Terminal;
 use super::guard::Guard;
 use super::life::Source;
 use super::news::{Ask, News};
 use super::notify::{Ear, Said};
 use super::reporter::Reporter;
 use super::sender::Sender;
-use super::signs::{self, BeatFile, LastSeen};
+use super::signals::Signals;
+use super::signs::{Beat, BeatFile, LastSeen, Pump};
 use super::supervisor::Supervisor;
 
-type Signals = SignalDelivery<UnixStream, SignalOnly>;
-
-const HEARD: [i32; 8] = [SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP];
-const STAY_IGNORED: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTSTP];
 /// Between two looks at a family that ends: not every process that ends is a child of ours.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -56,31 +46,9 @@ pub(crate) struct Shell {
     pub(crate) hook: Option<Pid>,
     /// A message of another process was told of.
     pub(crate) strangers: bool,
-    pub(crate) pumps: Vec<JoinHandle<()>>,
-}
-
-pub(crate) fn signals() -> io::Result<Signals> {
-    let (read, write) = UnixStream::pair()?;
-    unblock(&HEARD)?;
-    // What whoever started us had ignored (nohup, a job in the background) stays so, for the program as well.
-    let ignored = family::ignored_signals();
-    let heard = HEARD.into_iter().filter(|signal| !STAY_IGNORED.contains(signal) || ignored >> (signal - 1) & 1 == 0);
-    SignalDelivery::with_pipe(read, write, SignalOnly, heard)
-}
-
-/// Whoever started us may have blocked them, and that is inherited: we would hear nothing.
-#[allow(unsafe_code)]
-fn unblock(signals: &[i32]) -> io::Result<()> {
-    let mut set = MaybeUninit::uninit();
-    // SAFETY: the set is initialised by the first call, then only used as such; all numbers are of signals.
-    let error = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        for signal in signals {
-            libc::sigaddset(set.as_mut_ptr(), *signal);
-        }
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut())
-    };
-    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+    pub(crate) pumps: Vec<Pump>,
+    /// Lent to the program, with `--foreground`.
+    pub(crate) terminal: Option<Terminal>,
 }
 
 impl Shell {
@@ -96,7 +64,7 @@ impl Shell {
                 self.reporter.alive();
                 greeting = now + every;
             }
-            let mut until = self.supervisor.deadline();
+            let mut until = self.supervisor.deadline().min(self.reporter.deadline());
             if self.reporter.watchdog().is_some() {
                 until = until.min(greeting);
             }
@@ -112,13 +80,14 @@ impl Shell {
             if !self.supervisor.has_child()
                 && let Some(family) = self.family.take()
             {
+                self.terminal.iter_mut().for_each(Terminal::take_back);
                 self.abandoned = !family.is_gone(&self.known());
                 if !self.abandoned {
                     // The kernel may give the id to somebody else now.
                     self.guard.iter_mut().for_each(|guard| guard.watch(None));
                 }
             }
-            self.reporter.show(&self.supervisor);
+            self.reporter.show(&self.supervisor, self.clock.now());
         }
         self.leave();
         ended.unwrap_or_default()
@@ -135,16 +104,42 @@ impl Shell {
         let _ = poll(&mut fds, time.as_ref());
     }
 
-    /// Ctrl-Z, which the program does not hear in its own group, until somebody lets us go on; for how long.
+    /// Stops the program and this process, until the shell continues us; for how long. Ctrl-Z reaches one of them only:
+    /// they are in different groups.
     fn stand_still(&mut self) -> Duration {
         let began = self.clock.now();
         self.look_for_signs(began);
-        if family::can_stand_still() {
+        let can_stand_still = family::can_stand_still();
+        if can_stand_still {
             self.signal_family(SIGSTOP);
+            self.terminal.iter_mut().for_each(Terminal::take_back);
             let _ = kill_process(getpid(), Signal::STOP);
+        }
+        // Without a shell that could continue it, a program that has the terminal goes on at once.
+        if can_stand_still || self.terminal.is_some() {
+            self.lend_terminal();
             self.signal_family(SIGCONT);
         }
         self.clock.now().since(began)
+    }
+
+    /// Whether the program has the terminal.
+    pub(crate) fn lend_terminal(&mut self) -> bool {
+        let group = self.family.as_ref().map(Family::group);
+        group.zip(self.terminal.as_mut()).is_some_and(|(group, terminal)| terminal.lend(group))
+    }
+
+    /// The program was stopped by a signal.
+    fn suspended(&mut self, signal: i32) -> Option<Event> {
+        if self.terminal.is_none() {
+            return Some(Event::Suspended(signal));
+        }
+        // It asked for the terminal before it had it.
+        if matches!(signal, SIGTTIN | SIGTTOU) && self.lend_terminal() {
+            self.signal_family(SIGCONT);
+            return None;
+        }
+        Some(Event::Stood(self.stand_still()))
     }
 
     fn signal_family(&mut self, signal: i32) {
@@ -208,29 +203,41 @@ impl Shell {
             Said::Extend(time) => Event::Extend(time),
             Said::WatchdogTime(time) => Event::WatchdogTime(time),
             Said::Alive => return self.supervisor.sign(Source::Notify, self.clock.now()),
-            Said::Status(text) => return self.reporter.status_text(text, &self.supervisor),
+            Said::Status(text) => return self.reporter.status_text(text),
         });
     }
 
     fn reap(&mut self, events: &mut Vec<Event>) {
-        while let Some(ended) = family::reap() {
-            self.elders.retain(|elder| *elder != ended.pid);
+        while let Some((pid, change)) = family::next_change() {
+            let is_program = self.family.as_ref().is_some_and(|family| family.is_led_by(pid));
+            let exit = match change {
+                Change::Ended(exit) => exit,
+                Change::Stopped(signal) if is_program => {
+                    events.extend(self.suspended(signal));
+                    continue;
+                }
+                Change::Continued if is_program => {
+                    events.push(Event::Continued);
+                    continue;
+                }
+                Change::Stopped(_) | Change::Continued => continue,
+            };
+            self.elders.retain(|elder| *elder != pid);
             let known = self.known();
-            if let Some(family) = &mut self.family
-                && family.is_led_by(ended.pid)
-            {
+            if let Some(family) = self.family.as_mut().filter(|_| is_program) {
                 family.fetched();
                 let family_left = self.hook.is_some() || !family.is_gone(&known);
-                events.push(Event::Exited { exit: ended.exit, family_left });
-            } else if self.hook == Some(ended.pid) {
+                self.drain();
+                events.push(Event::Exited { exit, family_left });
+            } else if self.hook == Some(pid) {
                 self.hook = None;
-                if !ended.exit.is_success() {
-                    self.reporter.tell(&News::HookFailed { error: ended.exit.to_string() });
+                if !exit.is_success() {
+                    self.reporter.tell(&News::HookFailed { error: exit.to_string() });
                 }
                 events.push(Event::HookEnded);
-            } else if let Some(guard) = self.guard.as_mut().filter(|guard| guard.pid == ended.pid) {
+            } else if let Some(guard) = self.guard.as_mut().filter(|guard| guard.pid == pid) {
                 let what = match guard.start_again(self.clock.now()) {
-                    Ok(()) => format!("the guard ended ({}): another one is started", ended.exit),
+                    Ok(()) => format!("the guard ended ({exit}): another one is started"),
                     Err(error) => {
                         self.guard = None;
                         format!("no guard: should this process be killed, the program will go on alone: {error}")
@@ -247,7 +254,14 @@ impl Shell {
     }
 
     fn look_for_signs(&mut self, now: Moment) {
-        let beat = self.beats.last(now);
+        let beat = match self.beats.look(now) {
+            Some(Beat::Alive(at)) => Some(at),
+            Some(Beat::Frozen) => {
+                self.supervisor.is_frozen(Source::Heartbeat);
+                None
+            }
+            None => None,
+        };
         // All must be well: the one that was silent for the longest time counts.
         let health = self.health.iter().map(LastSeen::last).min();
         for (source, at) in
@@ -259,7 +273,7 @@ impl Shell {
         }
     }
 
-    fn perform(&mut self, actions: Vec<Action>) -> Option<u8> {
+    pub(crate) fn perform(&mut self, actions: Vec<Action>) -> Option<u8> {
         let mut ended = None;
         for action in actions {
             match action {
@@ -293,87 +307,6 @@ impl Shell {
             }
         }
         ended
-    }
-
-    /// Somebody tidied up where temporary files are.
-    fn renew_folder(&mut self) {
-        if !self.plan.folder.socket().exists() {
-            match self.plan.folder.open() {
-                Ok(ear) => self.ear = ear,
-                Err(error) => {
-                    self.reporter.tell(&News::Trouble { what: format!("the private folder is gone: {error}") });
-                }
-            }
-        }
-    }
-
-    fn spawn(&mut self) -> Event {
-        self.renew_folder();
-        let mut command = self.plan.command(&self.beats.path, self.supervisor.starts());
-        let pumped = self.plan.watch.is_required(Source::Output);
-        if pumped {
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        }
-        match family::spawn(&mut command) {
-            Ok(child) => {
-                let program = Pid::from_child(&child);
-                self.family = Some(Family::of(program));
-                if let Some(guard) = &mut self.guard {
-                    guard.watch(Some(program));
-                }
-                self.pumps.retain(|pump| !pump.is_finished());
-                let pid = child.id();
-                self.pump(child.stdout, child.stderr);
-                Event::Started { pid }
-            }
-            Err(error) => {
-                let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-                let program = self.plan.program.to_string_lossy().into_owned();
-                Event::NotStarted { error: format!("{program}: {error}"), code }
-            }
-        }
-    }
-
-    fn pump(&mut self, stdout: Option<ChildStdout>, stderr: Option<ChildStderr>) {
-        let (seen, log) = (&self.output, &self.reporter.log);
-        let pumps = [
-            stdout.map(|from| signs::pump_stdout(from, seen.clone(), log.clone())),
-            stderr.map(|from| signs::pump_stderr(from, seen.clone(), log.clone())),
-        ];
-        for pump in pumps.into_iter().flatten() {
-            match pump {
-                Ok(pump) => self.pumps.push(pump),
-                Err(error) => self.reporter.tell(&News::Trouble { what: format!("no thread for the output: {error}") }),
-            }
-        }
-    }
-
-    fn run_hook(&mut self, pid: u32, inactive: Duration, source: Source) {
-        let Some(hook) = &self.plan.on_freeze else { return };
-        let mut command = Command::new("sh");
-        command
-            .arg("-c")
-            .arg(hook)
-            .stdin(Stdio::null())
-            // By which the guard knows it.
-            .env("NOTIFY_SOCKET", self.plan.folder.socket())
-            .env("BACKSTAY_PID", pid.to_string())
-            .env("BACKSTAY_NAME", &self.plan.name)
-            .env("BACKSTAY_SOURCE", source.as_str())
-            .env("BACKSTAY_INACTIVE", format!("{:.3}", inactive.as_secs_f64()));
-        // Standard output is the program's alone.
-        if let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() {
-            command.stdout(stderr);
-        }
-        match family::spawn(&mut command) {
-            Ok(child) => self.hook = Some(Pid::from_child(&child)),
-            Err(error) => {
-                self.reporter.tell(&News::HookFailed { error: error.to_string() });
-                let now = self.clock.now();
-                let actions = self.supervisor.on(Event::HookEnded, now);
-                let _ = self.perform(actions);
-            }
-        }
     }
 
     /// Nothing that the program wrote is lost: who reads slowly is waited for, as the program itself would have waited,

@@ -1,21 +1,21 @@
 //! Signs of life that are looked for only when one is due: a quiet program costs nothing.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{ChildStderr, ChildStdout};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use backstay::Heartbeat;
 use backstay::clock::{Clock, Moment};
-use backstay::heartbeat::{Liveness, Status};
+use backstay::heartbeat::{DegradedBy, Liveness, Status};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::ioctl_fionread;
 
-use super::log::Log;
+use super::log::{Log, Stream};
 use super::news::News;
 
 /// When something last happened; written by a thread, looked at by ours.
@@ -36,69 +36,143 @@ impl LastSeen {
 #[derive(Debug)]
 pub(crate) struct BeatFile {
     pub(crate) path: PathBuf,
-    /// One that says `degraded` gives no sign of life.
-    pub(crate) strict: bool,
+    pub(crate) strictness: Strictness,
+}
+
+/// Which heartbeats with status `degraded` count as those of a frozen program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strictness {
+    /// None.
+    Lenient,
+    /// Those of a watchdog that has fired.
+    Watchdog,
+    /// All.
+    Strict,
+}
+
+/// What the heartbeat file of a program that is alive says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Beat {
+    /// It beat then.
+    Alive(Moment),
+    /// A background thread beats, and says that the program is frozen.
+    Frozen,
 }
 
 impl BeatFile {
-    /// When the last beat was written.
-    pub(crate) fn last(&self, now: Moment) -> Option<Moment> {
+    pub(crate) fn look(&self, now: Moment) -> Option<Beat> {
         let state = Heartbeat::read_state(&self.path).ok()?;
-        if self.strict && state.status == Some(Status::Degraded) {
-            return None;
+        let Liveness::Alive { age } = state.liveness(Duration::MAX) else { return None };
+        if self.strictness.is_frozen(state.status, state.degraded_by) {
+            return Some(Beat::Frozen);
         }
-        match state.liveness(Duration::MAX) {
-            Liveness::Alive { age } => {
-                let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-                Some(Moment::from_nanos(now.as_nanos().saturating_sub(age)))
-            }
-            _ => None,
-        }
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        Some(Beat::Alive(Moment::from_nanos(now.as_nanos().saturating_sub(age))))
     }
 }
 
-/// Carries what the program writes to where we write, byte for byte, on a thread of its own: who reads slowly slows the
-/// program as he would without us, and not the supervisor.
-pub(crate) fn pump_stdout(from: ChildStdout, seen: LastSeen, log: Log) -> io::Result<JoinHandle<()>> {
-    pump(from.into(), io::stdout().as_fd().try_clone_to_owned()?, seen, log)
-}
-
-/// As [`pump_stdout`].
-pub(crate) fn pump_stderr(from: ChildStderr, seen: LastSeen, log: Log) -> io::Result<JoinHandle<()>> {
-    pump(from.into(), io::stderr().as_fd().try_clone_to_owned()?, seen, log)
+impl Strictness {
+    /// A program that sets `degraded` itself, or because of a dead target, runs; one whose watchdog has fired does not.
+    fn is_frozen(self, status: Option<Status>, cause: Option<DegradedBy>) -> bool {
+        status == Some(Status::Degraded)
+            && match self {
+                Self::Lenient => false,
+                Self::Watchdog => cause == Some(DegradedBy::Watchdog),
+                Self::Strict => true,
+            }
+    }
 }
 
 /// As much as a pipe holds.
 const CHUNK: usize = 64 * 1024;
 
-fn pump(from: OwnedFd, to: OwnedFd, seen: LastSeen, log: Log) -> io::Result<JoinHandle<()>> {
-    let (mut from, mut to) = (File::from(from), File::from(to));
-    let clock = Clock::system();
-    std::thread::Builder::new().name("backstay-output".to_owned()).stack_size(CHUNK).spawn(move || {
+/// Passes on what the program writes, byte for byte, on a thread of its own: a slow reader slows the program down as it
+/// would without us, and not the supervisor.
+///
+/// # Memory ordering
+///
+/// `busy` is set before a chunk is taken from the pipe and cleared after it was written. [`Pump::is_drained`] looks at the
+/// pipe first and at `busy` then: a chunk that is not in the pipe any more has set it. The release store before the read
+/// pairs with the acquire load after the look at the pipe.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    thread: JoinHandle<()>,
+    /// What the thread reads. It closes that when it ends: the program learns that nobody reads any more.
+    source: Weak<File>,
+    is_terminal: bool,
+    busy: Arc<AtomicBool>,
+}
+
+impl Pump {
+    pub(crate) fn start(from: OwnedFd, to: Stream, seen: LastSeen, log: Log) -> io::Result<Self> {
+        let is_terminal = from.is_terminal();
+        let source = Arc::new(File::from(from));
+        let reading = Arc::downgrade(&source);
+        let target = File::from(to.try_clone()?);
+        let busy = Arc::new(AtomicBool::new(false));
+        let passing = Passing { source, target, to, busy: Arc::clone(&busy), seen, log };
+        let thread = std::thread::Builder::new().name("backstay-output".to_owned()).stack_size(2 * CHUNK);
+        Ok(Self { thread: thread.spawn(move || passing.run())?, source: reading, is_terminal, busy })
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Whether everything that was written so far has been passed on. The kernel moves what is written to a terminal
+    /// later than the write, so that only its end is certain.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.source.upgrade().is_none_or(|source| {
+            !self.is_terminal
+                && ioctl_fionread(&source).is_ok_and(|waiting| waiting == 0)
+                && !self.busy.load(Ordering::Acquire)
+        })
+    }
+}
+
+struct Passing {
+    source: Arc<File>,
+    target: File,
+    to: Stream,
+    busy: Arc<AtomicBool>,
+    seen: LastSeen,
+    log: Log,
+}
+
+impl Passing {
+    fn run(mut self) {
+        let clock = Clock::system();
         let mut chunk = vec![0; CHUNK];
         let mut lost = false;
         loop {
-            match from.read(&mut chunk) {
+            // Without a timeout; an error shows in the read.
+            let _ = poll(&mut [PollFd::new(&self.source, PollFlags::IN)], None);
+            self.busy.store(true, Ordering::Release);
+            match (&*self.source).read(&mut chunk) {
                 Ok(0) => return,
                 Ok(length) => {
-                    seen.note(clock.now());
-                    match write_all(&mut to, &chunk[..length]) {
+                    self.seen.note(clock.now());
+                    let (target, bytes) = (&mut self.target, &chunk[..length]);
+                    match self.log.pass_on(self.to, || write_all(target, bytes), bytes[length - 1]) {
                         Ok(()) => {}
                         // Nobody reads any more: the program learns it as it would without us, by its own pipe.
                         Err(error) if error.kind() == ErrorKind::BrokenPipe => return,
                         // A disk may have room again.
                         Err(error) if !lost => {
                             lost = true;
-                            log.tell(&News::Trouble { what: format!("output of the program is lost: {error}") });
+                            let what = format!("output of the program is lost: {error}");
+                            self.log.tell(&News::Trouble { what });
                         }
                         Err(_) => {}
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Also the end of a pseudo-terminal that no process has open any more.
                 Err(_) => return,
             }
+            self.busy.store(false, Ordering::Release);
         }
-    })
+    }
 }
 
 /// Also where somebody who shares the stream has made it non-blocking.
@@ -115,4 +189,24 @@ fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // HB-8: a fired watchdog is told from a dead target and from what the program says of itself.
+    #[test]
+    fn a_fired_watchdog_is_a_freeze_and_other_causes_are_not() {
+        let degraded = Some(Status::Degraded);
+        let causes = [Some(DegradedBy::Watchdog), Some(DegradedBy::Target), Some(DegradedBy::Service), None];
+        for (strictness, frozen) in [
+            (Strictness::Lenient, [false, false, false, false]),
+            (Strictness::Watchdog, [true, false, false, false]),
+            (Strictness::Strict, [true, true, true, true]),
+        ] {
+            assert_eq!(causes.map(|cause| strictness.is_frozen(degraded, cause)), frozen, "{strictness:?}");
+            assert!(!strictness.is_frozen(Some(Status::Ready), None));
+        }
+    }
 }

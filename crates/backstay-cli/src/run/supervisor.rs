@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use backstay::clock::Moment;
 
-use super::event::{Action, Event, Policy, Restart, SIGCONT, SIGHUP, SIGKILL, SIGTERM, Standing};
+use super::event::{Action, Event, Policy, Restart, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, Standing};
 use super::gate::{Gate, Pass, Wait};
 use super::life::{Life, Source};
 use super::news::{Ask, Exit, News};
@@ -67,6 +67,9 @@ struct Child {
     froze: bool,
     /// It was told that its terminal is gone.
     hung_up: bool,
+    suspended: bool,
+    /// It was said that nothing is watched.
+    said_unwatched: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -109,6 +112,7 @@ impl Supervisor {
             Phase::Child(child) => match child.stage {
                 Stage::Dumping { .. } => Standing::Frozen,
                 Stage::Ending { .. } => Standing::Ending,
+                Stage::Running if child.suspended => Standing::Suspended,
                 Stage::Running if child.ready => Standing::Running,
                 Stage::Running => Standing::Starting,
             },
@@ -166,6 +170,13 @@ impl Supervisor {
         }
     }
 
+    /// The program says of itself that it is frozen.
+    pub(crate) fn is_frozen(&mut self, source: Source) {
+        if let Phase::Child(child) = &mut self.phase {
+            child.life.is_frozen(source);
+        }
+    }
+
     /// Takes in what happened; what is to be done about it, in this order.
     pub(crate) fn on(&mut self, event: Event, now: Moment) -> Vec<Action> {
         match event {
@@ -185,6 +196,8 @@ impl Supervisor {
                     child.life.set_timeout(Source::Notify, time);
                 }
             }
+            Event::Suspended(signal) => self.suspended(signal),
+            Event::Continued => self.continued(),
             Event::Stood(time) => self.stood(time),
             Event::Tick => self.tick(now),
         }
@@ -212,7 +225,14 @@ impl Supervisor {
                         self.gate.reset();
                     }
                     if let Some((source, inactive)) = child.life.overdue(now) {
-                        self.froze(source, inactive, now);
+                        return self.froze(source, inactive, now);
+                    }
+                    let time = now.since(child.started);
+                    if time >= self.policy.watch.timeout
+                        && !std::mem::replace(&mut child.said_unwatched, true)
+                        && !child.life.is_watched()
+                    {
+                        self.tell(News::NotWatched { time });
                     }
                 }
                 Stage::Dumping { .. } => {
@@ -263,6 +283,9 @@ impl Supervisor {
             said_stopping: false,
             froze: false,
             hung_up: false,
+            suspended: false,
+            // Once is enough.
+            said_unwatched: self.starts > 1,
         });
         self.tell(News::Started { pid, restarts: self.starts - 1 });
         // Asked while it was being started.
@@ -308,6 +331,10 @@ impl Supervisor {
         self.gate.ended(child.pass, well, proven);
         if child.hung_up && exit == Exit::Signal(SIGHUP) {
             return self.done(exit);
+        }
+        // A key of the terminal ended it, or the terminal went: the person there wants no restart.
+        if self.policy.foreground && matches!(exit, Exit::Signal(SIGHUP | SIGINT | SIGQUIT)) {
+            self.asked.get_or_insert(now);
         }
         self.after(exit, !child.froze && exit.is_success(), now);
     }
@@ -362,6 +389,10 @@ impl Supervisor {
             Phase::Child(child) => {
                 child.hung_up |= signal == SIGHUP;
                 self.act(Action::SignalProgram(signal));
+                // One that is stopped, because it asked for the terminal perhaps, has to go on to hear of it.
+                if signal == SIGHUP {
+                    self.act(Action::SignalProgram(SIGCONT));
+                }
             }
             // The terminal is gone, and there is no program that could say what it makes of that.
             Phase::Waiting { .. } if signal == SIGHUP => self.asked(Ask(signal), now),
@@ -403,6 +434,20 @@ impl Supervisor {
             Stage::Running => child.life.extend(now, time),
             Stage::Ending { until, killed: false } => *until = (*until).max(now + time),
             _ => {}
+        }
+    }
+
+    fn suspended(&mut self, signal: i32) {
+        let Phase::Child(child) = &mut self.phase else { return };
+        if child.exit.is_none() && !std::mem::replace(&mut child.suspended, true) {
+            self.tell(News::Suspended { signal });
+        }
+    }
+
+    fn continued(&mut self) {
+        let Phase::Child(child) = &mut self.phase else { return };
+        if std::mem::take(&mut child.suspended) {
+            self.tell(News::Continued);
         }
     }
 

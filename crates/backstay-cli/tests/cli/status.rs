@@ -6,10 +6,8 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use crate::{backstay, stderr, stdout, terminal, until};
 use backstay::Heartbeat;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-
-use crate::{backstay, stderr, stdout, until};
 
 fn beating(path: &Path) -> Heartbeat {
     let heartbeat = Heartbeat::builder()
@@ -180,16 +178,6 @@ fn a_reader_that_went_away_ends_the_watch() {
 fn terminate(child: &Child) {
     let pid = rustix::process::Pid::from_child(child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-}
-
-/// Two ends of a terminal: ours, and the program's.
-fn terminal() -> (File, File) {
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&ours).unwrap();
-    unlockpt(&ours).unwrap();
-    let name = ptsname(&ours, Vec::new()).unwrap();
-    let theirs = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-    (File::from(ours), theirs)
 }
 
 /// `status --watch` on a terminal of its own.

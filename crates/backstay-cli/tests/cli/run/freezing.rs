@@ -18,6 +18,43 @@ const BEATS: &str = r#"beat() {
     [ $(wc -l < starts) -ge 2 ] && exit 0
     trap 'exit 0' TERM; while :; do sleep 0.05; done"#;
 
+/// Beats from a process of its own, `degraded` by the cause that is given, in the first start.
+const DEGRADED: &str = r#"
+import datetime, json, os, socket, sys, time
+first = os.environ["BACKSTAY_RESTARTS"] == "0"
+for _ in range(1000 if first else 1):
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    state = {"timestamp": now, "pid": os.getpid(), "hostname": socket.gethostname(), "metadata": {}}
+    if first: state |= {"status": "degraded", "degraded_by": sys.argv[1]}
+    open("beat.tmp", "w").write(json.dumps(state))
+    os.replace("beat.tmp", os.environ["BACKSTAY_HEARTBEAT_FILE"])
+    if os.path.exists("end"): break
+    time.sleep(0.02)
+"#;
+
+// HB-8: the heartbeat's thread beats on while the main loop is frozen, and says so.
+#[test]
+fn a_fired_watchdog_is_a_freeze() {
+    let run = |options: &[&str], cause: &str| {
+        let options = [&AT_ONCE[..], &["--timeout", "1s"], options].concat();
+        Supervised::start(&options, &["python3", "-c", DEGRADED, cause], |_| {})
+    };
+    for (options, cause) in [(&[][..], "watchdog"), (&["--strict"], "service")] {
+        let mut it = run(options, cause);
+        assert_eq!(it.news("froze")["source"], "heartbeat");
+        assert_eq!(it.code(), 0);
+    }
+    // It is watched, and well.
+    for (options, cause) in [(&["--lenient"][..], "watchdog"), (&[], "target"), (&[], "service")] {
+        let mut it = run(options, cause);
+        it.news("started");
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        fs::write(it.path().join("end"), "").unwrap();
+        assert_eq!(it.code(), 0);
+        assert!(it.rest().iter().all(|news| news["event"] != "froze"), "{options:?} {cause}");
+    }
+}
+
 // WD-8: the heartbeat file; also where nobody asked for it, from the first beat on.
 #[test]
 fn a_silent_heartbeat_is_a_freeze() {
@@ -39,6 +76,49 @@ fn one_that_never_beats_is_no_freeze_unless_it_must() {
     let mut it = Supervised::sh(&["--timeout", "50ms", "--restart", "never", "--health", "heartbeat"], "sleep 1000");
     assert_eq!(it.news("froze")["source"], "heartbeat");
     assert_eq!(it.code(), 143);
+}
+
+#[test]
+fn what_is_watched_is_told() {
+    let watched = |options: &[&str]| {
+        let it = Supervised::sh(&[options, &["--restart", "never"]].concat(), "exit 0");
+        it.news("health")["message"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(watched(&[]), "health: heartbeat or sd_notify, none seen yet");
+    assert_eq!(watched(&["--health", "notify"]), "health: notify, timeout 30 s");
+    let options = ["--health", "output", "--health", "heartbeat", "--timeout", "5", "--start-timeout", "1m"];
+    assert_eq!(watched(&options), "health: heartbeat and output, timeout 5 s, start timeout 60 s");
+    let it = Supervised::sh(&["--timeout", "50ms", "--restart", "never"], "sleep 1000");
+    let text = it.news("health_not_watched")["message"].as_str().unwrap().to_owned();
+    assert!(text.starts_with("health: not watched, no heartbeat or sd_notify seen in "), "{text}");
+    it.signal(Signal::TERM);
+}
+
+// Into a pipe Python would write when it has 8 KiB, or at its end.
+#[test]
+fn a_program_that_prints_is_not_frozen() {
+    let script = "
+import sys, time
+for tick in range(8):
+    print('tick', tick)
+    time.sleep(0.5)
+sys.exit(9)";
+    for options in [&[][..], &["--tty"]] {
+        let options = [options, &["--health", "output", "--timeout", "2s", "--restart", "never"]].concat();
+        let mut it = Supervised::start(&options, &["python3", "-c", script], |it| {
+            it.env_remove("PYTHONUNBUFFERED");
+        });
+        assert_eq!(it.code(), 9);
+    }
+    // What the user set holds.
+    let mut it = Supervised::start(
+        &["--health", "output", "--restart", "never"],
+        &["sh", "-c", "exit $PYTHONUNBUFFERED"],
+        |it| {
+            it.env("PYTHONUNBUFFERED", "7");
+        },
+    );
+    assert_eq!(it.code(), 7);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod restarts;
 mod security;
 mod speaking;
 mod stopping;
+mod terminal;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -145,3 +145,68 @@ fn a_full_disk_is_no_reader_that_went_away() {
     assert_eq!(it.code(), 7);
     assert_eq!(it.rest().iter().filter(|news| news["event"] == "trouble").count(), 1);
 }
+
+// A program that looks finds a terminal; its bytes pass all the same, and each stream keeps its own.
+#[test]
+fn a_pseudo_terminal_passes_bytes() {
+    let home = tempfile::tempdir().unwrap();
+    let script = "test -t 1 && test -t 2 || exit 3; printf 'a\\nb\\r\\n\\377'; printf 'no end' >&2; exit 4";
+    let output = backstay(home.path())
+        .args(["run", "--quiet", "--tty", "--restart", "never", "--", "sh", "-c", script])
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"a\nb\r\n\xff");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("no end\n") && stderr.ends_with("exit code 4\n"), "{stderr:?}");
+    assert_eq!(output.status.code(), Some(4));
+}
+
+/// What is in a file that is both standard output and standard error, or standard error alone.
+fn logged(options: &[&str], script: &str, both: bool) -> String {
+    let home = tempfile::tempdir().unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let append = || File::options().append(true).open(file.path()).unwrap();
+    let mut run = backstay(home.path());
+    run.args(["run", "--name", "it", "--restart", "never"]).args(options).args(["--", "sh", "-c", script]);
+    run.stdout(if both { Stdio::from(append()) } else { Stdio::null() }).stderr(append());
+    run.status().unwrap();
+    std::fs::read_to_string(file.path()).unwrap()
+}
+
+/// Without its time stamp.
+fn message(line: &str) -> &str {
+    let (stamp, message) = line.split_once(' ').unwrap();
+    assert!(stamp.ends_with('Z') && stamp.parse::<jiff::Timestamp>().is_ok(), "{line}");
+    message
+}
+
+#[test]
+fn the_programs_last_line_comes_before_its_end_and_is_a_line() {
+    for (options, both) in [(&[][..], true), (&["--health", "output"], true), (&["--tty"], true), (&["--tty"], false)] {
+        let to = if both { "" } else { ">&2" };
+        let text = logged(options, &format!("printf 'one\\nno end' {to}"), both);
+        // The program may be faster than the supervisor's own line.
+        let lines: Vec<&str> = text.lines().filter(|line| !line.contains("started, process")).collect();
+        let [.., one, partial, ended] = lines[..] else { panic!("{text}") };
+        assert_eq!((one, partial), ("one", "no end"), "{options:?}: {text}");
+        assert!(message(ended).starts_with("backstay: it: ended after "), "{text}");
+    }
+}
+
+// A log in a file says when; a person at a terminal, and the journal, know.
+#[test]
+fn lines_have_time_stamps_unless_their_reader_has_them() {
+    let text = logged(&[], "exit 3", false);
+    assert!(
+        text.lines().count() >= 3 && text.lines().all(|line| message(line).starts_with("backstay: it: ")),
+        "{text}"
+    );
+    let home = tempfile::tempdir().unwrap();
+    let script = "exec 2> log; JOURNAL_STREAM=$(stat -L -c %d:%i /dev/fd/2) \"$0\" run --name it -- true; cat log";
+    let output = super::by_shell(home.path(), script).output().unwrap();
+    let journal = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        journal.lines().count() >= 3 && journal.lines().all(|line| line.starts_with("backstay: it: ")),
+        "{journal}"
+    );
+}

@@ -48,6 +48,26 @@ time.sleep(1000)
     });
 }
 
+// A text that changes all the time is written now and then, and the last one is there in the end.
+#[test]
+fn status_texts_without_end_are_few_writes() {
+    let script = r#"
+end = time.monotonic() + 3
+count = 0
+while time.monotonic() < end:
+    count += 1
+    say(f"STATUS=text {count}")
+open("pid", "w").write(f"{count}\n")
+time.sleep(1000)
+"#;
+    let Some(it) = python(&[], script) else { return };
+    let last = it.pid("pid").as_raw_nonzero().get();
+    let state = || backstay::Heartbeat::read_state(it.path().join("run/it.heartbeat")).unwrap();
+    until("the last text is there", || state().metadata["says"] == format!("text {last}"));
+    let beats = state().sequence.unwrap();
+    assert!(beats < 50 && last > 200, "{beats} beats of {last} texts");
+}
+
 #[test]
 fn more_time_and_an_end_that_was_told() {
     let script = r#"

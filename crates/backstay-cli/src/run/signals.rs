@@ -1,0 +1,48 @@
+//! The signals that the supervisor hears, and its signal mask.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::net::UnixStream;
+
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+
+use super::family;
+
+pub(crate) type Signals = SignalDelivery<UnixStream, SignalOnly>;
+
+const HEARD: [i32; 8] = [SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP];
+const STAY_IGNORED: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTSTP];
+
+pub(crate) fn listen() -> io::Result<Signals> {
+    let (read, write) = UnixStream::pair()?;
+    // The parent may have blocked them, and a mask is inherited: we would hear nothing.
+    change_mask(libc::SIG_UNBLOCK, &HEARD)?;
+    // Signals that were ignored at the start (nohup, a background job) stay ignored, for the program as well.
+    let ignored = family::ignored_signals();
+    let heard = HEARD.into_iter().filter(|signal| !STAY_IGNORED.contains(signal) || ignored >> (signal - 1) & 1 == 0);
+    SignalDelivery::with_pipe(read, write, SignalOnly, heard)
+}
+
+/// Does something while this thread does not receive a signal.
+pub(crate) fn while_blocked<T>(signal: i32, work: impl FnOnce() -> T) -> io::Result<T> {
+    change_mask(libc::SIG_BLOCK, &[signal])?;
+    let done = work();
+    change_mask(libc::SIG_UNBLOCK, &[signal])?;
+    Ok(done)
+}
+
+#[allow(unsafe_code)]
+fn change_mask(how: libc::c_int, signals: &[i32]) -> io::Result<()> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the first call initialises the set, the others only use it as such; all numbers are valid signals.
+    let error = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), *signal);
+        }
+        libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}

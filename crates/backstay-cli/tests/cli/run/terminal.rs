@@ -1,0 +1,177 @@
+//! On a terminal of its own: who has it, who is stopped, and what happens when it goes.
+
+use std::fs::File;
+use std::io::{Read, Write};
+
+use rustix::process::Signal;
+
+use super::is_gone;
+use crate::until;
+
+/// A session on a new terminal: `python3 -c pty.fork` makes one, as a terminal emulator does.
+struct Session {
+    home: tempfile::TempDir,
+    child: std::process::Child,
+    ours: File,
+    seen: String,
+}
+
+/// Opens a terminal as standard input, output and error of a new session, and runs the arguments in it.
+const SESSION: &str = "
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])";
+
+impl Session {
+    /// `None`, said aloud, where there is no python3.
+    fn start(arguments: &[&str]) -> Option<Self> {
+        let home = tempfile::tempdir().unwrap();
+        let (ours, theirs) = crate::terminal();
+        let copy = || std::process::Stdio::from(theirs.try_clone().unwrap());
+        let mut command = std::process::Command::new("python3");
+        command.args(["-c", SESSION]).args(arguments);
+        command.current_dir(home.path()).env("HOME", home.path()).env("BACKSTAY_DIR", home.path().join("run"));
+        command.env("TERM", "dumb").env("TMPDIR", home.path()).env("PS1", "$ ").env_remove("NOTIFY_SOCKET");
+        command.stdin(copy()).stdout(copy()).stderr(copy());
+        let Ok(child) = command.spawn() else {
+            eprintln!("passed over: no python3");
+            return None;
+        };
+        Some(Self { home, child, ours, seen: String::new() })
+    }
+
+    /// `backstay run` leads the session.
+    fn run(options: &[&str], program: &[&str]) -> Option<Self> {
+        let backstay = env!("CARGO_BIN_EXE_backstay");
+        Self::start(&[&[backstay, "run", "--name", "it"], options, &["--"], program].concat())
+    }
+
+    fn sees(&mut self, what: &str) {
+        until(what, || {
+            // It may be the last that was to be read.
+            if self.seen.contains(what) {
+                return true;
+            }
+            let mut bytes = [0; 4096];
+            let read = self.ours.read(&mut bytes).unwrap();
+            self.seen += &String::from_utf8_lossy(&bytes[..read]);
+            eprint!("{}", String::from_utf8_lossy(&bytes[..read]));
+            self.seen.contains(what)
+        });
+        let at = self.seen.find(what).unwrap() + what.len();
+        self.seen.drain(..at);
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        self.ours.write_all(keys).unwrap();
+    }
+
+    fn state(&self) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.home.path().join("run/it.heartbeat")).unwrap_or_default();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default()["metadata"]["state"].clone()
+    }
+
+    fn code(&mut self) -> Option<i32> {
+        super::end_of(&mut self.child).code()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const ASKS: [&str; 3] = ["sh", "-c", "echo $$ > pid; read answer < /dev/tty; echo answer: $answer; exit 9"];
+
+// In the background a program that reads from the terminal is stopped: that is told, and it is not left behind.
+#[test]
+fn a_program_that_asks_for_the_terminal_is_told_and_ends_with_it() {
+    let Some(mut it) = Session::run(&[], &ASKS) else { return };
+    it.sees("stopped by SIGTTIN: it asks for the terminal, see --foreground");
+    until("status shows it", || it.state() == "suspended");
+    let pid = std::fs::read_to_string(it.home.path().join("pid")).unwrap();
+    let program = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    // The terminal is closed.
+    let (ours, _) = crate::terminal();
+    drop(std::mem::replace(&mut it.ours, ours));
+    assert_eq!(it.code(), Some(129));
+    assert!(is_gone(program));
+}
+
+#[test]
+fn the_foreground_has_the_terminal() {
+    let Some(mut it) = Session::run(&["--foreground", "--restart", "never"], &ASKS) else { return };
+    it.sees("started, process");
+    it.press(b"42\n");
+    it.sees("answer: 42");
+    it.sees("exit code 9");
+    assert_eq!(it.code(), Some(9));
+}
+
+// Ctrl-C is for the program, and the person who pressed it wants no restart.
+#[test]
+fn a_key_ends_a_program_in_the_foreground() {
+    let program = ["sh", "-c", "echo ready; while :; do sleep 0.05; done"];
+    let Some(mut it) = Session::run(&["--foreground", "--restart", "always"], &program) else { return };
+    it.sees("ready");
+    it.press(&[3]);
+    it.sees("SIGINT");
+    assert_eq!(it.code(), Some(130));
+}
+
+// Between two starts, the terminal is the supervisor's.
+#[test]
+fn a_key_ends_a_supervisor_whose_program_is_not_running() {
+    let options = ["--foreground", "--backoff", "1h", "--max-backoff", "1h"];
+    let Some(mut it) = Session::run(&options, &["sh", "-c", "exit 5"]) else { return };
+    it.sees("starts again in");
+    it.press(&[3]);
+    assert_eq!(it.code(), Some(5));
+}
+
+// A shell with jobs: Ctrl-Z stops both, `fg` continues both, and the program has the terminal again.
+#[test]
+fn job_control_lends_the_terminal_again() {
+    let Some(mut it) = Session::start(&["bash", "--norc", "--noprofile", "-i"]) else { return };
+    let program = "read a < /dev/tty; echo first $a; read b < /dev/tty; echo second $b";
+    let run = format!("{} run --name it --foreground -- sh -c '{program}'\n", env!("CARGO_BIN_EXE_backstay"));
+    it.press(run.as_bytes());
+    it.sees("started, process");
+    it.press(b"1\n");
+    it.sees("first 1");
+    it.press(&[26]);
+    it.sees("Stopped");
+    it.press(b"echo shell $((40 + 2))\n");
+    it.sees("shell 42");
+    it.press(b"fg\n");
+    it.press(b"2\n");
+    it.sees("second 2");
+    it.sees("exit code 0");
+    it.press(b"exit 7\n");
+    assert_eq!(it.code(), Some(7));
+}
+
+#[test]
+fn without_a_terminal_there_is_none_to_lend() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new("setsid");
+    command.args(["-w", env!("CARGO_BIN_EXE_backstay"), "run", "--foreground", "--", "true"]);
+    let output = command.current_dir(home.path()).env("BACKSTAY_DIR", home.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let said = crate::stderr(&output);
+    assert!(said.contains("--foreground needs a terminal"), "{said}");
+}
+
+#[test]
+fn a_program_that_is_stopped_and_continued_is_told() {
+    let it = super::Supervised::sh(&[], "echo $$ > pid; while :; do sleep 0.05; done");
+    let pid = it.pid("pid");
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+    assert_eq!(it.news("suspended")["signal"], "SIGSTOP");
+    rustix::process::kill_process(pid, Signal::CONT).unwrap();
+    it.news("continued");
+    it.signal(Signal::TERM);
+}
