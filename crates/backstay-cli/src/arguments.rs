@@ -80,7 +80,7 @@ mod tests {
         assert!(run(&["--health", "HTTP://h/", "x"]).is_ok());
     }
 
-    // A misspelt option must not be executed as the program.
+    // CL-1: a misspelt option must not be executed as the program.
     #[test]
     fn an_unknown_option_before_the_program_is_an_error_with_a_suggestion() {
         for (line, meant) in [

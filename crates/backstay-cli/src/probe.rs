@@ -12,15 +12,15 @@ use crate::verdict::{Judging, Sighting, with_codes};
 #[derive(Debug, Args)]
 #[command(after_help = with_codes!("\
 Examples:
-  HEALTHCHECK CMD [\"backstay\", \"probe\", \"/run/bot.heartbeat\"]          # Dockerfile
-  exec: {command: [backstay, probe, --strict, /run/bot.heartbeat]}     # Kubernetes, readiness
-  exec: {command: [backstay, probe, --supervisor, /run/backstay/bot.heartbeat]}    # Kubernetes, liveness
+  HEALTHCHECK CMD [\"backstay\", \"probe\", \"/run/bot.heartbeat\"]              # Dockerfile
+  readinessProbe: {exec: {command: [backstay, probe, --strict, FILE]}}     # Kubernetes
+  livenessProbe: {exec: {command: [backstay, probe, --supervisor, FILE]}}  # the same, of `run`
   backstay probe --max-age 1m --json bot.heartbeat
 
 Supervised programs:
-The heartbeat of `backstay run` passes while the program runs. While the program waits to be restarted, the exit code is
-12, and with --supervisor still 0. A liveness probe uses --supervisor: otherwise the kubelet would restart the container
-during the backoff, and so defeat it."))]
+The heartbeat of `backstay run` passes while the program runs. While the program waits to be restarted, the exit code \
+is 12, and with --supervisor still 0. A liveness probe uses --supervisor: otherwise the kubelet would restart the \
+container during the backoff, and so defeat it."))]
 pub(crate) struct Probe {
     /// Heartbeat file to check
     pub(crate) file: PathBuf,

@@ -20,14 +20,14 @@ Examples:
   backstay run --health output --timeout 1m -- ./worker        frozen after a minute without output
   backstay run --health http://127.0.0.1:8080/healthz -- ./server
   backstay run --on-freeze 'py-spy dump --pid $BACKSTAY_PID' -- python bot.py
-  ENTRYPOINT [\"backstay\", \"run\", \"--\"]                         in a Dockerfile: runs as process 1, reaps orphans
+  ENTRYPOINT [\"backstay\", \"run\", \"--\", \"./server\"]             Dockerfile: process 1, reaps orphans
 
 Health checks:
   heartbeat  the program writes the file in BACKSTAY_HEARTBEAT_FILE
   notify     the program sends WATCHDOG=1 to NOTIFY_SOCKET, as with systemd
   output     the program writes to standard output or standard error
   URL        the program answers http://HOST[:PORT]/PATH with status 2xx or 3xx
-Without --health, heartbeat and notify count from the first sign that the program gives. With output, Python gets
+Without --health, heartbeat and notify count from the first sign that the program gives. With output, Python gets \
 PYTHONUNBUFFERED=1; other programs that write in blocks into a pipe need --tty.
 
 Environment of the program:
@@ -37,14 +37,18 @@ Environment of the program:
   WATCHDOG_USEC            the timeout in microseconds, where notify is watched
 
 Signals:
-TERM, INT and QUIT stop: the signal goes to the program's process tree, KILL follows after the grace period. A second
-signal kills at once. HUP, USR1 and USR2 are forwarded to the program. A program that dies of a forwarded HUP is not
-restarted (exit code 129), and with --foreground neither is one that Ctrl-C ended. HUP stops a supervisor whose program is not running. HUP, INT and QUIT stay ignored where
-they were ignored at the start (nohup). Ctrl-Z stops both until they are continued. A terminal on standard input is
-replaced by /dev/null, unless --foreground is given. If the supervisor itself is killed, its guard process ends the program.
+TERM, INT and QUIT stop: the signal goes to the program's process tree, KILL follows after the grace period. A second \
+signal kills at once. Ctrl-Z stops both until they are continued.
+
+HUP, USR1 and USR2 are forwarded to the program. A program that dies of a forwarded HUP is not restarted (exit code \
+129), and with --foreground neither is one that Ctrl-C ended. HUP stops a supervisor whose program is not running. HUP, \
+INT and QUIT stay ignored where they were ignored at the start (nohup).
+
+A terminal on standard input is replaced by /dev/null, unless --foreground is given. If the supervisor itself is \
+killed, its guard process ends the program.
 
 Configuration:
-Defaults for options come from resilience.run.instances.NAME or resilience.run in kstlib.conf.yml, and from variables
+Defaults for options come from resilience.run.instances.NAME or resilience.run in kstlib.conf.yml, and from variables \
 such as BACKSTAY_RUN__GRACE=30. `backstay config show` prints them.
 
 Exit codes:
@@ -94,8 +98,8 @@ pub(crate) struct Run {
     /// Grace period between SIGTERM and SIGKILL [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) grace: Option<Duration>,
-    /// Restart policy [default: on-failure]
-    #[arg(long, value_enum)]
+    /// Restart policy: on-failure (exit code, signal or freeze), always or never [default: on-failure]
+    #[arg(long, value_enum, hide_possible_values = true)]
     pub(crate) restart: Option<Restart>,
     /// Initial restart backoff; doubles after each failed start, with 50 % jitter [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -130,8 +134,8 @@ pub(crate) struct Run {
     /// Show the program's arguments in the heartbeat file, which may hold secrets
     #[arg(long)]
     pub(crate) show_command: bool,
-    /// Format of the log on standard error
-    #[arg(long, value_enum, default_value = "text")]
+    /// Format of the log on standard error: text or json
+    #[arg(long, value_enum, default_value = "text", hide_possible_values = true)]
     pub(crate) log_format: LogFormat,
     /// Log warnings only
     #[arg(long, short)]

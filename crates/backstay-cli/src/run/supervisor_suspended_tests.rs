@@ -35,7 +35,7 @@ fn a_stopped_program_is_told_and_shown() {
     assert_eq!(world.on(Event::Continued), []);
 }
 
-// A stopped program hears nothing until it goes on.
+// CL-5: a stopped program hears nothing until it goes on.
 #[test]
 fn a_hangup_is_followed_by_cont() {
     let mut world = World::new(policy(Restart::Always), pace());
@@ -83,7 +83,7 @@ fn that_nothing_is_watched_is_told_once() {
     assert!(matches!(news(&actions)[0], News::Froze { .. }), "{actions:?}");
 }
 
-// HB-8: a watchdog that fired before we looked for the first time has been silent from the start.
+// CL-3: a watchdog that fired before we looked for the first time has been silent from the start.
 #[test]
 fn a_program_that_says_it_is_frozen_is_frozen_from_the_first_look_on() {
     let mut world = World::new(unwatched(Restart::Never), Pace { min_uptime: 1000 * SECOND, ..pace() });

@@ -18,7 +18,7 @@ Examples:
   backstay serve --listen 127.0.0.1:0 .    this folder, at a free port, which is printed
   backstay run -- backstay serve /run      restarted on a crash or a freeze
   ssh -L 8642:127.0.0.1:8642 host          the page of another machine
-  scrape_configs: [{job_name: backstay, static_configs: [{targets: ['127.0.0.1:8642']}]}]     # Prometheus
+  scrape_configs: [{job_name: backstay, static_configs: [{targets: ['127.0.0.1:8642']}]}]
 
 Paths:
   /             the page
@@ -28,9 +28,9 @@ Paths:
   /api/status   JSON, as `backstay status --json` prints it
 
 Security:
-It answers GET and HEAD only, and changes nothing. Everyone who can reach the address can read all heartbeats: there is
-no password and no encryption. To publish it beyond this machine, put it behind a proxy that has them, and name the
-proxy's host with --allow-host: on a loopback address only IP addresses and localhost are accepted by default, which
+It answers GET and HEAD only, and changes nothing. Everyone who can reach the address can read all heartbeats: there is \
+no password and no encryption. To publish it beyond this machine, put it behind a proxy that has them, and name the \
+proxy's host with --allow-host: on a loopback address only IP addresses and localhost are accepted by default, which \
 keeps other sites from reading the page through a browser.
 
 Exit codes:

@@ -17,7 +17,7 @@ Examples:
   backstay status --watch --sort age       redraw every second; s sorts, r reverses, q quits
   backstay status --watch | logger         print a line for each service, and for each change
 
-The exit code is that of the worst service: DEAD is worse than UNKNOWN, UNKNOWN than ALIVE. STOPPED, an orderly end, is
+The exit code is that of the worst service: DEAD is worse than UNKNOWN, UNKNOWN than ALIVE. STOPPED, an orderly end, is \
 not a failure (exit code 0). The exit code is 1 if standard output cannot be written."))]
 pub(crate) struct Status {
     /// Heartbeat files, and folders with *.heartbeat files [default: the folder that `backstay run` uses]
@@ -33,8 +33,8 @@ pub(crate) struct Status {
     /// Refresh interval of --watch
     #[arg(long, value_name = "TIME", value_parser = every, default_value = "1s")]
     pub(crate) every: Duration,
-    /// Sort order
-    #[arg(long, value_enum, default_value_t = Sort::State)]
+    /// Sort order: state, name, age, pid or host
+    #[arg(long, value_enum, default_value_t = Sort::State, hide_possible_values = true)]
     pub(crate) sort: Sort,
     /// Reverse the sort order
     #[arg(long, short)]

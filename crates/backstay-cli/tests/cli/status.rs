@@ -67,7 +67,7 @@ fn the_table_shows_the_worst_first() {
     assert!(line.starts_with("ALIVE  api "), "{line}");
     assert!(line.contains(&std::process::id().to_string()) && line.ends_with(" ready"), "{line}");
 
-    // An orderly end is no failure.
+    // CL-2: an orderly end is no failure.
     stopped(&folder.join("old.heartbeat"));
     let (code, table, _) = status(&[]);
     assert_eq!(code, 0, "{table}");

@@ -32,7 +32,7 @@ for _ in range(1000 if first else 1):
     time.sleep(0.02)
 "#;
 
-// HB-8: the heartbeat's thread beats on while the main loop is frozen, and says so.
+// CL-3, HB-8: the heartbeat's thread beats on while the main loop is frozen, and says so.
 #[test]
 fn a_fired_watchdog_is_a_freeze() {
     let run = |options: &[&str], cause: &str| {

@@ -146,7 +146,7 @@ fn a_full_disk_is_no_reader_that_went_away() {
     assert_eq!(it.rest().iter().filter(|news| news["event"] == "trouble").count(), 1);
 }
 
-// A program that looks finds a terminal; its bytes pass all the same, and each stream keeps its own.
+// CL-7: a program that looks finds a terminal; its bytes pass all the same, and each stream keeps its own.
 #[test]
 fn a_pseudo_terminal_passes_bytes() {
     let home = tempfile::tempdir().unwrap();
@@ -180,6 +180,7 @@ fn message(line: &str) -> &str {
     message
 }
 
+// CL-7
 #[test]
 fn the_programs_last_line_comes_before_its_end_and_is_a_line() {
     for (options, both) in [(&[][..], true), (&["--health", "output"], true), (&["--tty"], true), (&["--tty"], false)] {

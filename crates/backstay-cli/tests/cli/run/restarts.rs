@@ -130,7 +130,7 @@ fn the_demonstration_shows_all() {
     assert!(std::fs::read_to_string(said.path()).unwrap().ends_with("worker: closes its books\n"));
 }
 
-// Whatever the interval, and whether or not the first has beaten yet.
+// CL-4: whatever the interval, and whether or not the first has beaten yet.
 #[test]
 fn a_second_supervisor_of_the_same_name_is_refused() {
     let first = Supervised::sh(&["--interval", "1h"], "sleep 1000");
@@ -154,7 +154,7 @@ fn a_second_supervisor_of_the_same_name_is_refused() {
     assert_eq!(second().status.code(), Some(9));
 }
 
-// A name that was not asked for gets a suffix, which the log says.
+// CL-4: a name that was not asked for gets a suffix, which the log says.
 #[test]
 fn derived_names_get_a_suffix() {
     let home = tempfile::tempdir().unwrap();
@@ -176,7 +176,7 @@ fn derived_names_get_a_suffix() {
     assert!(said.contains("sh-2: the name \"sh\" is taken by another supervisor"), "{said}");
 }
 
-// A program that is not running is not healthy, though its supervisor is.
+// CL-2: a program that is not running is not healthy, though its supervisor is.
 #[test]
 fn probe_tells_a_program_that_does_not_run_from_its_supervisor() {
     let it =

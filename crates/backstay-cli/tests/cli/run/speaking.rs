@@ -48,7 +48,7 @@ time.sleep(1000)
     });
 }
 
-// A text that changes all the time is written now and then, and the last one is there in the end.
+// CL-6: a text that changes all the time is written now and then, and the last one is there in the end.
 #[test]
 fn status_texts_without_end_are_few_writes() {
     let script = r#"

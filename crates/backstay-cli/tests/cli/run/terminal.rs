@@ -86,7 +86,7 @@ impl Drop for Session {
 
 const ASKS: [&str; 3] = ["sh", "-c", "echo $$ > pid; read answer < /dev/tty; echo answer: $answer; exit 9"];
 
-// In the background a program that reads from the terminal is stopped: that is told, and it is not left behind.
+// CL-5: in the background a program that reads from the terminal is stopped: that is told, and it is not left behind.
 #[test]
 fn a_program_that_asks_for_the_terminal_is_told_and_ends_with_it() {
     let Some(mut it) = Session::run(&[], &ASKS) else { return };
@@ -111,7 +111,7 @@ fn the_foreground_has_the_terminal() {
     assert_eq!(it.code(), Some(9));
 }
 
-// Ctrl-C is for the program, and the person who pressed it wants no restart.
+// CL-5: Ctrl-C is for the program, and the person who pressed it wants no restart.
 #[test]
 fn a_key_ends_a_program_in_the_foreground() {
     let program = ["sh", "-c", "echo ready; while :; do sleep 0.05; done"];
