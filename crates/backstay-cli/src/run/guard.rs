@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
+use super::background::Task;
 use super::{family, private};
 use crate::output;
 use crate::values::duration;
@@ -105,7 +106,8 @@ pub(crate) fn guard(arguments: &Arguments) -> ExitCode {
     // Otherwise the name is that of the link by which it was started.
     let _ = rustix::thread::set_name(c"backstay-guard");
     // Nobody sweeps the folder up while the program lives.
-    let _in_use = private::in_use(&folder);
+    let here = folder.clone();
+    let _in_use = Task::start(move || private::in_use(&here));
     // Whoever tells all of us to end (systemd, for one) means the supervisor, and it will dismiss us.
     for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
         let _ = signal_hook::flag::register(signal, Arc::default());

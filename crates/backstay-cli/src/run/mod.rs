@@ -5,6 +5,7 @@
 //! are killed?), `private` (where do we meet?), `log` and `reporter` (who wants to know?).
 
 mod arguments;
+mod background;
 mod claim;
 mod event;
 mod family;
@@ -14,6 +15,7 @@ mod guard;
 mod health;
 mod life;
 mod log;
+mod looks;
 mod news;
 mod notify;
 mod options;
@@ -39,9 +41,10 @@ use std::time::Duration;
 use backstay::clock::Clock;
 use backstay::config::{Config, Sources};
 
-use crate::output;
 use crate::values::file_name;
+use crate::{output, places};
 pub(crate) use arguments::{Health, Run};
+use background::within;
 use claim::{Claim, Refusal};
 use event::Policy;
 pub(crate) use event::Restart;
@@ -52,6 +55,7 @@ pub(crate) use guard::{Arguments as Guard, guard};
 pub(crate) use health::HealthUrl;
 use life::{Source, Watch};
 use log::Log;
+use looks::Looks;
 use news::News;
 use options::Options;
 use private::PrivateFolder;
@@ -76,6 +80,11 @@ pub(crate) fn run(arguments: Run) -> ExitCode {
 
 /// As much of a command line as is shown, in characters: every beat carries it.
 const LONGEST_LINE: usize = 4096;
+
+/// How long the configuration's files may take to be read: one that hangs may hold settings that matter.
+const CONFIG_LIMIT: Duration = Duration::from_secs(5);
+/// How long the folder of heartbeats may take to answer; the program is started without a heartbeat then.
+const CLAIM_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is to be run, and how.
 pub(crate) struct Plan {
@@ -133,7 +142,9 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
     let signals = signals::listen().map_err(fail("no pipe for signals"))?;
     let (program, rest) = arguments.command.split_first().ok_or("which command?")?;
     let asked = arguments.name.clone().unwrap_or_else(|| default_name(program));
-    let config = Config::load(&Sources::of_process()).map_err(|error| error.to_string())?;
+    let config = within(CONFIG_LIMIT, || Config::load(&Sources::of_process()))
+        .map_err(fail("the configuration cannot be read"))?
+        .map_err(|error| error.to_string())?;
     let options = Options::new(&arguments, &asked, &config);
     let mut required = Vec::new();
     let mut urls = Vec::new();
@@ -164,7 +175,13 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
         true => Some(Terminal::open().map_err(fail("--foreground needs a terminal: /dev/tty"))?),
         false => None,
     };
-    let claim = match Claim::new(&asked, arguments.name.is_some()) {
+    let (wanted, is_explicit) = (asked.clone(), arguments.name.is_some());
+    let claim = within(CLAIM_LIMIT, move || Claim::new(&wanted, is_explicit));
+    let hangs = |error: std::io::Error| {
+        let what = format!("{}: {error}", places::folder().display());
+        Err(Refusal::Impossible(std::io::Error::new(error.kind(), what)))
+    };
+    let claim = match claim.unwrap_or_else(hangs) {
         Err(Refusal::Taken(why)) => return Err(why),
         Err(Refusal::Impossible(error)) => Err(format!("no heartbeat: {error}")),
         Ok(claim) => Ok(claim),
@@ -232,9 +249,10 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
         plan,
         supervisor: Supervisor::new(policy, gate),
         reporter,
-        clock,
         signals,
         ear,
+        looks: Looks::new(beats.clone(), clock.clone(), options.timeout),
+        clock,
         beats,
         output: LastSeen::default(),
         health,

@@ -4,11 +4,13 @@ use std::fs::{DirBuilder, File, Permissions, set_permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::process::getuid;
 use tempfile::TempDir;
 
+use super::background::{Task, within};
 use super::notify::Ear;
 use super::user::User;
 
@@ -19,6 +21,9 @@ const BEAT_FILE: &str = "beats.heartbeat";
 /// How often to begin anew where another supervisor takes a new folder for a left one.
 const ATTEMPTS: usize = 10;
 
+/// How long a file system may take to answer: another place is tried then, and the end does not wait for longer.
+const LIMIT: Duration = Duration::from_secs(2);
+
 /// Owned by this user. Where that is root, others may look up what they know the name of, because the program may become
 /// another user after its start: the socket is then open to all, and each message is judged by its sender. What the
 /// program beats into is a folder of its user's own.
@@ -26,17 +31,25 @@ pub(crate) struct PrivateFolder {
     /// Removed with what is in it when we end.
     folder: TempDir,
     /// Says that the folder is in use: locked for as long as this process lives, however it ends.
-    lock: Option<File>,
+    lock: File,
     user: Option<User>,
+    /// One that has not ended yet.
+    renewal: Option<Task<Renewed>>,
 }
+
+type Renewed = io::Result<Option<(File, Ear)>>;
 
 impl PrivateFolder {
     /// Where the socket can be, first of all where temporary files belong: that may be missing, have a path that is too long
-    /// for a socket, or be read-only, as in many a container.
+    /// for a socket, hang, or be read-only, as in many a container.
     pub(crate) fn new(user: Option<&User>) -> io::Result<(Self, Ear)> {
-        Self::in_folder(&std::env::temp_dir(), user).or_else(|error| {
+        let attempt = |parent: PathBuf| {
+            let user = user.cloned();
+            within(LIMIT, move || Self::in_folder(&parent, user.as_ref()))?
+        };
+        attempt(std::env::temp_dir()).or_else(|error| {
             let others = ["/run", "/tmp", "/dev/shm"];
-            others.iter().find_map(|other| Self::in_folder(Path::new(other), user).ok()).ok_or(error)
+            others.iter().find_map(|other| attempt(PathBuf::from(other)).ok()).ok_or(error)
         })
     }
 
@@ -46,9 +59,8 @@ impl PrivateFolder {
         for _ in 0..ATTEMPTS {
             let mut builder = tempfile::Builder::new();
             let folder = builder.prefix(PREFIX).permissions(Permissions::from_mode(0o700)).tempdir_in(parent)?;
-            let mut private = Self { folder, lock: None, user: user.cloned() };
-            match private.open() {
-                Ok(ear) => return Ok((private, ear)),
+            match open(folder.path(), user) {
+                Ok((lock, ear)) => return Ok((Self { folder, lock, user: user.cloned(), renewal: None }, ear)),
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotFound) => {
                     last = error;
                 }
@@ -58,27 +70,34 @@ impl PrivateFolder {
         Err(last)
     }
 
-    /// Makes what is not there, and listens.
-    pub(crate) fn open(&mut self) -> io::Result<Ear> {
-        let is_root = getuid().is_root();
-        make(self.path(), if is_root { 0o711 } else { 0o700 })?;
-        self.lock = Some(in_use(self.path())?);
-        let beats = self.path().join(BEATS);
-        make_new(&beats)?;
-        let socket = self.socket();
-        let _ = std::fs::remove_file(&socket);
-        let ear = Ear::open(&socket)?;
-        match &self.user {
-            Some(user) if is_root => {
-                // Nobody else can put anything in their place: the folder is root's.
-                chown(&beats, Some(user.uid), Some(user.gid))?;
-                chown(&socket, Some(user.uid), Some(user.gid))?;
-                set_permissions(&socket, Permissions::from_mode(0o600))?;
+    /// Makes the folder again where it is gone, and listens there.
+    pub(crate) fn renew(&mut self) -> io::Result<Option<Ear>> {
+        let hangs = || io::Error::from(io::ErrorKind::TimedOut);
+        let (task, limit) = match self.renewal.take() {
+            // It has had its time.
+            Some(task) => (task, Duration::ZERO),
+            None => {
+                let (folder, user) = (self.path().to_owned(), self.user.clone());
+                let work = move || match socket(&folder).exists() {
+                    true => Ok(None),
+                    false => open(&folder, user.as_ref()).map(Some),
+                };
+                (Task::start(work)?, LIMIT)
             }
-            _ if is_root => set_permissions(&socket, Permissions::from_mode(0o666))?,
-            _ => {}
-        }
-        Ok(ear)
+        };
+        let Some(renewed) = task.result(limit) else {
+            self.renewal = Some(task);
+            return Err(hangs());
+        };
+        Ok(renewed?.map(|(lock, ear)| {
+            self.lock = lock;
+            ear
+        }))
+    }
+
+    /// Removes it, unless that takes too long: then the next start does.
+    pub(crate) fn remove(self) {
+        let _ = within(LIMIT, move || drop(self));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -92,6 +111,28 @@ impl PrivateFolder {
     pub(crate) fn beats(&self) -> PathBuf {
         self.path().join(BEATS).join(BEAT_FILE)
     }
+}
+
+/// Makes what is not there, and listens.
+fn open(folder: &Path, user: Option<&User>) -> io::Result<(File, Ear)> {
+    let is_root = getuid().is_root();
+    make(folder, if is_root { 0o711 } else { 0o700 })?;
+    let lock = in_use(folder)?;
+    let (beats, socket) = (folder.join(BEATS), socket(folder));
+    make_new(&beats)?;
+    let _ = std::fs::remove_file(&socket);
+    let ear = Ear::open(&socket)?;
+    match user {
+        Some(user) if is_root => {
+            // Nobody else can put anything in their place: the folder is root's.
+            chown(&beats, Some(user.uid), Some(user.gid))?;
+            chown(&socket, Some(user.uid), Some(user.gid))?;
+            set_permissions(&socket, Permissions::from_mode(0o600))?;
+        }
+        _ if is_root => set_permissions(&socket, Permissions::from_mode(0o666))?,
+        _ => {}
+    }
+    Ok((lock, ear))
 }
 
 /// The socket in a private folder.

@@ -8,12 +8,16 @@ use backstay::heartbeat::Status;
 use backstay::{BuildError, Heartbeat};
 use serde_json::{Map, Value, json};
 
+use super::background::within;
 use super::claim::Claim;
 use super::event::Standing;
 use super::log::Log;
 use super::news::News;
 use super::notify::Mouth;
 use super::supervisor::Supervisor;
+
+/// How long the end waits for the last beat, on a bad disk.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 pub(crate) struct Reporter {
     pub(crate) log: Log,
@@ -157,16 +161,20 @@ impl Reporter {
     /// A program that was to end, or ended well, has stopped. One that failed is gone: whoever probes its heartbeat is
     /// not to take the one for the other.
     pub(crate) fn farewell(self, well: bool) {
-        if let Some(heartbeat) = self.heartbeat {
-            if well {
-                heartbeat.stop();
-            } else {
-                let _ = heartbeat.beat();
-                // Its destructor would say farewell.
-                std::mem::forget(heartbeat);
+        let (heartbeat, claim) = (self.heartbeat, self.claim);
+        let farewell = move || {
+            if let Some(heartbeat) = heartbeat {
+                if well {
+                    heartbeat.stop();
+                } else {
+                    let _ = heartbeat.beat();
+                    // Its destructor would say farewell.
+                    std::mem::forget(heartbeat);
+                }
             }
-        }
-        // Until here the name is ours.
-        drop(self.claim);
+            // Until here the name is ours.
+            drop(claim);
+        };
+        let _ = within(FAREWELL, farewell);
     }
 }

@@ -13,6 +13,7 @@ use super::family::{self, Change, Family};
 use super::foreground::Terminal;
 use super::guard::Guard;
 use super::life::Source;
+use super::looks::{Look, Looks};
 use super::news::{Ask, News};
 use super::notify::{Ear, Said};
 use super::reporter::Reporter;
@@ -35,6 +36,7 @@ pub(crate) struct Shell {
     pub(crate) signals: Signals,
     pub(crate) ear: Ear,
     pub(crate) beats: BeatFile,
+    pub(crate) looks: Looks,
     pub(crate) output: LastSeen,
     pub(crate) health: Vec<LastSeen>,
     pub(crate) guard: Option<Guard>,
@@ -71,6 +73,12 @@ impl Shell {
             if self.supervisor.standing() == Standing::Ending {
                 until = until.min(now + LOOK);
             }
+            // What is due is judged when the look at the heartbeat is over.
+            if until <= now
+                && let Some((_, look)) = self.looks.pending(now)
+            {
+                until = look;
+            }
             self.wait(until, now);
             for event in self.events() {
                 let now = self.clock.now();
@@ -94,10 +102,13 @@ impl Shell {
     }
 
     fn wait(&self, until: Moment, now: Moment) {
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(self.signals.get_read(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.ear.as_fd(), PollFlags::IN),
         ];
+        // One that nothing waits for is left to end by itself.
+        let look = self.looks.pending(now).filter(|_| self.supervisor.deadline() <= now);
+        fds.extend(look.map(|(look, _)| PollFd::from_borrowed_fd(look, PollFlags::IN)));
         // The sleep of the kernel is not shorter than asked; a sleep for ever has no number.
         let time = (until != Moment::NEVER).then(|| until.since(now));
         let time = time.and_then(|time| Timespec::try_from(time).ok());
@@ -176,8 +187,11 @@ impl Shell {
         }
         let now = self.clock.now();
         if now >= self.supervisor.deadline() {
-            self.look_for_signs(now);
-            events.push(Event::Tick);
+            // A program that ends or waits gives no signs of life that would matter.
+            let is_watched = matches!(self.supervisor.standing(), Standing::Starting | Standing::Running);
+            if !is_watched || self.look_for_signs(now) {
+                events.push(Event::Tick);
+            }
         }
         events
     }
@@ -253,8 +267,13 @@ impl Shell {
         self.guard.iter().map(|guard| guard.pid).chain(self.hook).chain(self.elders.iter().copied()).collect()
     }
 
-    fn look_for_signs(&mut self, now: Moment) {
-        let beat = match self.beats.look(now) {
+    /// Whether all is known that there is to know.
+    fn look_for_signs(&mut self, now: Moment) -> bool {
+        let (beat, is_known) = match self.looks.look(now) {
+            Look::Seen(beat) => (beat, true),
+            Look::Pending => (None, false),
+        };
+        let beat = match beat {
             Some(Beat::Alive(at)) => Some(at),
             Some(Beat::Frozen) => {
                 self.supervisor.is_frozen(Source::Heartbeat);
@@ -271,6 +290,7 @@ impl Shell {
                 self.supervisor.sign(source, at);
             }
         }
+        is_known
     }
 
     pub(crate) fn perform(&mut self, actions: Vec<Action>) -> Option<u8> {
@@ -334,6 +354,7 @@ impl Shell {
         {
             guard.dismiss();
         }
+        self.plan.folder.remove();
         self.reporter.farewell(!self.supervisor.has_failed());
     }
 }

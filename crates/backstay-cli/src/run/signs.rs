@@ -33,7 +33,7 @@ impl LastSeen {
 }
 
 /// The heartbeat file of the program.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct BeatFile {
     pub(crate) path: PathBuf,
     pub(crate) strictness: Strictness,

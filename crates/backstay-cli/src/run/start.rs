@@ -22,13 +22,10 @@ const DRAIN: Duration = Duration::from_millis(250);
 impl Shell {
     /// Somebody tidied up where temporary files are.
     fn renew_folder(&mut self) {
-        if !self.plan.folder.socket().exists() {
-            match self.plan.folder.open() {
-                Ok(ear) => self.ear = ear,
-                Err(error) => {
-                    self.reporter.tell(&News::Trouble { what: format!("the private folder is gone: {error}") });
-                }
-            }
+        match self.plan.folder.renew() {
+            Ok(None) => {}
+            Ok(Some(ear)) => self.ear = ear,
+            Err(error) => self.reporter.tell(&News::Trouble { what: format!("the private folder is gone: {error}") }),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod families;
 mod freezing;
+mod hanging;
 mod killed;
 mod output;
 mod restarts;
