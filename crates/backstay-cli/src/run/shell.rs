@@ -188,7 +188,8 @@ impl Shell {
         let now = self.clock.now();
         if now >= self.supervisor.deadline() {
             // A program that ends or waits gives no signs of life that would matter.
-            let is_watched = matches!(self.supervisor.standing(), Standing::Starting | Standing::Running);
+            let watched = [Standing::Starting, Standing::Running, Standing::Suspended];
+            let is_watched = watched.contains(&self.supervisor.standing());
             if !is_watched || self.look_for_signs(now) {
                 events.push(Event::Tick);
             }
