@@ -7,18 +7,30 @@ use darling::ast::NestedMeta;
 use jiff::SignedDuration;
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Expr, ItemFn, Lit};
+use syn::{Expr, Item, ItemFn, Lit, TraitItemFn};
 
 /// The attribute's arguments and the function, or the error at the place where it stands.
 pub(crate) fn parse<A: FromMeta>(arguments: TokenStream, item: TokenStream, name: &str) -> syn::Result<(A, ItemFn)> {
     let arguments = NestedMeta::parse_meta_list(arguments)?;
     let arguments = A::from_list(&arguments).map_err(in_our_words)?;
-    let function: ItemFn = syn::parse2(item)
-        .map_err(|error| syn::Error::new(error.span(), format!("`#[{name}]` stands on a function: {error}")))?;
+    let function: ItemFn = syn::parse2(item.clone()).map_err(|error| misplaced(item, name, &error))?;
     if let Some(constness) = &function.sig.constness {
         return Err(syn::Error::new_spanned(constness, format!("`#[{name}]` cannot stand on a `const fn`")));
     }
     Ok((arguments, function))
+}
+
+/// Says where the attribute belongs.
+fn misplaced(item: TokenStream, name: &str, error: &syn::Error) -> syn::Error {
+    let advice = match syn::parse2(item.clone()) {
+        Ok(Item::Impl(_) | Item::Trait(_)) => Some("put it on the methods in here, below `#[async_trait]`"),
+        _ => match syn::parse2::<TraitItemFn>(item) {
+            Ok(_) => Some("this method has no body, so put it on the method in the `impl`"),
+            Err(_) => None,
+        },
+    };
+    let message = advice.map_or_else(|| error.to_string(), str::to_owned);
+    syn::Error::new(error.span(), format!("`#[{name}]` needs a function: {message}"))
 }
 
 /// What darling calls a field is an argument to whoever wrote the attribute.

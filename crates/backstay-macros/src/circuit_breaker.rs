@@ -6,9 +6,12 @@ use backstay_core::circuit_breaker as rules;
 use darling::FromMeta;
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
-use syn::{ReturnType, Type};
+use syn::ReturnType;
 
 use crate::arguments::{Time, Value, parse, reference};
+use crate::function::{Kind, guard};
+
+const NAME: &str = "circuit_breaker";
 
 #[derive(Default, FromMeta)]
 #[darling(default)]
@@ -56,45 +59,25 @@ impl Arguments {
 }
 
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
-    let (arguments, mut function) = parse::<Arguments>(arguments, item, "circuit_breaker")?;
+    let (arguments, function) = parse::<Arguments>(arguments, item, NAME)?;
     arguments.check()?;
-    let ReturnType::Type(_, output) = &function.sig.output else {
+    if let ReturnType::Default = &function.sig.output {
         let message = "`#[circuit_breaker]` stands on a function that returns a `Result`: its `Err` is the failure";
         return Err(syn::Error::new_spanned(&function.sig, message));
-    };
+    }
     let breaker = arguments.breaker()?;
     let excluded = match &arguments.excluded {
         Some(Value(predicate)) => quote!(#predicate),
         None => quote!(|_| false),
     };
-    let body = &function.block;
-    // `impl Trait` cannot be named a second time; the body's own type will do.
-    let named = (!contains_impl(output)).then_some(output);
-    let call = if function.sig.asyncness.is_some() {
-        let output = named.map(|output| quote!(: #output));
-        quote! {
-            ::backstay::attributes::call_async(#breaker, #excluded, move || async move {
-                let result #output = async move #body.await;
-                result
-            }).await
+    guard(function, NAME, |work| {
+        let output = work.output.as_ref().map(|output| quote!(-> #output));
+        let body = work.block();
+        match &work.kind {
+            Kind::Sync => quote!(::backstay::attributes::call(#breaker, #excluded, move || #output #body)),
+            Kind::Async(capture) => quote! {
+                ::backstay::attributes::call_async(#breaker, #excluded, async #capture || #output #body).await
+            },
         }
-    } else {
-        let output = named.map(|output| quote!(-> #output));
-        let body = if named.is_some() { quote!(#body) } else { quote!({ #body }) };
-        quote!(::backstay::attributes::call(#breaker, #excluded, move || #output #body))
-    };
-    function.block = syn::parse2(quote!({ #call }))?;
-    Ok(quote!(#function))
-}
-
-fn contains_impl(output: &Type) -> bool {
-    quote!(#output).into_iter().any(|token| contains(token, "impl"))
-}
-
-fn contains(token: proc_macro2::TokenTree, word: &str) -> bool {
-    match token {
-        proc_macro2::TokenTree::Ident(ident) => ident == word,
-        proc_macro2::TokenTree::Group(group) => group.stream().into_iter().any(|token| contains(token, word)),
-        _ => false,
-    }
+    })
 }

@@ -6,6 +6,9 @@ use proc_macro2::{Span, TokenStream};
 use quote::quote;
 
 use crate::arguments::{Number, Time, Value, parse, reference};
+use crate::function::guard;
+
+const NAME: &str = "rate_limiter";
 
 #[derive(Default, FromMeta)]
 #[darling(default)]
@@ -45,33 +48,34 @@ impl Arguments {
 }
 
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
-    let (arguments, mut function) = parse::<Arguments>(arguments, item, "rate_limiter")?;
+    let (arguments, function) = parse::<Arguments>(arguments, item, NAME)?;
     arguments.check()?;
     let limiter = arguments.limiter()?;
-    let is_async = function.sig.asyncness.is_some();
-    let refusing = |taken: TokenStream| {
-        quote! {
-            if let ::core::result::Result::Err(error) = #taken {
-                return ::core::result::Result::Err(::backstay::attributes::HoldsRateLimit::hold(error));
-            }
-        }
+    let (blocking, timeout) = (arguments.blocking.unwrap_or(true), arguments.timeout.map(Time::tokens));
+    if !blocking && timeout.is_some() {
+        let message = "`timeout` waits, and `blocking = false` does not: choose one";
+        return Err(syn::Error::new(Span::call_site(), message));
+    }
+    guard(function, NAME, |work| {
+        let take = take(&limiter, blocking, timeout.as_ref(), work.is_async());
+        // In a block of its own, an item with which it begins does not stand after a statement.
+        let body = work.block();
+        quote!(#take #body)
+    })
+}
+
+/// Takes a token, or returns the refusal.
+fn take(limiter: &TokenStream, blocking: bool, timeout: Option<&TokenStream>, is_async: bool) -> TokenStream {
+    let taken = match (blocking, timeout, is_async) {
+        (true, None, false) => return quote!(::backstay::RateLimiter::acquire(#limiter);),
+        (true, None, true) => return quote!(::backstay::RateLimiter::acquire_async(#limiter).await;),
+        (true, Some(timeout), false) => quote!(::backstay::RateLimiter::acquire_timeout(#limiter, #timeout)),
+        (true, Some(timeout), true) => quote!(::backstay::RateLimiter::acquire_timeout_async(#limiter, #timeout).await),
+        (false, ..) => quote!(::backstay::RateLimiter::check(#limiter)),
     };
-    let take = match (arguments.blocking.unwrap_or(true), arguments.timeout.map(Time::tokens), is_async) {
-        (true, None, false) => quote!(::backstay::RateLimiter::acquire(#limiter);),
-        (true, None, true) => quote!(::backstay::RateLimiter::acquire_async(#limiter).await;),
-        (true, Some(timeout), false) => refusing(quote!(::backstay::RateLimiter::acquire_timeout(#limiter, #timeout))),
-        (true, Some(timeout), true) => {
-            refusing(quote!(::backstay::RateLimiter::acquire_timeout_async(#limiter, #timeout).await))
+    quote! {
+        if let ::core::result::Result::Err(error) = #taken {
+            return ::core::result::Result::Err(::backstay::attributes::HoldsRateLimit::hold(error));
         }
-        (false, None, _) => refusing(quote!(::backstay::RateLimiter::check(#limiter))),
-        (false, Some(_), _) => {
-            return Err(syn::Error::new(
-                Span::call_site(),
-                "`timeout` waits, and `blocking = false` does not: choose one",
-            ));
-        }
-    };
-    let body = &function.block.stmts;
-    function.block = syn::parse2(quote!({ #take #(#body)* }))?;
-    Ok(quote!(#function))
+    }
 }

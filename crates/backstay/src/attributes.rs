@@ -73,6 +73,25 @@ impl<T> Default for Own<T> {
     }
 }
 
+/// Any type but a future. A function that only returns a future is called when the future is made: a guard around the
+/// function would wait there, in the middle of an executor, and see nothing of what the future does.
+///
+/// Rust has no "is not implemented". This trait is implemented once for each type and a second time for each future, so
+/// `<T as ReturnsNoFuture<_>>` is ambiguous for a future alone.
+pub trait ReturnsNoFuture<Advice> {
+    /// Does nothing: that it can be named is the check.
+    #[inline]
+    fn check() {}
+}
+
+impl<T: ?Sized> ReturnsNoFuture<()> for T {}
+
+/// What to do with a function that returns a future.
+#[derive(Debug)]
+pub struct WriteAnAsyncFnOrEndWithAnAsyncBlock;
+
+impl<T: ?Sized + Future> ReturnsNoFuture<WriteAnAsyncFnOrEndWithAnAsyncBlock> for T {}
+
 /// Builds the breaker of a function. A function cannot return a broken configuration: it is logged, and the built-in
 /// defaults hold for what the attribute does not say.
 #[must_use]
