@@ -1,5 +1,6 @@
-//! Numbers from Python: a clear error for what makes no sense, and otherwise brought into the bounds (CF-5).
+//! Numbers from Python: a clear error for what makes no sense, and otherwise clamped to the bounds, with a warning (CF-5).
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,23 +36,38 @@ pub(crate) fn path(name: &str, given: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
     given.extract().map_err(|error| if is_wrong(&error) { wrong_kind(name, given, "a str or a path") } else { error })
 }
 
-/// Seconds within bounds. Infinity and all that is out of bounds is brought to the bound.
+/// Seconds, clamped to the bounds; infinity is allowed. `whose` argument it is, the warning says.
 pub(crate) fn seconds_within(
+    whose: &str,
     name: &str,
     given: &Bound<'_, PyAny>,
     bounds: &RangeInclusive<Duration>,
 ) -> PyResult<Duration> {
-    Ok(seconds(name, given)?.clamp(*bounds.start(), *bounds.end()))
+    let wanted = match number(name, given)? {
+        seconds if seconds.is_nan() => {
+            return Err(PyValueError::new_err(format!("{name} is nan, allowed is a number of seconds")));
+        }
+        seconds => seconds,
+    };
+    let (least, most) = (*bounds.start(), *bounds.end());
+    let applied = match Duration::try_from_secs_f64(wanted) {
+        Ok(seconds) if bounds.contains(&seconds) => return Ok(seconds),
+        _ if wanted < least.as_secs_f64() => least,
+        _ if most == Duration::MAX => return Ok(most),
+        _ => most,
+    };
+    clamped(whose, name, given, applied.as_secs_f64(), least.as_secs_f64(), most.as_secs_f64());
+    Ok(applied)
 }
 
-/// Seconds; below zero none, and infinitely many are as many as there can be.
-pub(crate) fn seconds(name: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration> {
-    match number(name, given)? {
-        seconds if seconds.is_nan() => {
-            Err(PyValueError::new_err(format!("{name} is nan, allowed is a number of seconds")))
-        }
-        seconds => Ok(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)),
-    }
+/// Says what became of an argument that is out of range.
+fn clamped<T: Display>(whose: &str, name: &str, given: &Bound<'_, PyAny>, applied: T, least: T, most: T) {
+    // Python writes no integer of thousands of digits.
+    let given = given.str().map_or_else(|_| "a number of many digits".to_owned(), |given| given.to_string());
+    tracing::warn!(
+        target: "backstay",
+        "{whose}: {name}={given} is out of range and was clamped to {applied} (allowed are {least} to {most})"
+    );
 }
 
 /// How long to wait at most: zero or more; `None` and infinity for ever.
@@ -74,22 +90,39 @@ pub(crate) fn positive_seconds(name: &str, given: &Bound<'_, PyAny>) -> PyResult
     }
 }
 
-/// An integer within bounds, however large it is.
-pub(crate) fn integer_within(name: &str, number: &Bound<'_, PyAny>, bounds: &RangeInclusive<u32>) -> PyResult<u32> {
-    let number = integer(name, number)?.clamp((*bounds.start()).into(), (*bounds.end()).into());
-    Ok(number.try_into().unwrap_or(u32::MAX))
+/// An integer, clamped to the bounds.
+pub(crate) fn integer_within<T: TryFrom<i64> + Into<i64> + Copy>(
+    whose: &str,
+    name: &str,
+    given: &Bound<'_, PyAny>,
+    bounds: &RangeInclusive<T>,
+) -> PyResult<T> {
+    let number = integer(name, given)?;
+    let (least, most) = (*bounds.start(), *bounds.end());
+    let applied = match T::try_from(number) {
+        Ok(applied) if (least.into()..=most.into()).contains(&number) => return Ok(applied),
+        _ if number < least.into() => least,
+        _ => most,
+    };
+    clamped(whose, name, given, applied.into(), least.into(), most.into());
+    Ok(applied)
 }
 
-/// How many, one at least; one where nobody says. More than fits is as much as fits.
-pub(crate) fn count(name: &str, number: Option<&Bound<'_, PyAny>>) -> PyResult<u32> {
-    let Some(number) = number else { return Ok(1) };
-    match integer(name, number)? {
+/// How many tokens, one at least; one where nothing is given. More than fits is more than any bucket holds.
+pub(crate) fn tokens(given: Option<&Bound<'_, PyAny>>) -> PyResult<u32> {
+    let Some(given) = given else { return Ok(1) };
+    Ok(count("tokens", given)?.try_into().unwrap_or(u32::MAX))
+}
+
+/// How many, one at least. More than 64 bits hold is as much as they hold.
+pub(crate) fn count(name: &str, given: &Bound<'_, PyAny>) -> PyResult<u64> {
+    match integer(name, given)? {
         number if number < 1 => Err(PyValueError::new_err(format!("{name} is {number}, allowed is 1 or more"))),
-        number => Ok(number.try_into().unwrap_or(u32::MAX)),
+        number => Ok(number.unsigned_abs()),
     }
 }
 
-/// An integer; one of more than 64 bits is brought into them.
+/// An integer; one of more than 64 bits becomes the nearest that has them.
 pub(crate) fn integer(name: &str, number: &Bound<'_, PyAny>) -> PyResult<i64> {
     if !number.hasattr("__index__")? {
         return Err(wrong_kind(name, number, "an integer"));

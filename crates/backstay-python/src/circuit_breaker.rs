@@ -59,20 +59,22 @@ impl CircuitBreaker {
         cancellation_is_failure: Option<bool>,
         on_state_change: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        const WHO: &str = "CircuitBreaker";
         logging::look(py);
         let mut builder = Handle::builder();
         if let Some(number) = max_failures {
-            builder = builder.max_failures(integer_within("max_failures", &number, &MAX_FAILURES_BOUNDS)?);
+            builder = builder.max_failures(integer_within(WHO, "max_failures", &number, &MAX_FAILURES_BOUNDS)?);
         }
         if let Some(seconds) = reset_timeout {
-            builder = builder.reset_timeout(seconds_within("reset_timeout", &seconds, &RESET_TIMEOUT_BOUNDS)?);
+            builder = builder.reset_timeout(seconds_within(WHO, "reset_timeout", &seconds, &RESET_TIMEOUT_BOUNDS)?);
         }
         if let Some(number) = half_open_max_calls {
-            let number = integer_within("half_open_max_calls", &number, &HALF_OPEN_MAX_CALLS_BOUNDS)?;
+            let number = integer_within(WHO, "half_open_max_calls", &number, &HALF_OPEN_MAX_CALLS_BOUNDS)?;
             builder = builder.half_open_max_calls(number);
         }
         if let Some(seconds) = half_open_timeout {
-            builder = builder.half_open_timeout(seconds_within("half_open_timeout", &seconds, &RESET_TIMEOUT_BOUNDS)?);
+            builder =
+                builder.half_open_timeout(seconds_within(WHO, "half_open_timeout", &seconds, &RESET_TIMEOUT_BOUNDS)?);
         }
         if let Some(is_failure) = cancellation_is_failure {
             builder = builder.cancellation_is_failure(is_failure);
@@ -101,7 +103,7 @@ impl CircuitBreaker {
 
     /// Calls `func(*args, **kwargs)` if the breaker lets it pass.
     ///
-    /// What it returns that can be awaited, or is a generator, is judged when it ends.
+    /// A coroutine, task, future or generator that it returns is judged when it ends; a task or future comes back itself.
     ///
     /// Raises:
     ///     CircuitOpenError: the breaker is open; `func` was not called.
@@ -207,6 +209,12 @@ impl Permit {
         if let Some(permit) = self.take() {
             permit.success();
         }
+        interpreter::owed(py)
+    }
+
+    /// The call was cancelled. Whether that is a failure, the breaker was told.
+    fn cancelled(&self, py: Python<'_>) -> PyResult<()> {
+        drop(self.take());
         interpreter::owed(py)
     }
 

@@ -1,6 +1,7 @@
 //! The heartbeat.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use backstay::heartbeat::{Heartbeat as Handle, HeartbeatError, Status, Target};
 use backstay_core::heartbeat::INTERVAL_BOUNDS;
@@ -9,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::arguments::{path, seconds, seconds_within};
+use crate::arguments::{path, seconds_within};
 use crate::callbacks::{self, Callback, Callbacks};
 use crate::waiting::Pending;
 use crate::watchdog::Watchdog;
@@ -59,7 +60,7 @@ impl Heartbeat {
             builder = builder.state_file(path("state_file", &file)?);
         }
         if let Some(interval) = interval {
-            builder = builder.interval(seconds_within("interval", &interval, &INTERVAL_BOUNDS)?);
+            builder = builder.interval(seconds_within("Heartbeat", "interval", &interval, &INTERVAL_BOUNDS)?);
         }
         if let Some(metadata) = metadata {
             builder = builder.metadata(json::from_python(&metadata)?);
@@ -186,7 +187,7 @@ impl Heartbeat {
     #[pyo3(name = "_is_alive")]
     fn is_alive(py: Python<'_>, state_file: &Bound<'_, PyAny>, max_age: &Bound<'_, PyAny>) -> PyResult<bool> {
         let state_file = path("state_file", state_file)?;
-        let max_age = seconds("max_age_seconds", max_age)?;
+        let max_age = seconds_within("Heartbeat", "max_age_seconds", max_age, &(Duration::ZERO..=Duration::MAX))?;
         Ok(interpreter::leave(py, || Handle::is_alive(&state_file, max_age)))
     }
 

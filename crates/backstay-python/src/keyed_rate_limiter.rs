@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
-use crate::arguments::{count, number, positive_seconds, text};
+use crate::arguments::{self, count, number, positive_seconds, text};
 use crate::rate_limiter::rejected;
 use crate::{errors, logging};
 
@@ -52,8 +52,7 @@ impl KeyedRateLimiter {
             builder = builder.burst(number("burst", burst)?);
         }
         if let Some(max_keys) = max_keys {
-            let most = count("max_keys", Some(max_keys))?;
-            builder = builder.max_keys(most.try_into().unwrap_or(usize::MAX));
+            builder = builder.max_keys(count("max_keys", max_keys)?.try_into().unwrap_or(usize::MAX));
         }
         if let Some(name) = name {
             builder = builder.name(text("name", name)?);
@@ -67,7 +66,7 @@ impl KeyedRateLimiter {
     #[pyo3(signature = (key, *, tokens = None))]
     fn try_acquire(&self, key: &Bound<'_, PyAny>, tokens: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let made = self.made()?;
-        Ok(made.handle.try_acquire_n(&made.hash(key)?, count("tokens", tokens)?))
+        Ok(made.handle.try_acquire_n(&made.hash(key)?, arguments::tokens(tokens)?))
     }
 
     /// Takes a token of `key`, or as many as `tokens` says, or says when to come back.
@@ -77,7 +76,7 @@ impl KeyedRateLimiter {
     #[pyo3(signature = (key, *, tokens = None))]
     fn check(&self, py: Python<'_>, key: &Bound<'_, PyAny>, tokens: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let made = self.made()?;
-        let checked = made.handle.check_n(&made.hash(key)?, count("tokens", tokens)?);
+        let checked = made.handle.check_n(&made.hash(key)?, arguments::tokens(tokens)?);
         checked.map_err(|error| rejected(py, &error))
     }
 

@@ -1,6 +1,7 @@
 //! The rate limiter.
 
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use backstay::RateLimitExceededError;
@@ -9,22 +10,26 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::arguments::{count, number, patience, positive_seconds, text};
+use crate::arguments::{self, number, patience, positive_seconds, text};
 use crate::waiting::{self, Outcome, Pending};
 use crate::{errors, interpreter, logging};
 
 /// The part of `backstay.RateLimiter` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
-pub(crate) struct RateLimiter(OnceLock<Handle>);
+pub(crate) struct RateLimiter {
+    handle: OnceLock<Handle>,
+    /// Whether the log says already that a wait blocked an event loop.
+    blocks_loop: AtomicBool,
+}
 
 impl RateLimiter {
     #[inline]
     fn handle(&self) -> PyResult<&Handle> {
-        self.0.get().ok_or_else(|| PyRuntimeError::new_err("RateLimiter.__init__ was not called"))
+        self.handle.get().ok_or_else(|| PyRuntimeError::new_err("RateLimiter.__init__ was not called"))
     }
 
     fn make(&self, handle: Handle) -> PyResult<()> {
-        self.0.set(handle).map_err(|_| PyRuntimeError::new_err("RateLimiter.__init__ was called twice"))
+        self.handle.set(handle).map_err(|_| PyRuntimeError::new_err("RateLimiter.__init__ was called twice"))
     }
 
     /// Waits for tokens in a thread.
@@ -38,6 +43,10 @@ impl RateLimiter {
         if reservation.remaining().is_zero() {
             return reservation.wait().map_err(|error| rejected(py, &error));
         }
+        waiting::warn_in_task(py, &self.blocks_loop, || blocks_loop(handle.name(), reservation.remaining()))?;
+        if waiting::in_greenlet(py)? {
+            return pending(reservation).wait_in_greenlet(py, None).map(drop);
+        }
         match waiting::wait(py, None, |slice| wait_within(&mut reservation, slice))? {
             Some(Err(error)) => Err(rejected(py, &error)),
             Some(Ok(())) | None => Ok(()),
@@ -50,7 +59,7 @@ impl RateLimiter {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self(OnceLock::new())
+        Self { handle: OnceLock::new(), blocks_loop: AtomicBool::new(false) }
     }
 
     fn _build(
@@ -90,11 +99,11 @@ impl RateLimiter {
     /// Takes a token, or as many as `tokens` says, if they are there; never waits.
     #[pyo3(signature = (*, tokens = None))]
     fn try_acquire(&self, tokens: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-        Ok(self.handle()?.try_acquire_n(count("tokens", tokens)?))
+        Ok(self.handle()?.try_acquire_n(arguments::tokens(tokens)?))
     }
 
     /// Waits for a token, or as many as `tokens` says: `True`. With `blocking=False` it does not wait: `False` where
-    /// they are not there.
+    /// they are not there. In a task it blocks the event loop, which a warning says once: use `acquire_async`.
     ///
     /// Raises:
     ///     RateLimitExceededError: they would come after more than `timeout` seconds, or never, being more than the
@@ -110,7 +119,7 @@ impl RateLimiter {
         if !blocking {
             return self.try_acquire(tokens);
         }
-        self.wait(py, count("tokens", tokens)?, timeout).map(|()| true)
+        self.wait(py, arguments::tokens(tokens)?, timeout).map(|()| true)
     }
 
     /// Takes a token if there is one, or raises.
@@ -126,7 +135,7 @@ impl RateLimiter {
         tokens: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Pending>> {
         let timeout = patience("timeout", timeout)?;
-        let (handle, tokens) = (self.handle()?, count("tokens", tokens)?);
+        let (handle, tokens) = (self.handle()?, arguments::tokens(tokens)?);
         if handle.take_n(tokens) {
             return Ok(None);
         }
@@ -134,13 +143,7 @@ impl RateLimiter {
         if reservation.remaining().is_zero() {
             return reservation.wait().map(|()| None).map_err(|error| rejected(py, &error));
         }
-        Ok(Some(Pending::new(async move {
-            let outcome = reservation.await;
-            Box::new(move |py: Python<'_>| match outcome {
-                Ok(()) => Ok(py.None()),
-                Err(error) => Err(rejected(py, &error)),
-            }) as Outcome
-        })))
+        Ok(Some(pending(reservation)))
     }
 
     /// Fills the bucket and wakes who may go.
@@ -170,7 +173,7 @@ impl RateLimiter {
         Ok(errors::seconds(self.handle()?.time_until_token()))
     }
 
-    /// Tokens that are there now; below zero while some wait.
+    /// Tokens that are there now, as a fraction too; 0 while callers wait.
     #[getter]
     fn tokens(&self) -> PyResult<f64> {
         Ok(self.handle()?.tokens())
@@ -218,6 +221,26 @@ impl RateLimiter {
 pub(crate) fn rejected(py: Python<'_>, error: &RateLimitExceededError) -> PyErr {
     logging::glance(py);
     errors::rate_limit_exceeded(py, error)
+}
+
+/// A reservation for Python to wait for.
+fn pending(reservation: Reservation) -> Pending {
+    Pending::new(async move {
+        let outcome = reservation.await;
+        Box::new(move |py: Python<'_>| match outcome {
+            Ok(()) => Ok(py.None()),
+            Err(error) => Err(rejected(py, &error)),
+        }) as Outcome
+    })
+}
+
+fn blocks_loop(name: Option<&str>, wait: Duration) -> String {
+    let name = name.map_or_else(String::new, |name| format!(" '{name}'"));
+    format!(
+        "rate limiter{name}: acquire() blocks the event loop for {:.3} s; in a task use `await limiter.acquire_async()` \
+         or `async with limiter`, and decorate an `async def`",
+        wait.as_secs_f64()
+    )
 }
 
 fn wait_within(reservation: &mut Reservation, slice: Duration) -> Option<Result<(), RateLimitExceededError>> {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::arguments::{integer, patience, positive_seconds, seconds_within, text};
+use crate::arguments::{integer, integer_within, patience, positive_seconds, seconds_within, text};
 use crate::callbacks::{Callback, new_component};
 use crate::waiting::{self, Pending, nothing};
 use crate::{errors, interpreter, logging};
@@ -28,6 +29,8 @@ struct Made {
     component: usize,
     /// What is registered, for the garbage collector and for the loop on which it is awaited.
     callbacks: Mutex<Vec<Weak<Callback>>>,
+    /// Whether the log says already that a wait blocked an event loop.
+    blocks_loop: AtomicBool,
 }
 
 impl GracefulShutdown {
@@ -63,7 +66,7 @@ impl GracefulShutdown {
         // Signals are Python's: the handle is asked to take none.
         let mut builder = Handle::builder().signals([]);
         if let Some(timeout) = timeout {
-            builder = builder.timeout(seconds_within("timeout", timeout, &TIMEOUT_BOUNDS)?);
+            builder = builder.timeout(seconds_within("GracefulShutdown", "timeout", timeout, &TIMEOUT_BOUNDS)?);
         }
         if let Some(delay) = drain_delay {
             builder = builder.drain_delay(patience("drain_delay", Some(delay))?.unwrap_or(Duration::MAX));
@@ -75,7 +78,12 @@ impl GracefulShutdown {
             builder = builder.force_exit_code(code.ok_or_else(wrong)?);
         }
         let handle = builder.build().map_err(|error| errors::build(py, error))?;
-        let made = Made { handle, component: new_component(), callbacks: Mutex::default() };
+        let made = Made {
+            handle,
+            component: new_component(),
+            callbacks: Mutex::default(),
+            blocks_loop: AtomicBool::default(),
+        };
         self.0.set(made).map_err(|_| PyRuntimeError::new_err("GracefulShutdown.__init__ was called twice"))
     }
 
@@ -96,8 +104,8 @@ impl GracefulShutdown {
         let callback = Callback::new(&callback, made.component)?;
         let known = Arc::downgrade(&callback);
         let name = text("name", name)?;
-        let priority = integer("priority", priority)?.clamp(i32::MIN.into(), i32::MAX.into());
-        let mut registration = made.handle.callback(&name).priority(i32::try_from(priority)?);
+        let priority = integer_within("GracefulShutdown", "priority", priority, &(i32::MIN..=i32::MAX))?;
+        let mut registration = made.handle.callback(&name).priority(priority);
         if let Some(timeout) = timeout {
             registration = registration.timeout(positive_seconds("timeout", timeout)?);
         }
@@ -136,7 +144,9 @@ impl GracefulShutdown {
             let mut run = pin!(handle.trigger_async());
             run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
         });
-        if !is_over {
+        if !is_over && waiting::in_greenlet(py)? {
+            self._atrigger()?.wait_in_greenlet(py, None)?;
+        } else if !is_over {
             waiting::wait(py, None, |slice| handle.wait_timeout(slice).map(drop))?;
         }
         Ok(())
@@ -154,7 +164,16 @@ impl GracefulShutdown {
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let timeout = patience("timeout", timeout)?;
-        let handle = &self.made()?.handle;
+        let Made { handle, blocks_loop, .. } = self.made()?;
+        if !handle.is_shutting_down() && timeout != Some(Duration::ZERO) {
+            waiting::warn_in_task(py, blocks_loop, || {
+                "GracefulShutdown.wait() blocks the event loop: in a task use `await shutdown.await_shutdown()`"
+                    .to_owned()
+            })?;
+            if waiting::in_greenlet(py)? {
+                return Ok(self._begun()?.wait_in_greenlet(py, timeout)?.is_some());
+            }
+        }
         let begun = waiting::wait(py, timeout, |slice| handle.begun_within(slice).then_some(()))?;
         Ok(begun.is_some())
     }
@@ -170,7 +189,9 @@ impl GracefulShutdown {
     /// Waits for callbacks that are having their turns.
     fn _settle(&self, py: Python<'_>) -> PyResult<()> {
         let handle = &self.made()?.handle;
-        if handle.is_shutting_down() {
+        if handle.is_shutting_down() && waiting::in_greenlet(py)? {
+            self._asettle()?.wait_in_greenlet(py, None)?;
+        } else if handle.is_shutting_down() {
             waiting::wait(py, None, |slice| handle.wait_timeout(slice).map(drop))?;
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::sync::PyOnceLock;
 
 use crate::{callbacks, interpreter};
 
@@ -39,6 +41,26 @@ pub(crate) fn wait<T: Send>(
     })
 }
 
+/// Logs `words` where an event loop runs in this thread, which the wait is about to block; once for each `said`.
+pub(crate) fn warn_in_task(py: Python<'_>, said: &AtomicBool, words: impl FnOnce() -> String) -> PyResult<()> {
+    static IN_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if said.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let in_task = IN_TASK.import(py, "backstay._waiting", "in_task")?;
+    if in_task.call0()?.is_truthy()? && !said.swap(true, Ordering::Relaxed) {
+        tracing::warn!(target: "backstay", "{}", words());
+    }
+    interpreter::owed(py)
+}
+
+/// Whether this thread has greenlets beside this one, which a wait without Python would stop: gevent has patched the
+/// threads, and its hub runs here.
+pub(crate) fn in_greenlet(py: Python<'_>) -> PyResult<bool> {
+    static IN_GREENLET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    IN_GREENLET.import(py, "backstay._waiting", "in_greenlet")?.call0()?.is_truthy()
+}
+
 type Work = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// What a future of ours ends with: the value for Python, or the exception.
@@ -55,6 +77,14 @@ pub(crate) struct Pending {
 impl Pending {
     pub(crate) fn new(work: impl Future<Output = Outcome> + Send + 'static) -> Self {
         Self { work: Mutex::new(Some(Box::pin(work))), wake: Arc::default() }
+    }
+
+    /// Waits while other greenlets run, for at most as long as `patience`; `None` when that is over first.
+    pub(crate) fn wait_in_greenlet(self, py: Python<'_>, patience: Option<Duration>) -> PyResult<Option<Py<PyAny>>> {
+        static WAIT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let wait = WAIT.import(py, "backstay._waiting", "wait_in_greenlet")?;
+        let result = wait.call1((self, patience.map(|patience| patience.as_secs_f64())))?;
+        Ok(if result.is_none() { None } else { Some(result.get_item(0)?.unbind()) })
     }
 
     fn take_work(&self) -> Option<Work> {

@@ -60,7 +60,7 @@ impl Watchdog {
         let mut callbacks = Callbacks::new();
         let mut builder = Handle::builder().raise_on_timeout(raise_on_timeout).stack_of(stack_of);
         if let Some(timeout) = timeout {
-            builder = builder.timeout(seconds_within("timeout", &timeout, &TIMEOUT_BOUNDS)?);
+            builder = builder.timeout(seconds_within("Watchdog", "timeout", &timeout, &TIMEOUT_BOUNDS)?);
         }
         let name = name.map(|name| text("name", &name)).transpose()?;
         let who = who(name.as_deref());
@@ -102,7 +102,7 @@ impl Watchdog {
         let name = text("name", name)?;
         let mut builder = Handle::from_state_file(path("state_file", state_file)?).max_age(max_age).name(name.as_str());
         if let Some(interval) = check_interval {
-            builder = builder.check_interval(seconds_within("check_interval", interval, &TIMEOUT_BOUNDS)?);
+            builder = builder.check_interval(seconds_within("Watchdog", "check_interval", interval, &TIMEOUT_BOUNDS)?);
         }
         let who = who(Some(&name));
         if let Some(callback) = callbacks.add("on_timeout", on_timeout)? {

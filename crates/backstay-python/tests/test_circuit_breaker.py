@@ -545,3 +545,34 @@ async def test_what_can_be_awaited_and_iterated_still_can():
             yield 2
 
     assert [number async for number in CircuitBreaker().call(Connect)] == [1, 2]
+
+
+# CB-12: a decorated method has one breaker; the recipe of the README gives each instance its own.
+def test_a_breaker_of_a_method_is_shared_and_one_of_an_instance_is_not():
+    class Shared:
+        @circuit_breaker(max_failures=1)
+        def fetch(self):
+            raise Down
+
+    with pytest.raises(Down):
+        Shared().fetch()
+    with pytest.raises(CircuitOpenError):
+        Shared().fetch()
+
+    class Own:
+        def __init__(self):
+            self.breaker = CircuitBreaker(max_failures=1)
+
+        def fetch(self):
+            return self.breaker.call(self._fetch)
+
+        def _fetch(self):
+            raise Down
+
+    one, other = Own(), Own()
+    with pytest.raises(Down):
+        one.fetch()
+    with pytest.raises(CircuitOpenError):
+        one.fetch()
+    with pytest.raises(Down):
+        other.fetch()

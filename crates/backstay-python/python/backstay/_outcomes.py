@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 def follow(permit: Permit, result: Any) -> Any:
     """`result`, or what stands for it and reports to `permit` when it ends."""
+    if type(result) is CoroutineType:
+        return _awaited(permit, result)
+    if _is_future(result):
+        _report(permit, result)
+        return result
     if is_awaitable(result):
-        if isinstance(result, CoroutineType):
-            return _awaited(permit, result)
         return _Followed(permit, result)
     if issubclass(type(result), Generator):
         return _generated(permit, result)
@@ -27,6 +30,35 @@ def follow(permit: Permit, result: Any) -> Any:
         return async_generator(_made, permit)(result)
     permit.success()
     return result
+
+
+def _is_future(result: Any) -> bool:
+    """Whether it tells others when it is done: a future or task of asyncio, a future of `concurrent.futures`, of gRPC."""
+    kind = type(result)
+    return all(callable(getattr(kind, name, None)) for name in ("add_done_callback", "done", "cancelled", "exception"))
+
+
+def _report(permit: Permit, future: Any) -> None:
+    """Tells `permit` how `future` ends, whether or not anything waits for it."""
+
+    def done(future: Any) -> None:
+        if future.cancelled():
+            permit.cancelled()
+            return
+        try:
+            # asyncio logs a failure that nothing asked for. To ask with `exception()` would silence that.
+            error = future._exception
+        except AttributeError:
+            error = future.exception()
+        if error is None:
+            permit.success()
+        else:
+            permit.raised(error)
+
+    if future.done():
+        done(future)
+    else:
+        future.add_done_callback(done)
 
 
 def is_awaitable(result: Any) -> bool:
@@ -48,7 +80,7 @@ async def _awaited(permit: Permit, awaitable: Awaitable[Any]) -> Any:
 
 
 class _Followed:
-    """Stands for an awaitable that is more than that: a task, or what is a context manager, too."""
+    """Stands for an awaitable that is more than that, such as a context manager."""
 
     def __init__(self, permit: Permit, awaitable: Any) -> None:
         self._permit = permit

@@ -1,4 +1,4 @@
-"""Awaiting a future of the native module on the loop that runs: asyncio's, or trio's."""
+"""Waiting for a future of the native module: in a task, on asyncio's or trio's loop, or in a greenlet, on gevent's hub."""
 
 from __future__ import annotations
 
@@ -44,6 +44,48 @@ async def wait(pending: Pending) -> Any:
         return await _wait_on_asyncio(pending)
     finally:
         pending.close()
+
+
+def in_task() -> bool:
+    """Whether an event loop runs in this thread."""
+    from backstay._callbacks import running_loop
+
+    return running_loop() is not None or _trio_runs()
+
+
+def in_greenlet() -> bool:
+    """Whether gevent has patched the threads, and runs a hub in this one."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("threading"):
+        return False
+    # `gevent.get_hub` would make one, in threads of ours as well.
+    from gevent._hub_local import get_hub_if_exists
+
+    return get_hub_if_exists() is not None
+
+
+def wait_in_greenlet(pending: Pending, seconds: float | None) -> tuple[Any] | None:
+    """The result of `pending` as a tuple, while other greenlets run; `None` where it takes more than `seconds`."""
+    import gevent
+    from gevent.event import Event
+
+    turn = Event()
+    # What other threads may reach a hub by; started, it tells the hub that there is something to wait for.
+    alarm = gevent.get_hub().loop.async_()
+    alarm.start(turn.set)
+    try:
+        with gevent.Timeout(seconds, False):
+            while True:
+                turn.clear()
+                result = pending.poll(alarm.send)
+                if result is not None:
+                    return result
+                turn.wait()
+        return None
+    finally:
+        pending.close()
+        alarm.stop()
+        alarm.close()
 
 
 def _trio_runs() -> bool:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, TypeIs
 
+    from backstay._decorated import _Guarded
     from backstay._values import CircuitState as CircuitState
     from backstay._values import CircuitStats as CircuitStats
 
@@ -34,8 +35,8 @@ class CircuitBreaker(_native.CircuitBreaker):
     """Lets calls pass until `max_failures` in a row fail; then turns them away for `reset_timeout` seconds.
 
     What is not given comes from the configuration, or else is what stands in brackets: 1 to 100 failures (5), 1 to 3600
-    seconds (60), and `half_open_max_calls`, 1 to 10 trials at once (1). A number out of bounds is brought to the nearer
-    bound. `excluded_exceptions` are neither success nor failure.
+    seconds (60), and `half_open_max_calls`, 1 to 10 trials at once (1). A number out of range is clamped, and
+    a warning logged. `excluded_exceptions` are neither success nor failure.
 
     A trial that reports nothing for `half_open_timeout` seconds (1 to 3600; as long as `reset_timeout`) gives its place
     back. With `cancellation_is_failure` a call that was cancelled counts as failed, so that time-outs around it open
@@ -106,7 +107,8 @@ class CircuitBreaker(_native.CircuitBreaker):
         async def acall(self, func: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
 
     async def acall(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Calls `func`, plain or async, if the breaker lets it pass; what can be awaited is awaited.
+        """Calls `func`, plain or async, if the breaker admits it, and awaits what can be awaited. A future of a thread
+        pool is returned, and judged when it is done.
 
         Raises:
             CircuitOpenError: the breaker is open; `func` was not called.
@@ -117,7 +119,7 @@ class CircuitBreaker(_native.CircuitBreaker):
             # A coroutine is by far the most frequent, and asking `inspect` costs more than all the rest.
             if type(result) is CoroutineType or _is_awaitable(result):
                 result = await result
-            elif type(result) in (GeneratorType, AsyncGeneratorType):
+            elif type(result) in (GeneratorType, AsyncGeneratorType) or hasattr(type(result), "add_done_callback"):
                 from backstay._outcomes import follow
 
                 return follow(permit, result)
@@ -127,7 +129,7 @@ class CircuitBreaker(_native.CircuitBreaker):
         permit.success()
         return result
 
-    def __call__(self, func: Callable[_P, _R]) -> Callable[_P, _R]:
+    def __call__(self, func: Callable[_P, _R]) -> _Guarded[_P, _R]:
         """A function that calls `func` through this breaker: `@breaker`. A generator asks for leave when it is begun."""
         from functools import partial, wraps
 
@@ -172,7 +174,7 @@ def _is_awaitable(result: Any) -> TypeIs[Awaitable[Any]]:
 if TYPE_CHECKING:
 
     @overload
-    def circuit_breaker(func: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+    def circuit_breaker(func: Callable[_P, _R], /) -> _Guarded[_P, _R]: ...
     @overload
     def circuit_breaker(
         func: None = None,
@@ -196,7 +198,8 @@ def circuit_breaker(
 ) -> Any:
     """Guards a function by a breaker of its own: `@circuit_breaker`, or `@circuit_breaker(max_failures=3)`.
 
-    The breaker hangs on the function as `_circuit_breaker`. Times are in seconds; bounds and defaults are those of
+    The breaker is the function's `_circuit_breaker`. That of a method is shared by all instances; for one each, make a
+    `CircuitBreaker` in `__init__` and use its `call`. Times are in seconds; bounds and defaults are those of
     `CircuitBreaker`. `@CircuitBreaker(...)` takes more than these arguments, and gives the breaker a name in the code.
 
     >>> @circuit_breaker(max_failures=3, reset_timeout=30)

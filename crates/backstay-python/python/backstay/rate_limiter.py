@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from backstay._decorated import _Limited
     from backstay._values import RateLimiterStats as RateLimiterStats
 
     _P = ParamSpec("_P")
@@ -143,7 +144,7 @@ class KeyedRateLimiter(_native.KeyedRateLimiter):
 if TYPE_CHECKING:
 
     @overload
-    def rate_limiter(fn: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+    def rate_limiter(fn: Callable[_P, _R], /) -> _Limited[_P, _R]: ...
     @overload
     def rate_limiter(
         fn: None = None,
@@ -154,7 +155,7 @@ if TYPE_CHECKING:
         blocking: bool = True,
         timeout: float | None = None,
         name: str | None = None,
-    ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]: ...
+    ) -> Callable[[Callable[_P, _R]], _Limited[_P, _R]]: ...
 
 
 def rate_limiter(
@@ -170,9 +171,10 @@ def rate_limiter(
     """Takes a token of a limiter of its own before each call: `@rate_limiter(rate=100, per=60.0)`.
 
     With `blocking=False`, or where the token would come after `timeout` seconds, the call is not made and
-    `RateLimitExceededError` is raised. A generator takes its token when it is begun. The limiter hangs on the function
-    as `_rate_limiter`. A plain function that only returns something to await blocks its thread while it waits. `per` and
-    `timeout` are in seconds.
+    `RateLimitExceededError` is raised. A generator takes its token when it is begun. The limiter is the function's
+    `_rate_limiter`; that of a method is shared by all instances. An async function waits in its task. A plain one blocks
+    its thread while it waits, also if it returns something to await: in a task that blocks the event loop, and a
+    warning is logged once. `per` and `timeout` are in seconds.
 
     >>> @rate_limiter(rate=100, per=60.0)
     ... def call_api() -> None: ...
