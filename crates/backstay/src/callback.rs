@@ -7,6 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 
+#[cfg(feature = "tokio")]
+use crate::log::say_aside;
+#[cfg(feature = "tokio")]
+use crate::per_process::this_process;
+
 /// A future that owns what it needs.
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -72,21 +77,75 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a message").to_owned()
 }
 
-/// Runs `future` to its end while this thread waits, on a small tokio runtime of its own. A thread that is inside a
-/// runtime already may not enter another: there it waits for one that is not.
+/// Runs `future` to its end while this thread waits, on a small tokio runtime of its own.
 #[cfg(feature = "tokio")]
 pub(crate) fn block_on<F: Future<Output: Send> + Send>(future: F) -> F::Output {
-    let run = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime needs an epoll descriptor")
-            .block_on(future)
-    };
-    if tokio::runtime::Handle::try_current().is_err() {
-        return run();
+    OwnRuntime::new_or_without_io().block_on(future)
+}
+
+/// A tokio runtime of the library's own, of one thread: that which waits for a future.
+#[cfg(feature = "tokio")]
+#[derive(Debug)]
+pub(crate) struct OwnRuntime {
+    /// Always there, but in the destructor.
+    runtime: Option<tokio::runtime::Runtime>,
+    process: u32,
+}
+
+#[cfg(feature = "tokio")]
+impl OwnRuntime {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self::from(tokio::runtime::Builder::new_current_thread().enable_all().build()?))
     }
-    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+
+    /// Where the system has no descriptor to give, a runtime that needs none: there futures may wait and sleep, but not
+    /// use tokio's sockets, pipes and processes.
+    pub(crate) fn new_or_without_io() -> Self {
+        Self::new().unwrap_or_else(|error| {
+            say_aside(
+                move || tracing::error!(target: "backstay", %error, "no descriptors for a runtime: an async callback runs on one without I/O"),
+            );
+            let without = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            Self::from(without.expect("a runtime without I/O asks nothing of the system"))
+        })
+    }
+
+    /// Whether it was made in this process. A forked child shares the parent's descriptors, and must not use them.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.process == this_process()
+    }
+
+    /// Runs `future` to its end while this thread waits. A thread that is inside a runtime already may not enter another:
+    /// there it waits for one that is not.
+    pub(crate) fn block_on<F: Future<Output: Send> + Send>(&self, future: F) -> F::Output {
+        let runtime = self.runtime.as_ref().expect("there until it is dropped");
+        if tokio::runtime::Handle::try_current().is_err() {
+            return runtime.block_on(future);
+        }
+        let run = || runtime.block_on(future);
+        std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl From<tokio::runtime::Runtime> for OwnRuntime {
+    fn from(runtime: tokio::runtime::Runtime) -> Self {
+        Self { runtime: Some(runtime), process: this_process() }
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        if self.is_ours() {
+            // Unlike dropping it, this is allowed in a task as well.
+            runtime.shutdown_background();
+        } else {
+            // Its locks may be held for ever.
+            std::mem::forget(runtime);
+        }
+    }
 }
 
 /// Runs `future` to its end on this thread.

@@ -13,7 +13,12 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 
-pub use crate::per_process::this_process;
+/// A number of this process that none of those it was forked from has: unlike the process id, which a child in a new pid
+/// namespace may share with its parent.
+#[must_use]
+pub fn this_process() -> u32 {
+    crate::per_process::this_process()
+}
 
 /// Longer than anything is done under a lock, unless a disk hangs.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -27,6 +27,8 @@ mod aside {
     use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
     use std::time::Duration;
 
+    use once_cell::race::OnceBox;
+
     use super::say;
     use crate::per_process::PerProcess;
     use crate::threads;
@@ -45,34 +47,42 @@ mod aside {
 
     /// Waits until all that was said so far is told, no longer than `patience`.
     pub(crate) fn flush(patience: Duration) {
-        let (done, wait) = channel();
-        TELLER.get().tell(Box::new(move || {
-            let _ = done.send(());
-        }));
-        let _ = wait.recv_timeout(patience);
+        TELLER.get().flush(patience);
     }
 
     static TELLER: PerProcess<Teller> = PerProcess::new();
 
+    #[derive(Default)]
     struct Teller {
-        /// Nobody, where there is no thread to be had.
-        thread: Option<SyncSender<Line>>,
+        /// Set once a thread could be started.
+        thread: OnceBox<SyncSender<Line>>,
         lost: Arc<AtomicU64>,
     }
 
-    impl Default for Teller {
-        fn default() -> Self {
-            let (lines, to_tell) = sync_channel(MOST);
-            let lost = Arc::new(AtomicU64::new(0));
-            let counted = Arc::clone(&lost);
-            let started = threads::named("backstay-log").spawn(move || tell(&to_tell, &counted));
-            Self { thread: started.is_ok().then_some(lines), lost }
-        }
-    }
-
     impl Teller {
+        /// The thread, started now if there is none. Where the system has none to give, the next line asks again.
+        fn thread(&self) -> Option<&SyncSender<Line>> {
+            if self.thread.get().is_none() {
+                let (lines, to_tell) = sync_channel(MOST);
+                let counted = Arc::clone(&self.lost);
+                threads::named("backstay-log").spawn(move || tell(&to_tell, &counted)).ok()?;
+                // Of several that were started at once one stays; a thread whose sender is dropped here ends.
+                let _ = self.thread.set(Box::new(lines));
+            }
+            self.thread.get()
+        }
+
+        /// Whether all that was said so far is told.
+        fn flush(&self, patience: Duration) -> bool {
+            let (done, wait) = channel();
+            self.tell(Box::new(move || {
+                let _ = done.send(());
+            }));
+            wait.recv_timeout(patience).is_ok()
+        }
+
         fn tell(&self, line: Line) {
-            let Some(thread) = &self.thread else { return say(line) };
+            let Some(thread) = self.thread() else { return say(line) };
             if let Err(TrySendError::Full(_)) = thread.try_send(line) {
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }
@@ -97,23 +107,27 @@ mod aside {
 
         #[test]
         fn a_log_that_blocks_holds_up_nobody() {
+            // One of its own: other tests log through that of the process.
+            let teller = Teller::default();
+            let (entered, blocks) = channel();
             let (block, blocked) = channel::<()>();
             let told = Arc::new(Mutex::new(Vec::new()));
-            say_aside(move || {
+            teller.tell(Box::new(move || {
+                let _ = entered.send(());
                 let _ = blocked.recv();
-            });
+            }));
+            // From here on the queue is empty, and nothing takes a line out of it.
+            blocks.recv().unwrap();
             for number in 0..2 * MOST {
                 let told = Arc::clone(&told);
-                say_aside(move || told.lock().unwrap().push(number));
+                teller.tell(Box::new(move || told.lock().unwrap().push(number)));
             }
             assert!(told.lock().unwrap().is_empty());
+            assert_eq!(teller.lost.load(Ordering::Relaxed), MOST as u64);
             drop(block);
-            // The queue was full: there may be no room for a flush yet.
-            while told.lock().unwrap().len() < MOST - 1 {
-                flush(Duration::from_secs(1));
-            }
-            let told = told.lock().unwrap();
-            assert!(told.iter().copied().eq(0..told.len()), "in order");
+            // Until the thread has taken a line out, there is no room for a flush.
+            while !teller.flush(Duration::from_secs(60)) {}
+            assert!(told.lock().unwrap().iter().copied().eq(0..MOST), "those there was room for, in order");
         }
     }
 }

@@ -56,7 +56,7 @@ impl<T: Default + Send + Sync> PerProcess<T> {
 /// gets the next number. Without such pages (before Linux 4.14, some emulators, other systems) it is the process id.
 ///
 /// Takes no lock and may be called in a signal handler; after the first time it is a load.
-pub fn this_process() -> u32 {
+pub(crate) fn this_process() -> u32 {
     mark::get().map_or_else(std::process::id, mark::number)
 }
 

@@ -163,12 +163,11 @@ impl Beating {
             details.clone()
         };
         let status = if farewell { Status::Stopped } else { details.status }.with_dead_target(dead);
-        let first = writer.place.is_none();
         let sequence = writer.sequence + 1;
-        let place = writer.place.get_or_insert_with(|| self.place());
+        let (place, is_new) = self.place(&mut writer.place);
         let state = self.state(place, details, status, sequence);
         let written = place.file.as_ref().map_or(Ok(()), |file| file.write(&state));
-        if let (true, Some(file)) = (first, &place.file) {
+        if let (true, Some(file)) = (is_new, &place.file) {
             file.sweep();
         }
         let missed_before = writer.missed;
@@ -180,15 +179,23 @@ impl Beating {
         written
     }
 
-    fn place(&self) -> Place {
-        let host = host::here();
-        let file = self.state_file.clone().map(|path| {
-            let file = StateFile::new(path, &host);
-            #[cfg(unix)]
-            let file = file.with_mode(self.file_mode);
-            file
-        });
-        Place { host, file }
+    /// The place, and whether it is another than at the beat before. What could not be found out (no descriptor was
+    /// free, perhaps) is looked for again at each beat.
+    fn place<'a>(&self, known: &'a mut Option<Place>) -> (&'a Place, bool) {
+        let is_new = !known.as_ref().is_some_and(Place::is_complete) && {
+            let host = host::here();
+            let file = self.state_file.clone().map(|path| {
+                let file = StateFile::new(path, &host);
+                #[cfg(unix)]
+                let file = file.with_mode(self.file_mode);
+                file
+            });
+            let found = Some(Place { host, file });
+            let differs = *known != found;
+            *known = found;
+            differs
+        };
+        (known.get_or_insert_default(), is_new)
     }
 
     fn state(

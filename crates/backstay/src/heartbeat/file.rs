@@ -61,7 +61,7 @@ fn open_without_waiting(path: &Path) -> io::Result<File> {
 }
 
 /// Where one process writes a heartbeat.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct StateFile {
     path: PathBuf,
     folder: PathBuf,
@@ -110,6 +110,11 @@ impl StateFile {
     #[cfg(unix)]
     pub(super) fn with_mode(self, mode: u32) -> Self {
         Self { mode, ..self }
+    }
+
+    /// Whether the names of its temporary files tell which process they belong to.
+    pub(super) fn knows_its_writer(&self) -> bool {
+        self.writer.start_ticks != 0
     }
 
     /// Replaces the file by one that holds `state`: readers see the old one or the new one, whole.

@@ -52,14 +52,23 @@ pub(super) struct Writer {
     pub(super) sequence: u64,
     /// How many beats in a row could not be written.
     pub(super) missed: u64,
-    /// Found out at the first beat.
+    /// Found out at the first beat, or a later one where that could not.
     pub(super) place: Option<Place>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Place {
     pub(super) host: Host,
     pub(super) file: Option<StateFile>,
+}
+
+impl Place {
+    /// Whether all was found out that can be.
+    pub(super) fn is_complete(&self) -> bool {
+        let Host { boot_id, pid_namespace, time_namespace, .. } = &self.host;
+        let host = [boot_id, pid_namespace, time_namespace].into_iter().all(Option::is_some);
+        host && self.file.as_ref().is_none_or(StateFile::knows_its_writer)
+    }
 }
 
 impl Life {

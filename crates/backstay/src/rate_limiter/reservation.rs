@@ -43,7 +43,7 @@ enum Alarm {
     #[default]
     Off,
     #[cfg(not(backstay_loom))]
-    System { due: Moment, waker: std::task::Waker, _alarm: crate::timer::Alarm },
+    System { due: Moment, waker: std::task::Waker, alarm: crate::timer::Alarm },
     #[cfg(feature = "tokio")]
     Tokio(Pin<Box<tokio::time::Sleep>>),
 }
@@ -152,7 +152,12 @@ impl Reservation {
 
     #[cfg(not(backstay_loom))]
     fn arm_timer(&mut self, due: Moment, waker: &std::task::Waker) {
-        if matches!(&self.alarm, Alarm::System { due: armed, waker: known, .. } if *armed == due && known.will_wake(waker))
+        // Pending as well: in a forked child the parent's timer does not run, and an alarm may have gone off too early for
+        // this clock.
+        if let Alarm::System { due: armed, waker: known, alarm } = &self.alarm
+            && *armed == due
+            && known.will_wake(waker)
+            && alarm.is_pending()
         {
             return;
         }
@@ -162,8 +167,11 @@ impl Reservation {
             Source::System => due,
             _ => system + due.since(self.shared.clock().now()),
         };
-        let alarm = crate::timer::Alarm::at(at, waker.clone());
-        self.alarm = Alarm::System { due, waker: waker.clone(), _alarm: alarm };
+        self.alarm = match crate::timer::Alarm::at(at, waker.clone()) {
+            Some(alarm) => Alarm::System { due, waker: waker.clone(), alarm },
+            // The task was woken, to ask again.
+            None => Alarm::Off,
+        };
     }
 }
 

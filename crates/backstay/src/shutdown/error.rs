@@ -23,6 +23,14 @@ pub enum ShutdownError {
         /// The name.
         name: Arc<str>,
     },
+    /// The system has no descriptors for the runtime of an async callback.
+    #[error("no runtime for the async callback {name:?}: {source}; register it again when descriptors are free")]
+    NoRuntime {
+        /// The name.
+        name: Arc<str>,
+        /// Why.
+        source: Arc<std::io::Error>,
+    },
     /// The callback's timeout cannot be meant.
     #[error(transparent)]
     InvalidArgument(#[from] InvalidArgument),

@@ -17,6 +17,8 @@ mod builder;
 mod context;
 mod error;
 mod registration;
+#[cfg(feature = "tokio")]
+mod reserve;
 mod run;
 mod stage;
 mod turn;
@@ -87,6 +89,8 @@ struct Inner {
     overdue: Mutex<Vec<Arc<Turn>>>,
     taken: Mutex<Option<Taken>>,
     #[cfg(feature = "tokio")]
+    reserve: reserve::Reserve,
+    #[cfg(feature = "tokio")]
     token: tokio_util::sync::CancellationToken,
 }
 
@@ -121,6 +125,8 @@ impl GracefulShutdown {
             overdue: Mutex::default(),
             taken: Mutex::default(),
             #[cfg(feature = "tokio")]
+            reserve: reserve::Reserve::default(),
+            #[cfg(feature = "tokio")]
             token: tokio_util::sync::CancellationToken::new(),
         }))))
     }
@@ -146,7 +152,7 @@ impl GracefulShutdown {
     /// [`Registration::register_async`].
     ///
     /// # Errors
-    /// The name is taken, or the shutdown has begun.
+    /// The name is taken, the shutdown has begun, or the system has no descriptors for the callback's runtime.
     pub fn register_async<F>(
         &self,
         name: &str,
@@ -166,6 +172,11 @@ impl GracefulShutdown {
 
     fn add(&self, entry: Entry<Cleanup>) -> Result<(), ShutdownError> {
         let name = Arc::clone(&entry.name);
+        #[cfg(feature = "tokio")]
+        if entry.callback.is_async() {
+            let filled = self.inner().reserve.fill();
+            filled.map_err(|source| ShutdownError::NoRuntime { name: Arc::clone(&name), source: Arc::new(source) })?;
+        }
         let mut roster = self.inner().roster.lock();
         // Looked at under the lock that the run's last look for a callback takes too: what is added has its turn.
         if self.is_shutting_down() {

@@ -42,6 +42,13 @@ pub(super) struct Cleanup {
     pub(super) runtime: Option<tokio::runtime::Handle>,
 }
 
+#[cfg(feature = "tokio")]
+impl Cleanup {
+    pub(super) fn is_async(&self) -> bool {
+        matches!(self.work, Work::Async(_))
+    }
+}
+
 pub(super) enum Work {
     Plain(Box<dyn FnOnce() -> Result<(), String> + Send>),
     Async(CleanupFuture),
@@ -87,10 +94,14 @@ impl<'a> Registration<'a> {
 
     /// Registers an async function; it runs on the tokio runtime that is alive, otherwise on one of its own.
     ///
-    /// Alive is first the runtime on which it was registered, then the one on which the shutdown was triggered.
+    /// Alive is first the runtime on which it was registered, then the one on which the shutdown was triggered. The
+    /// runtime of its own is made when the first async callback is registered, and kept: it needs a few descriptors, and
+    /// a service may shut down because it has none left. A callback that is still executed when its time is up keeps that
+    /// runtime; where there are no descriptors for another, those after it run on one without tokio's I/O.
     ///
     /// # Errors
-    /// The name is taken, the shutdown has begun, or the timeout is zero or longer than a day.
+    /// The name is taken, the shutdown has begun, the timeout is zero or longer than a day, or the system has no
+    /// descriptors for the runtime.
     pub fn register_async<F>(self, callback: impl FnOnce() -> F + Send + 'static) -> Result<(), ShutdownError>
     where
         F: Future<Output: CallbackResult> + Send + 'static,

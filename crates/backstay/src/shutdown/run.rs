@@ -68,6 +68,8 @@ impl Inner {
         // Who waits for the end may end the process.
         log::flush(SHORT_TURN);
         self.let_go();
+        #[cfg(feature = "tokio")]
+        self.reserve.empty();
         if self.stage.finish(report, self.still_running()) {
             self.force_exit();
         }
@@ -92,7 +94,13 @@ impl Inner {
         let time = budget.turn(begun, entry.timeout);
         let callback = name.clone();
         say_aside(move || tracing::debug!(target: "backstay", %callback, timeout = ?time, "shutdown callback begins"));
-        let (outcome, left) = turn::run(self.id(), &name, entry.callback, time, &self.clock, runtimes);
+        let room = turn::Room {
+            clock: &self.clock,
+            runtimes,
+            #[cfg(feature = "tokio")]
+            reserve: &self.reserve,
+        };
+        let (outcome, left) = turn::run(self.id(), &name, entry.callback, time, &room);
         self.overdue.lock().extend(left);
         let took = self.clock.now().since(begun);
         let (callback, ended) = (name.clone(), outcome.clone());

@@ -12,7 +12,9 @@ use backstay_core::shutdown::Outcome;
 use backstay_core::shutdown::first_poll_within;
 
 use super::registration::{Cleanup, CleanupFuture, Work};
-use crate::callback::{block_on, caught};
+#[cfg(not(feature = "tokio"))]
+use crate::callback::block_on;
+use crate::callback::caught;
 use crate::clock::{Clock, Moment};
 use crate::log::say_aside;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -103,6 +105,13 @@ impl Turn {
         self.waiter.clone().wake();
     }
 
+    /// As the driver of an async callback says: `None` where that has been taken back.
+    fn end_with(&self, result: Option<Result<(), String>>) {
+        if let Some(result) = result {
+            self.end(result);
+        }
+    }
+
     fn abort(&self) {
         self.aborted.store(true, Ordering::SeqCst);
         let poller = self.poller.lock().take();
@@ -148,15 +157,24 @@ impl Runtimes {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Runtimes {}
 
+/// What the turns of one run have in common.
+pub(super) struct Room<'a> {
+    pub(super) clock: &'a Clock,
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code))]
+    pub(super) runtimes: &'a Runtimes,
+    #[cfg(feature = "tokio")]
+    pub(super) reserve: &'a super::reserve::Reserve,
+}
+
 /// Runs `cleanup`, for at most `time`. Its turn comes back as well where it had not ended by then.
 pub(super) fn run(
     shutdown: usize,
     name: &str,
     cleanup: Cleanup,
     time: Duration,
-    clock: &Clock,
-    #[cfg_attr(not(feature = "tokio"), allow(unused_variables))] runtimes: &Runtimes,
+    room: &Room<'_>,
 ) -> (Outcome, Option<Arc<Turn>>) {
+    let clock = room.clock;
     let begun = clock.now();
     let turn = match cleanup.work {
         Work::Plain(callback) => {
@@ -173,8 +191,9 @@ pub(super) fn run(
         Work::Async(future) => {
             let turn = Turn::new(shutdown, Some(future));
             #[cfg(feature = "tokio")]
-            if let Some(runtime) = runtimes.choose(cleanup.runtime.as_ref()) {
-                runtime.spawn(Drive { turn: Arc::clone(&turn), future: None });
+            if let Some(runtime) = room.runtimes.choose(cleanup.runtime.as_ref()) {
+                let (theirs, drive) = (Arc::clone(&turn), Drive { turn: Arc::clone(&turn), future: None });
+                runtime.spawn(async move { theirs.end_with(drive.await) });
                 let patience = begun + first_poll_within(time);
                 turn.wait(clock, patience, |turn| {
                     (turn.untouched.lock().is_none() || turn.forsaken.load(Ordering::SeqCst)).then_some(())
@@ -183,7 +202,14 @@ pub(super) fn run(
             let future = turn.untouched.lock().take();
             if let Some(future) = future {
                 let drive = Drive { turn: Arc::clone(&turn), future: Some(future) };
-                on_thread(name, move || block_on(drive));
+                let theirs = Arc::clone(&turn);
+                #[cfg(feature = "tokio")]
+                let block_on = {
+                    let reserve = room.reserve.clone();
+                    move |drive| reserve.block_on(drive)
+                };
+                // The turn ends once the runtime is back in its place: the next callback may need it.
+                on_thread(name, move || theirs.end_with(block_on(drive)));
             }
             turn
         }
@@ -230,7 +256,8 @@ impl Drop for EndsAnyway {
     }
 }
 
-/// Polls an async callback to its end, on whatever runtime; takes it when first polled.
+/// Polls an async callback to its end, on whatever runtime; takes it when first polled. `None` where the callback was
+/// taken by another, or its time was up.
 struct Drive {
     turn: Arc<Turn>,
     future: Option<CleanupFuture>,
@@ -245,20 +272,20 @@ impl Drive {
 }
 
 impl Future for Drive {
-    type Output = ();
+    type Output = Option<Result<(), String>>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if this.future.is_none() {
             this.future = this.turn.untouched.lock().take();
         }
-        let Some(future) = &mut this.future else { return Poll::Ready(()) };
+        let Some(future) = &mut this.future else { return Poll::Ready(None) };
         // First where to be woken, then whether to stop: `abort` does it the other way round.
         let old = this.turn.poller.lock().replace(context.waker().clone());
         drop(old);
         if this.turn.aborted.load(Ordering::SeqCst) {
             this.discard();
-            return Poll::Ready(());
+            return Poll::Ready(None);
         }
         let result = match this.turn.execute(|| future.as_mut().poll(context)) {
             Ok(Poll::Pending) => return Poll::Pending,
@@ -266,8 +293,7 @@ impl Future for Drive {
             Err(panic) => Err(panic),
         };
         this.discard();
-        this.turn.end(result);
-        Poll::Ready(())
+        Poll::Ready(Some(result))
     }
 }
 

@@ -1,88 +1,170 @@
-//! What runs inside a signal handler, and the calls that put it there. All of the crate's `unsafe` for signals.
+//! What runs inside a signal handler, and the calls that put it there. All of the crate's system calls for signals.
 //!
 //! A handler may interrupt any thread anywhere, so it does nothing but what is async-signal-safe: atomics, `getpid`,
-//! `write`, and calling the handler that was there before. `errno` is as it was when it returns.
-//!
-//! Foreign handlers may come to lie over ours and call it in their turn. To get on top again while we are in such a
-//! chain, a second handler of ours is used (another level), and only the topmost one notes: otherwise a signal would be
-//! noted twice, or the chain would be a circle. Invariant: level n lies under every level above it.
+//! `sigaction`, `write`, and calling the handler that was there before. `errno` is as it was when it returns. What is
+//! counted, and how handlers come and go meanwhile, is the protocol of [`chain`](super::chain).
 #![allow(unsafe_code)]
 
 use std::io;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
 
 use libc::{c_int, c_void, siginfo_t};
 
-/// How often others may come to lie over us in one chain.
-const LEVELS: usize = 4;
+use super::chain::{Chain, Disposition, LEVELS};
+use crate::per_process::this_process;
+
 /// One past the highest signal number of any Unix.
 const NUMBERS: usize = 129;
 
-/// What the handlers know of one signal.
-struct Noted {
-    /// How often it has arrived since the dispatcher looked.
-    arrived: AtomicU32,
-    /// How many levels may be in the chain; the topmost of them notes.
-    depth: AtomicUsize,
-    /// What lies under each level and is called on. Never freed, since a handler may be about to call it.
-    under: [AtomicPtr<libc::sigaction>; LEVELS],
-}
+static CHAINS: [Chain<libc::sigaction>; NUMBERS] = [const { Chain::new() }; NUMBERS];
 
-static NOTED: [Noted; NUMBERS] = [const {
-    Noted {
-        arrived: AtomicU32::new(0),
-        depth: AtomicUsize::new(0),
-        under: [const { AtomicPtr::new(ptr::null_mut()) }; LEVELS],
-    }
-}; NUMBERS];
-
-/// The process whose dispatcher reads what is noted; a forked child is another one, until it takes a signal itself.
-static OWNER: AtomicI32 = AtomicI32::new(0);
+/// The process whose dispatcher reads what is counted; a forked child is another one, until it takes a signal itself.
+static OWNER: AtomicU32 = AtomicU32::new(0);
+/// Its process id: a child of `vfork` shares the parent's memory, and with it the number above.
+static OWNER_ID: AtomicI32 = AtomicI32::new(0);
 /// Where a byte wakes that dispatcher.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
-extern "C" fn handle<const LEVEL: usize>(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the address of this thread's errno, valid while the thread runs.
-    let errno = unsafe { &mut *errno_location() };
-    let saved = *errno;
-    if let Ok(noted) = noted(signal) {
-        // SAFETY: getpid has no preconditions and is async-signal-safe.
-        let ours = unsafe { libc::getpid() } == OWNER.load(Ordering::SeqCst);
-        if ours && noted.depth.load(Ordering::SeqCst) == LEVEL + 1 {
-            noted.arrived.fetch_add(1, Ordering::SeqCst);
-            // SAFETY: one byte from a static. A full pipe (EAGAIN) wakes as well as a byte more.
-            unsafe { libc::write(WAKE.load(Ordering::SeqCst), b"!".as_ptr().cast(), 1) };
-        }
-        // SAFETY: null, or what `remember` leaked.
-        let under = unsafe { noted.under[LEVEL].load(Ordering::SeqCst).as_ref() };
-        match under.map_or(libc::SIG_DFL, |under| under.sa_sigaction) {
-            libc::SIG_DFL if !ours => die_of(signal),
-            libc::SIG_DFL | libc::SIG_IGN => {}
-            // SAFETY: the address was installed with SA_SIGINFO, so it is a function of this type; what it is given
-            // is what the kernel gave.
-            handler if under.is_some_and(|under| under.sa_flags & libc::SA_SIGINFO != 0) => unsafe {
-                mem::transmute::<usize, extern "C" fn(c_int, *mut siginfo_t, *mut c_void)>(handler)(
-                    signal, info, context,
-                );
-            },
-            // SAFETY: the address was installed without SA_SIGINFO, so it is a function of this type.
-            handler => unsafe { mem::transmute::<usize, extern "C" fn(c_int)>(handler)(signal) },
-        }
-    }
-    *errno = saved;
+thread_local! {
+    /// For each signal, one more than our level that called on and has not come back, in this thread. Without a
+    /// destructor, and not touched before there is a second level: in a library that is loaded late the first touch
+    /// may allocate.
+    static CALLERS: [AtomicU8; NUMBERS] = const { [const { AtomicU8::new(0) }; NUMBERS] };
 }
 
-/// A forked child in which nobody listens must not become deaf to a signal that would have ended it.
-fn die_of(signal: c_int) {
-    // SAFETY: a zeroed sigaction with SIG_DFL is the default action; sigaction and raise are async-signal-safe. The
-    // signal is blocked until the handler returns, and then delivered.
+extern "C" fn handle<const LEVEL: usize>(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let errno = errno_location();
+    // SAFETY: the address of this thread's errno, valid while the thread runs.
+    let saved = unsafe { errno.read() };
+    if let Ok(chain) = chain(signal) {
+        pass_on::<LEVEL>(chain, signal, info, context);
+    }
+    // SAFETY: as above.
+    unsafe { errno.write(saved) };
+}
+
+fn pass_on<const LEVEL: usize>(
+    chain: &Chain<libc::sigaction>,
+    signal: c_int,
+    info: *mut siginfo_t,
+    context: *mut c_void,
+) {
+    // SAFETY: getpid has no preconditions and is async-signal-safe.
+    let is_owner = || unsafe { libc::getpid() } == OWNER_ID.load(Ordering::SeqCst);
+    let ours = this_process() == OWNER.load(Ordering::SeqCst) && is_owner();
+    let caller = chain.is_nested().then(|| caller(signal)).flatten();
+    let first = caller.is_none_or(|caller| caller <= LEVEL);
+    let counted = ours && first && chain.arrive();
+    if counted {
+        // SAFETY: one byte from a static. A full pipe (EAGAIN) wakes as well as a byte more.
+        unsafe { libc::write(WAKE.load(Ordering::SeqCst), b"!".as_ptr().cast(), 1) };
+    }
+    let under = chain.under(LEVEL);
+    match under.map_or(libc::SIG_DFL, |under| under.sa_sigaction) {
+        libc::SIG_DFL if first && !counted => have_default_effect::<LEVEL>(signal, ours),
+        libc::SIG_DFL | libc::SIG_IGN => {}
+        handler => {
+            let before = (LEVEL > 0).then(|| set_caller(signal, Some(LEVEL)));
+            call(handler, under.is_some_and(|under| under.sa_flags & libc::SA_SIGINFO != 0), signal, info, context);
+            if let Some(before) = before {
+                set_caller(signal, before);
+            }
+        }
+    }
+}
+
+fn call(handler: libc::sighandler_t, with_info: bool, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    if with_info {
+        // SAFETY: the address was installed with SA_SIGINFO, so it is a function of this type; what it is given is what
+        // the kernel gave.
+        unsafe {
+            mem::transmute::<usize, extern "C" fn(c_int, *mut siginfo_t, *mut c_void)>(handler)(signal, info, context);
+        }
+    } else {
+        // SAFETY: the address was installed without SA_SIGINFO, so it is a function of this type.
+        unsafe { mem::transmute::<usize, extern "C" fn(c_int)>(handler)(signal) }
+    }
+}
+
+/// Our level that has called on to this handler, in this thread, if one has.
+fn caller(signal: c_int) -> Option<usize> {
+    let index = usize::try_from(signal).ok()?;
+    CALLERS.with(|callers| usize::from(callers.get(index)?.load(Ordering::Relaxed)).checked_sub(1))
+}
+
+/// What was set before.
+fn set_caller(signal: c_int, level: Option<usize>) -> Option<usize> {
+    let index = usize::try_from(signal).ok()?;
+    let value = level.map_or(0, |level| u8::try_from(level + 1).unwrap_or(u8::MAX));
+    CALLERS.with(|callers| usize::from(callers.get(index)?.swap(value, Ordering::Relaxed)).checked_sub(1))
+}
+
+/// A signal that is not taken here, and had no handler before ours, must have the effect that it has without us: in a
+/// forked child, which would become deaf to what ends it otherwise, and where the signal was given back while this
+/// handler was about to run. Where another handler is
+/// on top, a foreign one has called this one, and has decided what the signal leads to.
+fn have_default_effect<const LEVEL: usize>(signal: c_int, ours: bool) {
+    let system = Kernel(signal);
+    let Ok(current) = system.current() else { return };
+    let on_top = system.level(&current) == Some(LEVEL);
+    // SAFETY: sigaction and raise are async-signal-safe, and zeroed is the default action. The signal is blocked until
+    // the handler returns, and then delivered.
     unsafe {
-        let mut default: libc::sigaction = mem::zeroed();
-        default.sa_sigaction = libc::SIG_DFL;
-        libc::sigaction(signal, &raw const default, ptr::null_mut());
-        libc::raise(signal);
+        if on_top && !ours {
+            let default: libc::sigaction = mem::zeroed();
+            libc::sigaction(signal, &raw const default, ptr::null_mut());
+        }
+        if on_top || current.sa_sigaction == libc::SIG_DFL {
+            libc::raise(signal);
+        }
+    }
+}
+
+/// The kernel's action for one signal.
+struct Kernel(c_int);
+
+impl Disposition for Kernel {
+    type Action = libc::sigaction;
+
+    fn current(&self) -> io::Result<libc::sigaction> {
+        // SAFETY: a zeroed sigaction is a valid place to be filled.
+        let mut action = unsafe { mem::zeroed() };
+        // SAFETY: asks only; the place is valid for writing.
+        check(unsafe { libc::sigaction(self.0, ptr::null(), &raw mut action) })?;
+        Ok(action)
+    }
+
+    fn replace(&self, action: &libc::sigaction) -> io::Result<libc::sigaction> {
+        // SAFETY: a zeroed sigaction is a valid place to be filled.
+        let mut replaced = unsafe { mem::zeroed() };
+        // SAFETY: `handle` is async-signal-safe and lives as long as the process; other actions the system gave us.
+        check(unsafe { libc::sigaction(self.0, action, &raw mut replaced) })?;
+        Ok(replaced)
+    }
+
+    fn ours(&self, level: usize) -> libc::sigaction {
+        // SAFETY: zeroed is an empty action; the fields that matter are set below.
+        let mut ours: libc::sigaction = unsafe { mem::zeroed() };
+        ours.sa_sigaction = address(level);
+        ours.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+        // SAFETY: the mask is a valid place.
+        unsafe { libc::sigemptyset(&raw mut ours.sa_mask) };
+        ours
+    }
+
+    fn level(&self, action: &libc::sigaction) -> Option<usize> {
+        (0..LEVELS).find(|level| action.sa_sigaction == address(*level))
+    }
+
+    fn is_same(&self, one: &libc::sigaction, other: &libc::sigaction) -> bool {
+        // SAFETY: both sets were filled by the system.
+        let holds = |action: &libc::sigaction, signal| unsafe { libc::sigismember(&raw const action.sa_mask, signal) };
+        let mut numbers = 1..c_int::try_from(NUMBERS).unwrap_or(c_int::MAX);
+        one.sa_sigaction == other.sa_sigaction
+            && one.sa_flags == other.sa_flags
+            && numbers.all(|signal| holds(one, signal) == holds(other, signal))
     }
 }
 
@@ -92,102 +174,44 @@ fn address(level: usize) -> libc::sighandler_t {
     HANDLERS[level] as libc::sighandler_t
 }
 
-/// Sees to it that one of our handlers lies on top. Nobody else may change the signal meanwhile.
-pub(super) fn put(signal: c_int) -> io::Result<()> {
-    let noted = noted(signal)?;
-    let current = current(signal)?;
-    if let Some(level) = level(&current) {
-        // Who lay over it, and our levels above that, are gone.
-        noted.depth.store(level + 1, Ordering::SeqCst);
-        return Ok(());
-    }
-    let level = noted.depth.load(Ordering::SeqCst);
-    if level == LEVELS {
-        return Err(io::Error::other("too many handlers lie over one another"));
-    }
-    // SAFETY: zeroed is an empty action; the fields that matter are set below.
-    let mut ours: libc::sigaction = unsafe { mem::zeroed() };
-    ours.sa_sigaction = address(level);
-    ours.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
-    // SAFETY: the mask is a valid place.
-    unsafe { libc::sigemptyset(&raw mut ours.sa_mask) };
-
-    // Known before ours is in place, so that a signal that arrives in between is called on as well.
-    remember(noted, level, &current);
-    let mut replaced = current;
-    // SAFETY: `handle` is async-signal-safe and lives as long as the process.
-    check(unsafe { libc::sigaction(signal, &raw const ours, &raw mut replaced) })?;
-    remember(noted, level, &replaced);
-    noted.depth.store(level + 1, Ordering::SeqCst);
-    Ok(())
-}
-
-/// Puts back what lies under our handler, where that is still on top. Nobody else may change the signal meanwhile.
-pub(super) fn restore(signal: c_int) -> io::Result<()> {
-    let noted = noted(signal)?;
-    let Some(level) = level(&current(signal)?) else { return Ok(()) };
-    // SAFETY: null, or what `remember` leaked; an action that the system itself gave us.
-    check(unsafe { libc::sigaction(signal, noted.under[level].load(Ordering::SeqCst), ptr::null_mut()) })?;
-    noted.depth.store(level, Ordering::SeqCst);
-    Ok(())
-}
-
-fn noted(signal: c_int) -> io::Result<&'static Noted> {
-    let noted = usize::try_from(signal).ok().and_then(|number| NOTED.get(number));
-    noted.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))
+fn chain(signal: c_int) -> io::Result<&'static Chain<libc::sigaction>> {
+    let chain = usize::try_from(signal).ok().and_then(|number| CHAINS.get(number));
+    chain.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
 /// Whether the system knows the signal and lets it be handled.
 pub(super) fn is_catchable(signal: c_int) -> io::Result<()> {
-    noted(signal).and(current(signal)).map(drop)
+    chain(signal).and(Kernel(signal).current()).map(drop)
 }
 
-fn current(signal: c_int) -> io::Result<libc::sigaction> {
-    // SAFETY: a zeroed sigaction is a valid place to be filled.
-    let mut action = unsafe { mem::zeroed() };
-    // SAFETY: asks only; the place is valid for writing.
-    check(unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) })?;
-    Ok(action)
+/// Takes the signal. Nobody else may change it meanwhile.
+pub(super) fn take(signal: c_int) -> io::Result<()> {
+    chain(signal)?.take(&Kernel(signal))
 }
 
-/// Which of our levels the action is.
-fn level(action: &libc::sigaction) -> Option<usize> {
-    (0..LEVELS).find(|level| action.sa_sigaction == address(*level))
-}
-
-fn remember(noted: &Noted, level: usize, action: &libc::sigaction) {
-    // SAFETY: null, or what was leaked here.
-    let known = unsafe { noted.under[level].load(Ordering::SeqCst).as_ref() };
-    let same = |known: &libc::sigaction| {
-        known.sa_sigaction == action.sa_sigaction && known.sa_flags == action.sa_flags && same_mask(known, action)
-    };
-    if !known.is_some_and(same) {
-        noted.under[level].store(Box::leak(Box::new(*action)), Ordering::SeqCst);
-    }
-}
-
-fn same_mask(one: &libc::sigaction, other: &libc::sigaction) -> bool {
-    // SAFETY: both sets were filled by the system.
-    let holds = |action: &libc::sigaction, signal| unsafe { libc::sigismember(&raw const action.sa_mask, signal) };
-    (1..c_int::try_from(NUMBERS).unwrap_or(c_int::MAX)).all(|signal| holds(one, signal) == holds(other, signal))
-}
-
-/// Makes this process the one whose dispatcher is woken through the descriptor `wake`. What is taken was the parent's.
-pub(super) fn own(wake: c_int) {
-    for (signal, noted) in (0..).zip(&NOTED) {
-        if noted.depth.load(Ordering::SeqCst) > 0 {
-            let _ = restore(signal);
-        }
-        noted.arrived.store(0, Ordering::SeqCst);
-    }
-    WAKE.store(wake, Ordering::SeqCst);
-    // SAFETY: getpid has no preconditions.
-    OWNER.store(unsafe { libc::getpid() }, Ordering::SeqCst);
+/// Gives the signal back. How often it has arrived since the last look. Nobody else may change it meanwhile.
+pub(super) fn give_back(signal: c_int) -> u32 {
+    chain(signal).map_or(0, |chain| chain.give_back(&Kernel(signal)))
 }
 
 /// How often the signal has arrived since the last call.
 pub(super) fn arrived(signal: c_int) -> u32 {
-    noted(signal).map_or(0, |noted| noted.arrived.swap(0, Ordering::SeqCst))
+    chain(signal).map_or(0, Chain::arrived)
+}
+
+/// Makes this process the one whose dispatcher is woken through the descriptor `wake`. What is taken was the parent's:
+/// until this process takes a signal itself, that has the effect that it had before the parent took it.
+pub(super) fn own(wake: c_int) {
+    for (signal, chain) in (0..).zip(&CHAINS) {
+        if chain.is_used() {
+            let _ = chain.restore(&Kernel(signal));
+        }
+        chain.forget();
+    }
+    WAKE.store(wake, Ordering::SeqCst);
+    // SAFETY: getpid has no preconditions.
+    OWNER_ID.store(unsafe { libc::getpid() }, Ordering::SeqCst);
+    OWNER.store(this_process(), Ordering::SeqCst);
 }
 
 /// Ends the process without running what `exit` runs: a destructor may wait for the very callback that hangs.
@@ -213,5 +237,98 @@ fn errno_location() -> *mut c_int {
         return libc::___errno();
         #[cfg(target_os = "dragonfly")]
         return libc::__dfly_error();
+    }
+}
+
+#[cfg(all(test, not(backstay_loom)))]
+mod tests {
+    use super::*;
+
+    /// A kernel in which the signal arrives at each step: before and after every call.
+    struct AtEachStep(Kernel, AtomicU32);
+
+    impl AtEachStep {
+        fn step<T>(&self, call: impl FnOnce(&Kernel) -> T) -> T {
+            self.arrive();
+            let answer = call(&self.0);
+            self.arrive();
+            answer
+        }
+
+        /// Ignored as long as no handler of ours is in place; from then on it has to count.
+        fn arrive(&self) {
+            let current = self.0.current().expect("a known signal");
+            if self.0.level(&current).is_some() {
+                self.1.fetch_add(1, Ordering::SeqCst);
+            }
+            // SAFETY: ignored or handled, as said.
+            unsafe { libc::raise(self.0.0) };
+        }
+    }
+
+    impl Disposition for AtEachStep {
+        type Action = libc::sigaction;
+
+        fn current(&self) -> io::Result<libc::sigaction> {
+            self.step(Disposition::current)
+        }
+
+        fn replace(&self, action: &libc::sigaction) -> io::Result<libc::sigaction> {
+            self.step(|kernel| kernel.replace(action))
+        }
+
+        fn ours(&self, level: usize) -> libc::sigaction {
+            self.0.ours(level)
+        }
+
+        fn level(&self, action: &libc::sigaction) -> Option<usize> {
+            self.0.level(action)
+        }
+
+        fn is_same(&self, one: &libc::sigaction, other: &libc::sigaction) -> bool {
+            self.0.is_same(one, other)
+        }
+    }
+
+    // GS-2, GS-3: there is no instant in which our handler is in place and does not count, neither while the signal is
+    // taken nor while it is given back.
+    #[test]
+    fn a_signal_at_any_step_counts_from_the_moment_the_handler_is_in_place() {
+        // No other test takes a signal in the process of the unit tests.
+        own(-1);
+        let signal = libc::SIGUSR2;
+        let system = AtEachStep(Kernel(signal), AtomicU32::new(0));
+        // SAFETY: a signal that is ignored.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+        let chain = chain(signal).unwrap();
+        for _ in 0..2 {
+            chain.take(&system).unwrap();
+            let due = system.1.swap(0, Ordering::SeqCst);
+            assert!(due > 0, "it did arrive when the handler had just been put in place");
+            assert_eq!(chain.arrived(), due);
+            let told = chain.give_back(&system);
+            assert_eq!(told, system.1.swap(0, Ordering::SeqCst));
+            assert_eq!(chain.arrived(), 0);
+        }
+    }
+
+    // GS-2: a signal whose handler runs only after the signal was given back has its own effect.
+    #[test]
+    fn a_handler_that_comes_late_leaves_the_signal_its_own_effect() {
+        // SAFETY: the child calls nothing but what is async-signal-safe, and takes no signal of ours.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            own(-1);
+            let _ = take(libc::SIGTERM);
+            give_back(libc::SIGTERM);
+            handle::<0>(libc::SIGTERM, ptr::null_mut(), ptr::null_mut());
+            // SAFETY: ends the process, no more.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = 0;
+        // SAFETY: `child` is ours and not waited for yet, `status` is writable.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGTERM, "{status:#x}");
     }
 }

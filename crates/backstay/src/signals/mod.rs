@@ -6,14 +6,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+// Under loom the protocol alone is modelled.
 #[cfg(unix)]
+#[cfg_attr(backstay_loom, allow(dead_code))]
+mod chain;
+#[cfg(all(unix, not(backstay_loom)))]
 mod handler;
-#[cfg(unix)]
+#[cfg(all(unix, not(backstay_loom)))]
 mod registry;
 
-#[cfg(unix)]
+#[cfg(all(unix, not(backstay_loom)))]
 pub(crate) use handler::exit_at_once;
-#[cfg(unix)]
+#[cfg(all(unix, not(backstay_loom)))]
 pub(crate) use registry::{Taken, take};
 
 /// A signal of the operating system.
@@ -33,6 +37,7 @@ pub(crate) type Listener = Arc<dyn Fn(Signal) + Send + Sync>;
 
 /// Why a signal could not be taken.
 #[derive(Debug)]
+#[cfg_attr(backstay_loom, allow(dead_code))]
 pub(crate) enum TakeError {
     /// No handler for this one, ever: the system does not allow it, or it says that a thread is broken.
     Uncatchable(Signal),
@@ -107,7 +112,7 @@ impl fmt::Display for Signal {
     }
 }
 
-#[cfg(not(unix))]
+#[cfg(any(not(unix), backstay_loom))]
 mod elsewhere {
     use super::{Listener, Signal, TakeError};
 
@@ -130,5 +135,5 @@ mod elsewhere {
         std::process::exit(code)
     }
 }
-#[cfg(not(unix))]
+#[cfg(any(not(unix), backstay_loom))]
 pub(crate) use elsewhere::{Taken, exit_at_once, take};

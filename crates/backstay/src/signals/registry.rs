@@ -63,7 +63,7 @@ impl Registry {
         let listeners = self.listeners.entry(signal).or_default();
         // While somebody listens, a foreign handler over ours is the user's wish: it came later, and calls us on.
         if listeners.is_empty() {
-            handler::put(number).map_err(refused)?;
+            handler::take(number).map_err(refused)?;
         }
         listeners.push(Arc::clone(listener));
         Ok(())
@@ -89,12 +89,12 @@ impl Registry {
             let Some(listeners) = self.listeners.get_mut(signal) else { continue };
             let heard = listeners.clone();
             listeners.retain(|other| !Arc::ptr_eq(other, &taken.listener));
-            if listeners.is_empty() {
+            let times = if listeners.is_empty() {
                 self.listeners.remove(signal);
-                // Nothing refuses a signal that it has granted once.
-                let _ = handler::restore(signal.as_raw());
-            }
-            let times = handler::arrived(signal.as_raw());
+                handler::give_back(signal.as_raw())
+            } else {
+                handler::arrived(signal.as_raw())
+            };
             told.extend((0..times).map(|_| (*signal, heard.clone())));
         }
         told
