@@ -247,6 +247,28 @@ def test_a_trial_that_never_reports_gives_its_place_back():
     assert breaker.state is CircuitState.CLOSED and breaker.stats.state_changes == 3
 
 
+# CB-5: a healthy service that is slower than the timeout closes the circuit.
+async def test_a_slow_half_open_call_still_counts():
+    breaker = CircuitBreaker(max_failures=1, reset_timeout=1, half_open_timeout=1, half_open_max_calls=2)
+    with pytest.raises(Down):
+        breaker.call(fail)
+    while breaker.state is not CircuitState.HALF_OPEN:
+        await asyncio.sleep(0.001)
+    answer = asyncio.Event()
+    slow = [asyncio.create_task(breaker.acall(answer.wait)) for _ in range(2)]
+    while True:  # until their slots are free again
+        await asyncio.sleep(0.01)
+        try:
+            breaker._admit()
+            break
+        except CircuitOpenError:
+            pass
+    assert breaker.state is CircuitState.HALF_OPEN
+    answer.set()
+    await asyncio.gather(*slow)
+    assert breaker.state is CircuitState.CLOSED
+
+
 # CB-7
 async def test_cancelled_calls_are_failures_where_that_is_wanted():
     breaker = CircuitBreaker(max_failures=2, cancellation_is_failure=True)

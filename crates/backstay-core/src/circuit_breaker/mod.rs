@@ -273,7 +273,7 @@ impl Policy {
         self.half_open_max_calls
     }
 
-    /// How long a trial keeps its place without a verdict.
+    /// How long a half-open call keeps its slot without an outcome.
     #[must_use]
     pub const fn half_open_timeout(&self) -> Duration {
         self.half_open_timeout
@@ -368,13 +368,7 @@ impl Place {
     }
 
     fn is_free(self, timeout: Duration, since: Moment, now: Moment) -> bool {
-        self.has_lost(now) || self.0.as_nanos().saturating_sub(nanos(timeout)) < since.as_nanos()
-    }
-
-    /// Whether the holder's time is over: its verdict comes too late.
-    #[must_use]
-    pub fn has_lost(self, now: Moment) -> bool {
-        now >= self.0
+        now >= self.0 || self.0.as_nanos().saturating_sub(nanos(timeout)) < since.as_nanos()
     }
 
     /// When the holder loses the place.

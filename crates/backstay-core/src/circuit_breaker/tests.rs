@@ -126,9 +126,21 @@ fn a_place_comes_back() {
     let place = policy.take(Place::FREE, at(64), at(65)).unwrap();
     assert_eq!(place.lost_at(), at(75));
     assert_eq!(policy.take(place, at(64), at(74)), None);
-    assert!(!place.has_lost(at(74)) && place.has_lost(at(75)));
     assert!(policy.take(place, at(64), at(75)).is_some());
     assert!(policy.take(place, at(66), at(66)).is_some(), "held since an earlier period");
+}
+
+// CB-5: an outcome counts however late it comes, as long as the half-open period of its admission lasts.
+#[test]
+fn a_late_outcome_counts_in_its_period() {
+    let policy = policy(1, 2);
+    let ticket = Ticket::Trial { since: at(64) };
+    let late = 64 + 10 * policy.half_open_timeout().as_secs();
+    let once = judge(policy, Phase::half_open(at(64)), ticket, Verdict::Success, late);
+    assert_eq!(once, Phase::HalfOpen { since: at(64), successes: 1 });
+    assert_eq!(judge(policy, once, ticket, Verdict::Failure, late), Phase::Open { until: at(late + 30) });
+    let next_period = Phase::half_open(at(late + 30));
+    assert_eq!(judge(policy, next_period, ticket, Verdict::Success, late + 40), next_period);
 }
 
 // ALL-1: numbers that make no sense are an error that names them.

@@ -38,8 +38,9 @@ class CircuitBreaker(_native.CircuitBreaker):
     seconds (60), and `half_open_max_calls`, 1 to 10 trials at once (1). A number out of range is clamped, and
     a warning logged. `excluded_exceptions` are neither success nor failure.
 
-    A trial that reports nothing for `half_open_timeout` seconds (1 to 3600; as long as `reset_timeout`) gives its place
-    back. With `cancellation_is_failure` a call that was cancelled counts as failed, so that time-outs around it open
+    A half-open call that has not ended after `half_open_timeout` seconds (1 to 3600; default: `reset_timeout`) loses its
+    slot, so that another call can be made. Its outcome still counts while that half-open period lasts: a service that is
+    slower than the timeout closes the circuit. With `cancellation_is_failure` a call that was cancelled counts as failed, so that time-outs around it open
     the breaker. `on_state_change`, plain or async, is called with the old and the new state, after each change and in
     order.
 

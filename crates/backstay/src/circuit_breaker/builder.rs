@@ -51,7 +51,12 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// How long a trial keeps its place without a verdict; a later verdict is ignored. Default: `reset_timeout`.
+    /// Frees the slot of a half-open call that has not reported after `timeout`, so that another call can be made.
+    /// Default: `reset_timeout`; 1 µs to 100 years.
+    ///
+    /// A later outcome still counts while the half-open period in which the call was admitted lasts: a service that is
+    /// slower than `timeout` closes the circuit all the same. `half_open_max_calls` bounds the slots, so more calls than
+    /// that can be under way while some have lost theirs.
     pub fn half_open_timeout(mut self, timeout: Duration) -> Self {
         self.half_open_timeout = Some(timeout);
         self

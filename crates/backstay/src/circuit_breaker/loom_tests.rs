@@ -55,10 +55,10 @@ fn loom_one_trial_at_once() {
     });
 }
 
-// CB-5, CB-6: a late trial, its successor and a reset meet: the successor's place is its own, and no verdict of an
-// earlier period decides.
+// CB-5, CB-6: a late failure meets the call that has its slot: the first outcome ends the period, and the other one
+// decides nothing.
 #[test]
-fn loom_a_late_verdict_meets_its_successor() {
+fn loom_a_late_failure_meets_its_successor() {
     loom::model(|| {
         let clock = ManualClock::new();
         clock.advance(SECOND);
@@ -67,10 +67,36 @@ fn loom_a_late_verdict_meets_its_successor() {
         clock.advance(30 * SECOND);
         let thread = thread::spawn(move || late.failure());
         let successor = breaker.try_acquire();
-        assert!(successor.is_ok());
-        assert!(breaker.try_acquire().is_err());
-        successor.unwrap().success();
+        let admitted = successor.is_ok();
+        if let Ok(successor) = successor {
+            successor.success();
+        }
         thread.join().unwrap();
+        assert!(admitted || breaker.state() == CircuitState::Open);
+        assert_ne!(breaker.state(), CircuitState::HalfOpen);
+        assert_eq!(breaker.stats().state_changes, 3, "one outcome decided");
+    });
+}
+
+// CB-4, CB-5: a late success counts exactly once, and frees no slot that another call holds by now.
+#[test]
+fn loom_a_late_success_counts_once() {
+    loom::model(|| {
+        let clock = ManualClock::new();
+        clock.advance(SECOND);
+        let builder = CircuitBreaker::builder().max_failures(1).half_open_max_calls(2);
+        let breaker = builder.reset_timeout(30 * SECOND).clock(&clock).build().unwrap();
+        breaker.try_acquire().unwrap().failure();
+        clock.advance(30 * SECOND);
+        let late = breaker.try_acquire_owned().unwrap();
+        clock.advance(30 * SECOND);
+        let thread = thread::spawn(move || late.success());
+        let [first, second] = [breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap()];
+        assert!(breaker.try_acquire().is_err(), "both slots are held");
+        thread.join().unwrap();
+        assert_eq!(breaker.state(), CircuitState::HalfOpen);
+        drop(second);
+        first.success();
         assert_eq!(breaker.state(), CircuitState::Closed);
     });
 }

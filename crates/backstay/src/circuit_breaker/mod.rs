@@ -235,9 +235,7 @@ impl Inner {
                     Ok(place) if self.is_half_open(since) => {
                         return Ok(Admitted { ticket: Ticket::Trial { since }, place: Some(place) });
                     }
-                    Ok(place) => {
-                        self.give_back(place);
-                    }
+                    Ok(place) => self.give_back(place),
                 },
                 Admission::Unclear => {}
             }
@@ -265,9 +263,9 @@ impl Inner {
     }
 
     /// Frees a place, if it is still its holder's.
-    fn give_back(&self, (index, place): (usize, Place)) -> bool {
+    fn give_back(&self, (index, place): (usize, Place)) {
         let free = Place::FREE.pack();
-        self.places[index].compare_exchange(place.pack(), free, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        let _ = self.places[index].compare_exchange(place.pack(), free, Ordering::SeqCst, Ordering::Relaxed);
     }
 
     fn judge(&self, admitted: Admitted, verdict: Verdict) {
@@ -276,11 +274,10 @@ impl Inner {
     }
 
     fn decide(&self, admitted: Admitted, verdict: Verdict) {
+        // Where another call has taken over the expired slot, it stays that call's. The outcome counts all the same: the
+        // ticket says whether the half-open period of its admission still lasts.
         if let Some(place) = admitted.place {
-            let in_time = !place.1.has_lost(self.clock.now());
-            if !(self.give_back(place) && in_time) {
-                return;
-            }
+            self.give_back(place);
         }
         loop {
             let word = self.word.load(Ordering::Acquire);

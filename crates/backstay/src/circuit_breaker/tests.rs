@@ -185,34 +185,67 @@ fn a_failed_trial_opens_it_again() {
     assert_eq!(breaker.try_acquire().unwrap_err().remaining, 30 * SECOND);
 }
 
-// CB-5: a trial that never reports loses its place, its late verdict is ignored, and its successor is not disturbed.
+// CB-5: a half-open call that does not report loses its slot after half_open_timeout; its end does not free the slot of
+// the call that has it by then, and counts once.
 #[test]
-fn a_silent_trial_loses_its_place() {
-    for verdict in [Verdict::Success, Verdict::Failure, Verdict::Neutral] {
-        let (breaker, clock) = breaker();
+fn a_silent_half_open_call_loses_its_slot() {
+    let ends = [(Verdict::Success, 1), (Verdict::Neutral, 2)];
+    for (verdict, more_successes) in ends {
+        let (breaker, clock) = build(|builder| builder.half_open_max_calls(2));
         half_open(&breaker, &clock);
-        let silent = breaker.try_acquire().unwrap();
+        let [silent, also_silent] = [breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap()];
         clock.advance(4 * SECOND);
         assert_eq!(breaker.try_acquire().unwrap_err().remaining, 6 * SECOND);
         clock.advance(6 * SECOND);
-        let next = breaker.try_acquire().unwrap();
+        let next = [breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap()];
+        drop(also_silent);
         silent.judge(verdict);
-        assert_eq!(breaker.state(), CircuitState::HalfOpen);
-        assert!(breaker.try_acquire().is_err(), "the place is the second one's");
-        next.success();
+        assert!(breaker.try_acquire().is_err(), "both slots are the later calls'");
+        for (ended, permit) in next.into_iter().enumerate() {
+            let state = if ended < more_successes { CircuitState::HalfOpen } else { CircuitState::Closed };
+            assert_eq!(breaker.state(), state);
+            permit.success();
+        }
         assert_eq!(breaker.state(), CircuitState::Closed);
     }
 }
 
-// CB-5: late is late, also where nobody has taken the place.
+// CB-5: a healthy service that is slower than both timeouts closes the circuit, whether or not its slot was taken over.
 #[test]
-fn a_late_verdict_is_ignored() {
+fn a_slow_success_closes() {
+    for taken_over in [false, true] {
+        let (breaker, clock) = breaker();
+        half_open(&breaker, &clock);
+        let slow = breaker.try_acquire().unwrap();
+        clock.advance(90 * SECOND);
+        let other = taken_over.then(|| breaker.try_acquire().unwrap());
+        slow.success();
+        assert_eq!(breaker.state(), CircuitState::Closed);
+        if let Some(other) = other {
+            other.failure();
+            assert_eq!(breaker.failure_count(), 0, "CB-6: the period of its admission is over");
+        }
+    }
+}
+
+// CB-5, CB-6: a late failure opens the circuit again, in the half-open period of its admission and in no later one.
+#[test]
+fn a_slow_failure_opens_while_its_period_lasts() {
     let (breaker, clock) = breaker();
     half_open(&breaker, &clock);
-    let silent = breaker.try_acquire().unwrap();
-    clock.advance(10 * SECOND);
-    silent.failure();
+    let [slow, slower] = [(); 2].map(|()| {
+        let permit = breaker.try_acquire().unwrap();
+        clock.advance(10 * SECOND);
+        permit
+    });
+    slow.failure();
+    assert_eq!(breaker.try_acquire().unwrap_err().remaining, 30 * SECOND);
+    clock.advance(30 * SECOND);
     assert_eq!(breaker.state(), CircuitState::HalfOpen);
+    slower.failure();
+    assert_eq!(breaker.state(), CircuitState::HalfOpen);
+    succeed(&breaker).unwrap();
+    assert_eq!(breaker.state(), CircuitState::Closed);
 }
 
 // CB-6: a success begun while closed closes no half-open breaker; it only counts.

@@ -90,9 +90,8 @@ impl Reference {
     }
 
     fn report(&mut self, which: usize, verdict: Option<Verdict>) -> usize {
-        let (id, period, until) = self.calls.remove(which);
-        let counts = period == self.period && until.is_none_or(|until| self.now < until);
-        match (counts, self.state, verdict) {
+        let (id, period, _) = self.calls.remove(which);
+        match (period == self.period, self.state, verdict) {
             (true, CircuitState::Closed, Some(Verdict::Success)) => self.failures = 0,
             (true, CircuitState::Closed, Some(Verdict::Failure)) => {
                 self.failures += 1;
