@@ -118,3 +118,23 @@ threading.Event().wait(60)
     with pytest.raises(ValueError, match="force_exit_code"):
         backstay.GracefulShutdown(force_exit_code=256)
     assert backstay.GracefulShutdown(signals=(signal.SIGTERM,), drain_delay=0).timeout == 30
+
+
+# CF-1: a configuration file that every user can write is refused by root, and warned about for others.
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of Unix")
+def test_a_file_that_others_can_write_is_not_trusted(tmp_path):
+    code = """
+import logging
+logging.basicConfig(format="%(message)s")
+import backstay
+try:
+    backstay.Heartbeat()
+except backstay.ConfigError as error:
+    logging.error(error)
+"""
+    file = tmp_path / "kstlib.conf.yml"
+    file.write_text("resilience: {heartbeat: {interval: 7}}")
+    file.chmod(0o666)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "kstlib.conf.yml: can be written by every user" in done.stderr
+    assert ("root does not use it" in done.stderr) == (os.geteuid() == 0)

@@ -110,6 +110,20 @@ fn a_file_with_nothing_for_us_is_not_right_for_the_strict() {
     }
 }
 
+// CF-1: a found file that others can write is an error for root and a warning for other users.
+#[cfg(unix)]
+#[test]
+fn check_shows_a_file_that_others_can_write() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("kstlib.conf.yml");
+    fs::write(&file, "resilience: {heartbeat: {interval: 7}}\n").unwrap();
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let (code, _, said) = config(home.path(), &["check"]);
+    let (expected, severity) = if rustix::process::geteuid().is_root() { (1, "error") } else { (0, "warning") };
+    assert_eq!(code, expected, "{said}");
+    assert!(said.contains(&format!("{severity}: ./kstlib.conf.yml: can be written by every user")), "{said}");
+}
+
 // CF-1: the variable comes before the file, the file before the default.
 #[test]
 fn show_says_who_says_so() {

@@ -61,8 +61,13 @@ impl Scale {
     /// The first moment at which `units` have passed.
     #[must_use]
     pub fn moment(&self, units: u64) -> Moment {
-        let nanos = (u128::from(units) << TIME_SHIFT).div_ceil(u128::from(self.multiplier.max(1)));
-        u64::try_from(nanos).map(Moment::from_nanos).ok().filter(|moment| *moment <= LAST).unwrap_or(Moment::NEVER)
+        let nanos = u64::try_from(self.nanos(units));
+        nanos.map(Moment::from_nanos).ok().filter(|moment| *moment <= LAST).unwrap_or(Moment::NEVER)
+    }
+
+    /// The nanoseconds in which `units` pass, rounded up. 66 bits at most where a token takes centuries.
+    fn nanos(&self, units: u64) -> u128 {
+        (u128::from(units) << TIME_SHIFT).div_ceil(u128::from(self.multiplier.max(1)))
     }
 
     /// What `tokens` cost. More than the capacity where they are more than the bucket holds.
@@ -138,8 +143,20 @@ impl Scale {
         if cost > self.capacity {
             return Duration::MAX;
         }
-        match self.due(self.reserve(full_at, cost, now)) {
-            Moment::NEVER => Duration::MAX,
+        self.remaining(self.reserve(full_at, cost, now), now)
+    }
+
+    /// How long after `now` the tokens of `place` are due. A time beyond the clock's last year is told all the same: one
+    /// token in 500 years takes 500 years. `Duration::MAX` where no tokens come any more, or where the word cannot hold
+    /// the time.
+    #[must_use]
+    pub fn remaining(&self, place: Place, now: Moment) -> Duration {
+        match self.due(place) {
+            Moment::NEVER if now > LAST || place.full_at >= FULL_AT_MAX => Duration::MAX,
+            Moment::NEVER => {
+                let nanos = self.nanos(place.full_at.saturating_sub(self.capacity)) - u128::from(now.as_nanos());
+                Duration::from_secs(u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX))
+            }
             due => due.since(now),
         }
     }

@@ -42,8 +42,8 @@ impl Quota {
     ///
     /// # Errors
     /// [`InvalidArgument`] names what cannot be meant: a rate or burst that is not a number, infinite or negative, a
-    /// rate or `per` of zero, a `per` above [`PER_MAX`], more than 2 tokens per nanosecond, a bucket of more than
-    /// 2^60 tokens or more, or one that takes more than 10,000 years to fill.
+    /// rate or `per` of zero, a `per` above [`PER_MAX`], 4 tokens per nanosecond or more, a bucket of 2^60 tokens or
+    /// more, or one that takes more than 10,000 years to fill.
     pub fn new(rate: f64, per: Duration, burst: Option<f64>) -> Result<Self, InvalidArgument> {
         if !(rate.is_finite() && rate > 0.0) {
             return Err(InvalidArgument::new("rate", written(rate), "a number above 0"));

@@ -46,6 +46,8 @@ pub(super) struct Document {
     pub(super) text: String,
     /// Somebody said that it is for us; what is merely found belongs to other programs as well.
     pub(super) is_named: bool,
+    /// Why others could have written it, where they could.
+    pub(super) distrusted: Option<String>,
 }
 
 /// What a file has for us.

@@ -121,7 +121,16 @@ pub(super) enum Verdict {
 }
 
 impl Kind {
+    /// A text means the same in a file and in a variable: `timeout: "7"` is 7 seconds.
     pub(super) fn judge(&self, written: &Written) -> Verdict {
+        match (self, written) {
+            (Self::Word(_), _) => self.judge_plain(written),
+            (_, Written::Text(text)) => self.judge_plain(&Written::in_environment(text)),
+            _ => self.judge_plain(written),
+        }
+    }
+
+    fn judge_plain(&self, written: &Written) -> Verdict {
         use Verdict::{Fits, Wrong};
         match (self, written) {
             (Self::Flag, Written::Flag(flag)) => Fits(Value::Flag(*flag)),
@@ -208,34 +217,27 @@ fn friendly(text: &str) -> Option<Duration> {
 
 /// The word in `known` that was probably meant by `word`.
 pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let word: Vec<char> = word.chars().take(64).flat_map(char::to_lowercase).collect();
+    let word = beginning(word);
     known.min_by_key(|known| distance(&word, &known.to_lowercase()))
 }
 
 /// Whether `word` is `known` but for a slip or two.
 pub(super) fn is_near(word: &str, known: &str) -> bool {
-    let word: Vec<char> = word.chars().take(64).flat_map(char::to_lowercase).collect();
+    let word = beginning(word);
     2 * word.len() >= known.len() && distance(&word, known) <= known.len() / 4
 }
 
-/// How many characters to insert, remove or replace; one that only lacks or repeats its surroundings is near.
-fn distance(word: &[char], known: &str) -> usize {
-    let text: String = word.iter().collect();
-    if !text.is_empty() && (known.contains(&text) || text.contains(known)) {
-        return 1;
-    }
-    let known: Vec<char> = known.chars().collect();
-    let mut row: Vec<usize> = (0..=known.len()).collect();
-    for (i, given) in word.iter().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, meant) in known.iter().enumerate() {
-            let replaced = diagonal + usize::from(given != meant);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[known.len()]
+/// As much of a word of any length as is compared, in lower case.
+fn beginning(word: &str) -> String {
+    word.chars().take(64).flat_map(char::to_lowercase).collect()
+}
+
+/// How many characters to insert, remove, replace or exchange; a part of the other is two slips away at most, so that
+/// `rate` is near to `default_rate`, and a single slip nearer.
+fn distance(word: &str, known: &str) -> usize {
+    let slips = strsim::osa_distance(word, known);
+    let is_part = !word.is_empty() && (known.contains(word) || word.contains(known));
+    if is_part { slips.min(2) } else { slips }
 }
 
 pub(super) const CIRCUIT_BREAKER: &str = "circuit_breaker";

@@ -47,6 +47,11 @@
 //! not YAML, is a [`ConfigError`]. What is wrong with one component is that component's: the others are built. Other
 //! sections of the files are not looked at.
 //!
+//! A file that is found is not trusted where others than this user and root can write it: where its owner, or the owner
+//! of a link to it, is another user, where every user may write it, or where every user can replace it in its folder (a
+//! sticky folder such as `/tmp` prevents that). A process of root refuses it with a [`ConfigError`]; other users get a
+//! warning. A file that `BACKSTAY_CONFIG` names gives a warning only. Group-writable files are trusted.
+//!
 //! All is read when a value is first needed, and kept for as long as the process lives. An error is not kept: whoever
 //! builds something after the file was corrected gets it built.
 
@@ -55,6 +60,7 @@ mod error;
 mod keys;
 mod reading;
 mod sources;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -40,8 +40,13 @@ impl Config {
         }
         let known: Vec<String> =
             keys::all().flat_map(|key| key.section.iter().map(|name| variable(key.component, name))).collect();
+        // `BACKSTAY_WATCHDOG_TIMEOUT`: one underscore, and so one of ours only by what it resembles.
+        let single = |name: &str| name.replace("__", "_");
+        let resembles =
+            |name: &str| name.len() < 100 && known.iter().any(|known| strsim::osa_distance(name, &single(known)) <= 1);
         for name in sources.variables.keys().filter_map(|name| name.to_str()) {
-            if name.contains("__") && !known.iter().any(|known| known == name) {
+            let is_ours = name.contains("__") || resembles(name);
+            if is_ours && !known.iter().any(|known| known == name) {
                 let text = unknown(name, known.iter().map(String::as_str));
                 self.warnings.push(Warning { origin: Origin::Environment(name.into()), text });
             }
@@ -52,6 +57,7 @@ impl Config {
         for document in sources.documents()? {
             match document.section()? {
                 Found::Section(section) => {
+                    self.warnings.extend(distrusted(&document));
                     self.read_section(&document, &section).map_err(|error| error.shown_in(&document.text))?;
                 }
                 Found::Others(others) if document.is_named => self.warnings.push(unused(&document, &others)),
@@ -232,6 +238,12 @@ fn entries<'a, T>(
         named.push((name, value));
     }
     Ok(named)
+}
+
+fn distrusted(document: &Document) -> Option<Warning> {
+    let why = document.distrusted.as_ref()?;
+    let text = format!("{why}: others can change this program's settings; correct its owner and mode");
+    Some(Warning { origin: document.whole(), text })
 }
 
 /// What to say of a file that is meant for us and has nothing for us, only these `keys`.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::document::Document;
 use super::error::{ConfigError, Origin, Place};
+use super::trust;
 
 /// The name of the file in each folder that is searched.
 pub const FILE_NAME: &str = "kstlib.conf.yml";
@@ -87,8 +88,7 @@ impl Sources {
         if let Some(path) = self.variables.get(OsStr::new(CONFIG)).filter(|path| !path.is_empty()) {
             let path = Path::new(path);
             let missing = || ConfigError::new(whole(path), format!("no such file, but {CONFIG} names it"));
-            let document = read(path)?.ok_or_else(missing)?;
-            return Ok(vec![Document { is_named: true, ..document }]);
+            return Ok(vec![read(path, true)?.ok_or_else(missing)?]);
         }
         let mut seen = Vec::new();
         let mut documents = Vec::new();
@@ -97,7 +97,7 @@ impl Sources {
             let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
             if !seen.contains(&real) {
                 seen.push(real);
-                documents.extend(read(path)?);
+                documents.extend(read(path, false)?);
             }
         }
         Ok(documents)
@@ -108,8 +108,8 @@ fn whole(path: &Path) -> Origin {
     Origin::File { path: Arc::from(path), place: None }
 }
 
-/// The file's text; `None` where there is no such file.
-fn read(path: &Path) -> Result<Option<Document>, ConfigError> {
+/// The file's text; `None` where there is no such file. `is_named`: it was named for us, rather than found.
+fn read(path: &Path, is_named: bool) -> Result<Option<Document>, ConfigError> {
     let error = |wrong: String| ConfigError::new(whole(path), wrong);
     let file = match open(path) {
         Ok(file) => file,
@@ -123,6 +123,11 @@ fn read(path: &Path) -> Result<Option<Document>, ConfigError> {
     let metadata = file.metadata().map_err(|failed| error(format!("cannot be read: {failed}")))?;
     if !metadata.is_file() {
         return Err(error(format!("is {}, but must be a file", what(metadata.file_type()))));
+    }
+    let distrusted = trust::distrust(path, &file).map_err(|failed| error(format!("cannot be read: {failed}")))?;
+    if let (Some(why), false, true) = (&distrusted, is_named, trust::is_root()) {
+        const REMEDY: &str = "root does not use it: correct its owner and mode, or name it in";
+        return Err(error(format!("{why}; {REMEDY} {CONFIG}")));
     }
     let too_large = || error(format!("is larger than {} KiB", MAX_FILE_SIZE / 1024));
     if metadata.len() > MAX_FILE_SIZE {
@@ -144,7 +149,7 @@ fn read(path: &Path) -> Result<Option<Document>, ConfigError> {
     })?;
     // A byte order mark is not part of the first line.
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    Ok(Some(Document { path: Arc::from(path), text, is_named: false }))
+    Ok(Some(Document { path: Arc::from(path), text, is_named, distrusted }))
 }
 
 /// Opens without waiting: a FIFO that nobody writes to must not hold up the program.

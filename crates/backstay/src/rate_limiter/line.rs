@@ -182,7 +182,7 @@ impl Shared {
         }
         if due > waiter.deadline {
             self.give_back(state, waiter.ticket, place);
-            return Standing::Refused(self.refusal(due.since(now)));
+            return Standing::Refused(self.refusal(self.bucket.scale().remaining(place, now)));
         }
         let replaced = wake.and_then(|wake| state.line.listen(waiter.ticket, wake));
         drop(state);

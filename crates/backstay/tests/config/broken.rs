@@ -34,7 +34,13 @@ fn each_kind_says_what_it_allows() {
         ("circuit_breaker: {max_failures: ", "2.5", "circuit_breaker.max_failures", "2.5", count(1, 100)),
         ("circuit_breaker: {max_failures: ", "-1", "circuit_breaker.max_failures", "-1", count(1, 100)),
         ("circuit_breaker: {max_failures: ", ".inf", "circuit_breaker.max_failures", "inf", count(1, 100)),
-        ("circuit_breaker: {max_failures: ", "'3'", "circuit_breaker.max_failures", "the text \"3\"", count(1, 100)),
+        (
+            "circuit_breaker: {max_failures: ",
+            "three",
+            "circuit_breaker.max_failures",
+            "the text \"three\"",
+            count(1, 100),
+        ),
         ("circuit_breaker: {reset_timeout: ", "-0.5", "circuit_breaker.reset_timeout", "-0.5", seconds(1, 3600)),
         ("circuit_breaker: {reset_timeout: ", ".inf", "circuit_breaker.reset_timeout", "inf", seconds(1, 3600)),
         ("circuit_breaker: {reset_timeout: ", "true", "circuit_breaker.reset_timeout", "true", seconds(1, 3600)),
@@ -290,4 +296,68 @@ fn files_that_may_not_be_read() {
         ["./kstlib.conf.yml: cannot be opened: Permission denied (os error 13)"]
     );
     std::fs::set_permissions(folder.path("home"), std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+// CF-1: a found file that others can write is refused by root and warned about by other users; a named one is used.
+#[cfg(unix)]
+#[test]
+fn a_file_that_others_can_write_is_not_trusted() {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    use crate::process::{child_of, section};
+    let (someone, nobody) = (1001, 65_534);
+    let folder = Folder::new().with("work/kstlib.conf.yml", section("12"));
+    let file = folder.path("work/kstlib.conf.yml");
+    let named = [("BACKSTAY_CONFIG", file.to_str().unwrap())];
+    let mode = |name: &str, mode| {
+        std::fs::set_permissions(folder.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let said = |variables: &[_], user| child_of("says_warnings_and_the_timeout", &folder, variables, user);
+    mode("", 0o755);
+    mode("work", 0o755);
+    let is_root = rustix::process::geteuid().is_root();
+    let value = |path: &str| format!("12 from {path}:1:34");
+    let used = [value("./kstlib.conf.yml")];
+    let warned = |path: &str, why: &str| {
+        let text = "others can change this program's settings; correct its owner and mode";
+        [format!("{path}: {why}: {text}"), value(path)]
+    };
+    let refused = |why: &str| {
+        let remedy = "root does not use it: correct its owner and mode, or name it in BACKSTAY_CONFIG";
+        [format!("./kstlib.conf.yml: {why}; {remedy}")]
+    };
+
+    let by_all = "can be written by every user";
+    mode("work/kstlib.conf.yml", 0o664);
+    assert_eq!(said(&[], None), used);
+    mode("work/kstlib.conf.yml", 0o666);
+    assert_eq!(said(&named, None), warned("work/kstlib.conf.yml", by_all));
+    if !is_root {
+        assert_eq!(said(&[], None), warned("./kstlib.conf.yml", by_all));
+        return;
+    }
+    assert_eq!(said(&[], None), refused(by_all));
+    assert_eq!(said(&[], Some(nobody)), warned("./kstlib.conf.yml", by_all));
+
+    mode("work/kstlib.conf.yml", 0o644);
+    assert_eq!(said(&[], Some(nobody)), used, "root's");
+    let owned = "is owned by user 1001, neither this user nor root";
+    chown(&file, Some(someone), None).unwrap();
+    assert_eq!(said(&[], None), refused(owned));
+    assert_eq!(said(&named, None), warned("work/kstlib.conf.yml", owned));
+    assert_eq!(said(&[], Some(nobody)), warned("./kstlib.conf.yml", owned));
+    assert_eq!(said(&[], Some(someone)), used, "this user's");
+
+    // A working folder such as `/tmp`: what root put there is used, unless another's link leads to it.
+    chown(&file, Some(0), None).unwrap();
+    mode("work", 0o1777);
+    assert_eq!(said(&[], None), used);
+    std::fs::rename(&file, folder.path("elsewhere.yml")).unwrap();
+    symlink(folder.path("elsewhere.yml"), &file).unwrap();
+    mode("work", 0o777);
+    assert_eq!(said(&[], None), refused("is in a folder in which every user can replace it"));
+    mode("work", 0o755);
+    assert_eq!(said(&[], None), used, "a link of root's");
+    std::os::unix::fs::lchown(&file, Some(someone), None).unwrap();
+    assert_eq!(said(&[], None), refused("is a link owned by user 1001, neither this user nor root"));
 }

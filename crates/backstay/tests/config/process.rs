@@ -96,7 +96,14 @@ fn says_the_timeout() {
     say(timeout());
 }
 
-fn section(timeout: &str) -> String {
+#[test]
+#[ignore = "run by others"]
+fn says_warnings_and_the_timeout() {
+    listen();
+    say(timeout());
+}
+
+pub(crate) fn section(timeout: &str) -> String {
     format!("resilience: {{watchdog: {{timeout: {timeout}}}}}")
 }
 

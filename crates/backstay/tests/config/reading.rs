@@ -1,6 +1,6 @@
 //! What is read, and from where.
 
-use backstay::config::{Config, Origin, Place, Sources, Value};
+use backstay::config::{Config, ConfigError, Origin, Place, Sources, Value};
 use std::time::Duration;
 
 use crate::{Folder, given, load, setting, value, warnings};
@@ -392,7 +392,7 @@ resilience:
     rate: 5
     instances:
       b: {default_rate: 1}
-  shutdown: {time_out: 5, instances: {}}
+  shutdown: {time_out: 5, instances: {}, dfeault_timeout: 5, timeuot: 5}
   watchdog: {404: 5}
 ";
     assert_eq!(
@@ -414,6 +414,9 @@ resilience:
              mean `rate`?",
             "conf.yml:14:14: `resilience.shutdown.time_out` is not known and is ignored; did you mean `timeout`?",
             "conf.yml:14:27: `resilience.shutdown.instances` is not known and is ignored; did you mean `timeout`?",
+            "conf.yml:14:42: `resilience.shutdown.dfeault_timeout` is not known and is ignored; did you mean \
+             `default_timeout`?",
+            "conf.yml:14:62: `resilience.shutdown.timeuot` is not known and is ignored; did you mean `timeout`?",
             "conf.yml:15:14: `resilience.watchdog.404` is not known and is ignored; did you mean `timeout`?",
         ]
     );
@@ -425,4 +428,47 @@ resilience:
         ["environment variable BACKSTAY_CIRCUIT_BRAKER__MAX_FAILURES: `BACKSTAY_CIRCUIT_BRAKER__MAX_FAILURES` is not \
           known and is ignored; did you mean `BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES`?"]
     );
+}
+
+// CF-4: a variable with one underscore where two belong is warned about; other programs' and our own others are not.
+#[test]
+fn a_variable_with_one_underscore_is_warned_about() {
+    let warned = |name: &str| {
+        let config = Config::load(&Sources::none().variable(name, "3")).unwrap();
+        config.warnings().iter().map(|warning| warning.text.clone()).collect::<Vec<_>>()
+    };
+    for (name, meant) in [
+        ("BACKSTAY_WATCHDOG_TIMEOUT", "BACKSTAY_WATCHDOG__TIMEOUT"),
+        ("BACKSTAY_WATCHDOG_TIMOUT", "BACKSTAY_WATCHDOG__TIMEOUT"),
+        ("BACKSTAY_CIRCUIT_BREAKER_MAX_FAILURES", "BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES"),
+    ] {
+        assert_eq!(warned(name), [format!("`{name}` is not known and is ignored; did you mean `{meant}`?")]);
+    }
+    for other in ["BACKSTAY_HEARTBEAT_FILE", "BACKSTAY_DIR", "BACKSTAY_RUN", "BACKSTAY_NAME", "BACKSTAY_LOG"] {
+        assert_eq!(warned(other), [""; 0], "{other}");
+    }
+}
+
+// CF-4: a text in quotes means in a file what it means in a variable.
+#[test]
+fn a_quoted_value_means_what_it_does_in_a_variable() {
+    for text in ["7", " 7 ", "7s", "1m 30s", "true", "no", "0.5", "1e2", "soon", "-1", "nan", "inf"] {
+        for (component, key) in [
+            ("watchdog", "timeout"),
+            ("circuit_breaker", "max_failures"),
+            ("circuit_breaker", "cancellation_is_failure"),
+            ("rate_limiter", "default_rate"),
+            ("rate_limiter", "default_per"),
+        ] {
+            let variable = format!("BACKSTAY_{}__{}", component.to_uppercase(), key.to_uppercase());
+            let in_variable = Config::load(&Sources::none().variable(variable, text));
+            let in_file = load(format!("resilience: {{{component}: {{{key}: '{text}'}}}}"));
+            let shown = |config: Result<Config, ConfigError>| {
+                config.map(|config| value(&config, &format!("{component}.{key}"))).ok()
+            };
+            assert_eq!(shown(in_file), shown(in_variable), "{component}.{key}: '{text}'");
+        }
+    }
+    let quoted = load("resilience: {watchdog: {timeout: '7'}}").unwrap();
+    assert_eq!(value(&quoted, "watchdog.timeout"), "7");
 }

@@ -1,8 +1,11 @@
 //! The arithmetic of a bucket, beside a naive one.
 
+use alloc::string::ToString;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::rate_limiter::{PER_MAX, Quota};
 
 /// A nanosecond is one unit and a token ten; three tokens.
 const SCALE: Scale = Scale::new(1 << TIME_SHIFT, 10, 30);
@@ -207,6 +210,36 @@ fn the_last_times_are_where_the_words_end() {
     assert_eq!(scale.reserve(u64::MAX, 8, at(0)).full_at, LAST_FULL);
     assert_eq!(scale.convert(u64::MAX, &Scale::new(1 << 62, 1 << 20, 1 << 21), at(0)), LAST_FULL);
     assert_eq!(scale.wait(LAST_FULL, 8, at(0)), Duration::MAX);
+    // A time beyond the last one is told, until the last one has come.
+    let place = scale.reserve(LAST_NANOS + 25, 1_000_000_000, at(0));
+    assert_eq!(scale.due(place), Moment::NEVER);
+    assert_eq!(scale.remaining(place, at(LAST_NANOS)), Duration::from_secs(1));
+    assert_eq!(scale.remaining(place, at(LAST_NANOS + 1)), Duration::MAX);
+}
+
+// RL-8: a rate of one token in 500 years is no "never": its token takes 500 years.
+#[test]
+fn a_token_in_centuries_takes_centuries() {
+    let quota = Quota::new(1.0, PER_MAX, None).unwrap();
+    let scale = quota.scale();
+    for now in [at(0), at(86_400 * 1_000_000_000)] {
+        let Take::Granted(full_at) = scale.take(0, scale.cost(1), Reading::exact(now)) else {
+            panic!("it starts full")
+        };
+        let wait = scale.wait(full_at, scale.cost(1), now);
+        assert!(wait.abs_diff(PER_MAX) <= Duration::from_secs(2), "{wait:?}");
+    }
+}
+
+// RL-12: up to 4 tokens a nanosecond, as the documentation says.
+#[test]
+fn the_highest_rate_is_below_four_a_nanosecond() {
+    let quota = |rate| Quota::new(rate, Duration::from_nanos(1), None);
+    let scale = quota(3.9).unwrap().scale();
+    assert_eq!(scale.tokens(scale.units(at(1_000_000_000))).round(), 3.9e9 - 1.0, "3.9 is a little less in binary");
+    assert!(quota(4.0_f64.next_down()).is_ok());
+    let error = quota(4.0).unwrap_err().to_string();
+    assert_eq!(error, "`rate` is 4 per 1ns, but must be less than 4 per nanosecond");
 }
 
 #[test]
