@@ -51,11 +51,12 @@ impl Heartbeat {
         on_target_dead: Option<Bound<'_, PyAny>>,
         on_beat: Option<Bound<'_, PyAny>>,
         metadata: Option<Bound<'_, PyAny>>,
+        exclusive: bool,
     ) -> PyResult<()> {
         const WHO: &str = "a heartbeat";
         logging::look(py);
         let mut callbacks = Callbacks::new();
-        let mut builder = Handle::builder();
+        let mut builder = Handle::builder().exclusive(exclusive);
         if let Some(file) = state_file {
             builder = builder.state_file(path("state_file", &file)?);
         }

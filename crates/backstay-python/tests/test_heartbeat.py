@@ -1,5 +1,6 @@
 import asyncio
 import json
+import os
 import queue
 import threading
 from datetime import datetime, timezone
@@ -141,3 +142,21 @@ def test_metadata_keeps_every_digit(tmp_path):
     for number in (2**64, -(2**63) - 1, 10**400):
         with pytest.raises(ValueError, match=str(number)[:40]):
             Heartbeat(tmp_path / "beat", metadata={"order": [number]})
+
+
+# HB-10: the second heartbeat on a file alerts, naming the first one's process; an exclusive one raises.
+def test_two_heartbeats_on_one_file(tmp_path):
+    file, alerts, told = tmp_path / "beat", [], threading.Event()
+    other = Heartbeat(file, on_alert=lambda *alert: (alerts.append(alert), told.set()))
+    exclusive = Heartbeat(file, exclusive=True)
+    with Heartbeat(file):
+        with pytest.raises(HeartbeatError, match=f"already written by process {os.getpid()}"):
+            exclusive.start()
+        assert not exclusive.is_running
+        with other:
+            assert told.wait(30)
+        assert Heartbeat.is_alive(file), "the one that stopped says no farewell for the other"
+    channel, message, context = alerts[0]
+    assert channel == "heartbeat" and f"process {os.getpid()} on" in message and context["pid"] == os.getpid()
+    with exclusive:
+        assert exclusive.is_running

@@ -95,7 +95,37 @@ impl fmt::Display for Liveness {
     }
 }
 
+/// Whether a state file belongs to another heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rival {
+    /// It does not: its writer has stopped, is gone, or is silent.
+    No,
+    /// Its writer may still run, where nobody here can look.
+    Possible,
+    /// Its writer runs.
+    Certain,
+}
+
 impl Beat {
+    /// Whether the file with this beat, which another heartbeat wrote, is still that one's: by its `liveness` on
+    /// `reader`, what became of the `process`, and whether the beat is `news`, written since the file was last looked at.
+    ///
+    /// News prove a running writer whatever the clocks say, on another machine too. Without news a writer that cannot be
+    /// looked up is a possible one on another host only: on this host it is what a container or machine left behind that
+    /// was started again, as its name says, or it will tell by its next beat.
+    #[must_use]
+    pub fn rival(&self, reader: &Host, liveness: Liveness, process: Process, news: bool) -> Rival {
+        let looked_up = matches!(process, Process::StartedAt(_));
+        let may_run = self.pid_means_the_same(reader) || self.host.hostname != reader.hostname;
+        match liveness {
+            Liveness::Stopped | Liveness::ProcessGone => Rival::No,
+            _ if news => Rival::Certain,
+            Liveness::Alive { .. } if looked_up => Rival::Certain,
+            Liveness::Alive { .. } if may_run => Rival::Possible,
+            _ => Rival::No,
+        }
+    }
+
     /// Whether the beat's process id means to someone on `reader` what it meant to the writer. A monitor that sees a
     /// container's file through a volume shares the boot, and not the ids.
     #[must_use]

@@ -6,7 +6,7 @@ use core::fmt;
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
-pub use liveness::{Beat, Host, Liveness, Process, Stamp};
+pub use liveness::{Beat, Host, Liveness, Process, Rival, Stamp};
 
 use crate::time::{Moment, nanos};
 

@@ -119,6 +119,56 @@ fn stopped_is_not_alive() {
     }
 }
 
+/// Whether the beat of another heartbeat makes it a rival to one that looks 10 s later.
+fn rival(beat: &Beat, process: Process, news: bool) -> Rival {
+    let liveness = beat.liveness(&host(), stamp(5010, 1010), process, MAX_AGE);
+    beat.rival(&host(), liveness, process, news)
+}
+
+// HB-10: a process that was looked up decides at once; one that is gone, reused or has stopped is no rival.
+#[test]
+fn a_rival_is_a_writer_that_runs() {
+    let [alive, reused] = [500, 1001].map(|secs_| Process::StartedAt(secs(secs_)));
+    let stopped = Beat { status: Some(Status::Stopped), ..beat() };
+    let silent = Beat { at: stamp(4900, 900), ..beat() };
+    for news in [false, true] {
+        assert_eq!(rival(&beat(), alive, news), Rival::Certain);
+        for process in [Process::Gone, reused] {
+            assert_eq!(rival(&beat(), process, news), Rival::No);
+        }
+        assert_eq!(rival(&stopped, alive, news), Rival::No);
+    }
+    assert_eq!(rival(&silent, alive, false), Rival::No);
+    assert_eq!(rival(&silent, alive, true), Rival::Certain);
+    assert_eq!(rival(&beat(), Process::Unknown, false), Rival::Possible, "it exists, and hides when it was started");
+}
+
+// HB-10: elsewhere only news prove a writer; a fresh beat of another host may be one's, of this host it was left behind.
+#[test]
+fn a_rival_elsewhere_shows_by_its_beats() {
+    let elsewhere = |change: fn(&mut Host)| {
+        let mut beat = beat();
+        change(&mut beat.host);
+        [false, true].map(|news| rival(&beat, Process::Unknown, news))
+    };
+    let restarted_container: fn(&mut Host) = |host| host.pid_namespace = Some("pid:[2]".to_string());
+    let restarted_machine: fn(&mut Host) = |host| host.boot_id = Some("another".to_string());
+    for restarted in [restarted_container, restarted_machine] {
+        assert_eq!(elsewhere(restarted), [Rival::No, Rival::Certain]);
+    }
+    let other_host = |host: &mut Host| {
+        host.hostname = "web-2".to_string();
+        host.boot_id = Some("another".to_string());
+    };
+    assert_eq!(elsewhere(other_host), [Rival::Possible, Rival::Certain]);
+    // Its clock is an hour ahead, or behind.
+    for wall in [8600, 1400] {
+        let mut beat = Beat { at: stamp(wall, 1000), ..beat() };
+        other_host(&mut beat.host);
+        assert_eq!([false, true].map(|news| rival(&beat, Process::Unknown, news)), [Rival::No, Rival::Certain]);
+    }
+}
+
 #[test]
 fn every_status_is_found_by_its_word() {
     for status in Status::ALL {

@@ -28,6 +28,11 @@ class Heartbeat(_native.Heartbeat):
     file says "degraded", by "watchdog" where the target is a `Watchdog` and by "target" otherwise, and `on_target_dead`
     is called once. Callbacks may be plain or async.
 
+    Where another heartbeat writes the same file, a warning is logged and `on_alert` is called, once for each other
+    process, naming it. With `exclusive=True` the file is left to the other one instead: `start` raises
+    `HeartbeatError`, and later each beat is a missed one, until the other has stopped or is silent. A file that was left
+    behind by a process that is gone is free.
+
     >>> heartbeat = Heartbeat("/tmp/bot.heartbeat", interval=10)
 
     Raises:
@@ -50,8 +55,9 @@ class Heartbeat(_native.Heartbeat):
         on_target_dead: Callable[[], Awaitable[None] | None] | None = None,
         on_beat: Callable[[], Awaitable[None] | None] | None = None,
         metadata: dict[str, Any] | None = None,
+        exclusive: bool = False,
     ) -> None:
-        self._build(state_file, interval, on_missed_beat, on_alert, target, on_target_dead, on_beat, metadata)
+        self._build(state_file, interval, on_missed_beat, on_alert, target, on_target_dead, on_beat, metadata, exclusive)
         self._target = target
         self._path = state_file
 
@@ -76,7 +82,7 @@ class Heartbeat(_native.Heartbeat):
         """Beats at once, and then every `interval` seconds.
 
         Raises:
-            HeartbeatError: it runs already.
+            HeartbeatError: it runs already, or it is exclusive and another heartbeat writes the file.
         """
         self._start(None)
 

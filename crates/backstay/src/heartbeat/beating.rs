@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use std::{process, thread};
+use std::{mem, process, thread};
 
 use backstay_core::heartbeat::{DegradedBy, Host, Schedule, Status};
 use backstay_core::time::Moment;
@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::callbacks::{Callbacks, Event, Inside, Outbox, TargetDeath, serve};
 use super::file::StateFile;
-use super::life::{Details, Life, Phase, Place, Run, lock};
+use super::life::{Details, Life, Phase, Place, Run, Writer, lock};
+use super::rival::Claim;
 use super::target::Followed;
 use super::{HeartbeatError, HeartbeatState, host};
 use crate::alert::Alert;
@@ -34,6 +35,7 @@ pub(super) struct Beating {
     pub(super) file_mode: u32,
     pub(super) interval: Duration,
     pub(super) clock: Clock,
+    pub(super) exclusive: bool,
     pub(super) targets: Vec<Followed>,
     pub(super) callbacks: Callbacks,
     pub(super) built_with: Details,
@@ -58,16 +60,24 @@ impl Beating {
     pub(super) fn start(self: &Arc<Self>) -> Result<(), HeartbeatError> {
         let life = self.life();
         let run = Arc::new(Run::default());
+        let before;
         {
             let mut phase = lock(&life.phase);
             if matches!(*phase, Phase::Running(_)) {
                 return Err(HeartbeatError::AlreadyRunning);
             }
             self.spawn(&run).map_err(|error| HeartbeatError::NoThread(Arc::new(error)))?;
-            *phase = Phase::Running(Arc::clone(&run));
+            before = mem::replace(&mut *phase, Phase::Running(Arc::clone(&run)));
         }
-        run.wait_for_first_beat(START_WAIT);
-        Ok(())
+        let started = run.wait_for_first_beat(START_WAIT);
+        if started.is_err() {
+            run.wait_for_end(STOP_WAIT);
+            let mut phase = lock(&life.phase);
+            if matches!(&*phase, Phase::Running(current) if Arc::ptr_eq(current, &run)) {
+                *phase = before;
+            }
+        }
+        started
     }
 
     /// The threads find the phase locked until it is theirs.
@@ -118,6 +128,7 @@ impl Beating {
 
     fn beat_until_stopped(&self, run: &Arc<Run>, outbox: Option<&Outbox>) {
         lock(&self.life().details).started_at = Some(clock::wall());
+        let _claim = self.state_file.as_ref().map(|path| Claim::new(self.claim(), path));
         let schedule = Schedule::new(self.clock.now(), self.interval);
         while !run.is_asked_to_stop() {
             let due_after = self.clock.now();
@@ -126,6 +137,9 @@ impl Beating {
                     outbox.send(event, &run.beat_waiting);
                 }
             });
+            if run.is_refused() {
+                return; // without a farewell: the file is another's
+            }
             run.first_beat_made();
             self.wait(schedule.next(due_after), run);
         }
@@ -164,9 +178,23 @@ impl Beating {
         };
         let status = if farewell { Status::Stopped } else { details.status }.with_dead_target(dead);
         let sequence = writer.sequence + 1;
-        let (place, is_new) = self.place(&mut writer.place);
+        let Writer { place, rivals, .. } = &mut *writer;
+        let (place, is_new) = self.place(place);
+        let rival = place.file.as_ref().and_then(|file| rivals.look(file.path(), &place.host, self.claim(), farewell));
+        if farewell && rival.as_ref().is_some_and(|rival| rival.is_certain || self.exclusive) {
+            return Ok(()); // that one has not stopped
+        }
         let state = self.state(place, details, status, sequence);
-        let written = place.file.as_ref().map_or(Ok(()), |file| file.write(&state));
+        let written = match (&place.file, &rival) {
+            (None, _) => Ok(()),
+            (Some(file), Some(rival)) if self.exclusive => Err(rival.error(file.path())),
+            (Some(file), _) => file.write(&state).map(|digest| rivals.wrote(digest)),
+        };
+        if let (Hand::Run(run), Err(error @ HeartbeatError::Taken { .. })) = (hand, &written)
+            && run.refuse(error)
+        {
+            return written;
+        }
         if let (true, Some(file)) = (is_new, &place.file) {
             file.sweep();
         }
@@ -175,8 +203,18 @@ impl Beating {
         writer.sequence += u64::from(written.is_ok());
         drop(writer);
 
+        if let Some(rival) = rival.filter(|rival| rival.is_new && !self.exclusive) {
+            rival.log(self.state_file.clone());
+            let context = [("pid", rival.pid.into()), ("hostname", rival.hostname.clone().into())];
+            tell(Event::Alert(self.alert(format!("another heartbeat writes the same file: {rival}"), context)));
+        }
         self.report(&written, state, missed_before, tell);
         written
+    }
+
+    /// What tells the heartbeats of this process apart.
+    fn claim(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 
     /// The place, and whether it is another than at the beat before. What could not be found out (no descriptor was
@@ -360,7 +398,7 @@ mod tests {
 
         drop(hanging);
         first.wait_for_end(Duration::from_secs(60));
-        second.wait_for_first_beat(Duration::from_secs(60));
+        second.wait_for_first_beat(Duration::from_secs(60)).unwrap();
         let state = Heartbeat::read_state(&path).unwrap();
         let only_beat = (Some(Status::Degraded), Some(1));
         assert_eq!((state.status, state.sequence), only_beat, "the first run's farewell is not said for the second");

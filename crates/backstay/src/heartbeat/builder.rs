@@ -35,6 +35,7 @@ pub struct HeartbeatBuilder {
     #[cfg(unix)]
     file_mode: Option<u32>,
     clock: Clock,
+    exclusive: bool,
     targets: Vec<Followed>,
     callbacks: Callbacks,
 }
@@ -106,6 +107,35 @@ impl HeartbeatBuilder {
         self
     }
 
+    /// Whether this heartbeat refuses to write a file that another one writes. Default: false, both write, and each
+    /// warns of the other.
+    ///
+    /// [`start`](Heartbeat::start) then returns [`HeartbeatError::Taken`]. A heartbeat that appears later, or that could
+    /// not be seen from here, makes each beat a missed one, until it has stopped or is silent for
+    /// [`tolerated_age`](super::tolerated_age).
+    ///
+    /// A file that a process left behind that is gone is free at once: where that process can be looked up, by its id and
+    /// start time; and where it ran on this host in another container or before a restart. The file of another host is
+    /// free when its last beat has grown old, or says `stopped`.
+    ///
+    /// ```
+    /// use backstay::Heartbeat;
+    /// use backstay::heartbeat::HeartbeatError;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let heartbeat = || Heartbeat::builder().state_file(folder.path().join("bot.heartbeat")).exclusive(true).build();
+    /// let (first, second) = (heartbeat()?, heartbeat()?);
+    /// first.start()?;
+    /// assert!(matches!(second.start(), Err(HeartbeatError::Taken { .. })));
+    /// first.stop();
+    /// second.start()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn exclusive(mut self, exclusive: bool) -> Self {
+        self.exclusive = exclusive;
+        self
+    }
+
     /// The clock that says when beats are due; the time stamps are the system's.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
@@ -117,7 +147,8 @@ impl HeartbeatBuilder {
         on_beat, on_beat_async: HeartbeatState;
         /// Called with the reason each time that the state file could not be written.
         on_missed_beat, on_missed_beat_async: HeartbeatError;
-        /// Called with what a person should hear of: the first beat of a row that could not be written, a dead target.
+        /// Called with what a person should hear of: the first beat of a row that could not be written, a dead target,
+        /// another heartbeat on the same file.
         on_alert, on_alert_async: Alert;
         /// Called once for each death of a target.
         on_target_dead, on_target_dead_async: TargetDeath;
@@ -146,6 +177,7 @@ impl HeartbeatBuilder {
             file_mode: self.file_mode.unwrap_or(DEFAULT_FILE_MODE),
             interval,
             clock: self.clock,
+            exclusive: self.exclusive,
             first_life: Life::new(details.clone(), self.targets.len()),
             targets: self.targets,
             callbacks: self.callbacks,

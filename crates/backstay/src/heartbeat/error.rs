@@ -46,6 +46,17 @@ pub enum HeartbeatError {
         #[source]
         error: Arc<io::Error>,
     },
+    /// Another heartbeat writes the file, and this one is [exclusive](super::HeartbeatBuilder::exclusive).
+    #[error("heartbeat {} is already written by process {pid} on {hostname}; stop that one or use another file",
+        path.display())]
+    Taken {
+        /// The state file.
+        path: PathBuf,
+        /// The process that writes it.
+        pid: u32,
+        /// Where that process runs.
+        hostname: String,
+    },
     /// The heartbeat is running already.
     #[error("the heartbeat is running already")]
     AlreadyRunning,

@@ -29,10 +29,19 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Reads the state file without waiting, whatever stands in its place, and without trusting what is in it.
 pub(super) fn read(path: &Path) -> Result<HeartbeatState, HeartbeatError> {
+    read_with_digest(path).map(|(_, state)| state)
+}
+
+/// [`read`], and the digest that [`StateFile::write`] gave for the same bytes.
+pub(super) fn read_with_digest(path: &Path) -> Result<(u64, HeartbeatState), HeartbeatError> {
     let refused = |error| HeartbeatError::io(path, error);
     // Looked at twice: to open a device may do something, and what is opened may not be what was looked at.
     regular(path, &fs::metadata(path).map_err(refused)?)?;
-    let file = open_without_waiting(path).map_err(refused)?;
+    read_opened(path, open_without_waiting(path).map_err(refused)?)
+}
+
+fn read_opened(path: &Path, file: File) -> Result<(u64, HeartbeatState), HeartbeatError> {
+    let refused = |error| HeartbeatError::io(path, error);
     regular(path, &file.metadata().map_err(refused)?)?;
 
     let mut bytes = Vec::new();
@@ -40,7 +49,9 @@ pub(super) fn read(path: &Path) -> Result<HeartbeatState, HeartbeatError> {
     if bytes.len() > MAX_FILE_SIZE {
         return Err(HeartbeatError::TooLarge { path: path.to_owned() });
     }
-    HeartbeatState::from_json(&bytes).map_err(|reason| HeartbeatError::Damaged { path: path.to_owned(), reason })
+    let state = HeartbeatState::from_json(&bytes);
+    let state = state.map_err(|reason| HeartbeatError::Damaged { path: path.to_owned(), reason })?;
+    Ok((digest(&bytes), state))
 }
 
 fn regular(path: &Path, metadata: &fs::Metadata) -> Result<(), HeartbeatError> {
@@ -117,17 +128,23 @@ impl StateFile {
         self.writer.start_ticks != 0
     }
 
-    /// Replaces the file by one that holds `state`: readers see the old one or the new one, whole.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces the file by one that holds `state`: readers see the old one or the new one, whole. Returns the digest of
+    /// what was written.
     ///
     /// The rename is not preceded by an `fsync`: readers are safe without it, and what it would protect, the last beat
     /// after a power failure, is of no use to anyone. A disk that is slow must not slow the beat.
-    pub(super) fn write(&self, state: &HeartbeatState) -> Result<(), HeartbeatError> {
+    pub(super) fn write(&self, state: &HeartbeatState) -> Result<u64, HeartbeatError> {
         let path = || self.path.clone();
         let json = state.to_json().map_err(|reason| HeartbeatError::Damaged { path: path(), reason })?;
         if json.len() > MAX_FILE_SIZE {
             return Err(HeartbeatError::TooLarge { path: path() });
         }
-        self.replace(&json).map_err(|error| HeartbeatError::Io { path: path(), error: Arc::new(error) })
+        self.replace(&json).map_err(|error| HeartbeatError::Io { path: path(), error: Arc::new(error) })?;
+        Ok(digest(&json))
     }
 
     fn replace(&self, json: &[u8]) -> io::Result<()> {
@@ -221,9 +238,13 @@ fn is_of_the_system(_: fs::FileType) -> bool {
 }
 
 fn hash(value: impl Hash) -> String {
+    format!("{:016x}", digest(value))
+}
+
+fn digest(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+    hasher.finish()
 }
 
 #[cfg(all(test, target_os = "linux", not(backstay_loom)))]
@@ -318,6 +339,17 @@ mod tests {
         file.with_mode(0o600).write(&state).unwrap();
         let mode = fs::metadata(folder.path().join("bot.heartbeat")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    // HB-6: what was opened decides, also where something else stood there when the path was looked at.
+    #[test]
+    fn what_was_opened_is_looked_at_again() {
+        let fixture = Fixture::new();
+        let path = fixture.put("bot.heartbeat");
+        let folder = File::open(fixture.folder.path()).unwrap();
+        assert!(matches!(read_opened(&path, folder), Err(HeartbeatError::NotAFile { .. })));
+        let device = File::open("/dev/null").unwrap();
+        assert!(matches!(read_opened(&path, device), Err(HeartbeatError::NotAFile { .. })));
     }
 
     // HB-3: a metadata that outgrows the file is not written.

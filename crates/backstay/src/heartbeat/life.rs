@@ -9,7 +9,9 @@ use backstay_core::heartbeat::{Host, Status};
 use once_cell::race::OnceBox;
 use serde_json::{Map, Value};
 
+use super::HeartbeatError;
 use super::file::StateFile;
+use super::rival::Rivals;
 use crate::per_process::this_process;
 
 /// What changes in a heartbeat, as one process knows it. A forked child inherits memory in which the parent's threads
@@ -54,6 +56,7 @@ pub(super) struct Writer {
     pub(super) missed: u64,
     /// Found out at the first beat, or a later one where that could not.
     pub(super) place: Option<Place>,
+    pub(super) rivals: Rivals,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -122,6 +125,10 @@ struct Progress {
     beater: Option<Thread>,
     callbacks: Option<ThreadId>,
     first_beat_made: bool,
+    /// `start` has returned: it can report nothing any more.
+    start_over: bool,
+    /// Why the first beat was refused, which `start` returns.
+    refused: Option<HeartbeatError>,
     beats_over: bool,
     callbacks_over: bool,
 }
@@ -177,9 +184,31 @@ impl Run {
         }
     }
 
+    /// Lets `start` fail with `error`. False where it has returned, or a beat was made: then the error is a missed beat's.
+    pub(super) fn refuse(&self, error: &HeartbeatError) -> bool {
+        let mut progress = lock(&self.progress);
+        let refused = !progress.start_over && !progress.first_beat_made;
+        if refused {
+            progress.refused = Some(error.clone());
+            progress.first_beat_made = true;
+            self.changed.notify_all();
+        }
+        refused
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        lock(&self.progress).refused.is_some()
+    }
+
     /// Waits for the first beat, at most that long.
-    pub(super) fn wait_for_first_beat(&self, limit: Duration) {
+    ///
+    /// # Errors
+    /// Why it was [refused](Self::refuse).
+    pub(super) fn wait_for_first_beat(&self, limit: Duration) -> Result<(), HeartbeatError> {
         self.wait_while(limit, |progress| !progress.first_beat_made);
+        let mut progress = lock(&self.progress);
+        progress.start_over = true;
+        progress.refused.clone().map_or(Ok(()), Err)
     }
 
     /// Waits until the threads are done, at most that long. On one of them it waits for nothing that waits for it.

@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod host;
 mod life;
+mod rival;
 mod state;
 mod target;
 
@@ -79,14 +80,18 @@ impl Heartbeat {
     /// Waits for the first beat to be written, 2 s at most: a disk that hangs does not hang the service. A beat that
     /// cannot be written is no error here: `on_missed_beat` hears of it, and the next one may succeed.
     ///
+    /// Where another heartbeat writes the same file, this one logs a warning and calls `on_alert`, once for each other
+    /// process; both go on writing. See [`exclusive`](HeartbeatBuilder::exclusive) for an error instead.
+    ///
     /// # Errors
-    /// [`AlreadyRunning`](HeartbeatError::AlreadyRunning); or the system gave no thread.
+    /// [`AlreadyRunning`](HeartbeatError::AlreadyRunning); [`Taken`](HeartbeatError::Taken) where it is exclusive and
+    /// another heartbeat writes the file; or the system gave no thread.
     pub fn start(&self) -> Result<(), HeartbeatError> {
         self.beating().start()
     }
 
     /// Stops beating and writes the farewell, `stopped`, after which nothing is written any more. Does nothing where
-    /// it is not running.
+    /// it is not running. No farewell is written where another heartbeat writes the same file: that one has not stopped.
     ///
     /// Waits until the farewell is written and the callbacks have ended, 5 s at most. It may be called from a callback,
     /// which it does not wait for.
@@ -103,7 +108,8 @@ impl Heartbeat {
     /// Beats once, now, on this thread; whether it is running or was never started.
     ///
     /// # Errors
-    /// Why the file could not be written (`on_missed_beat` hears it too), or [`Stopped`](HeartbeatError::Stopped).
+    /// Why the file could not be written (`on_missed_beat` hears it too), [`Stopped`](HeartbeatError::Stopped), or
+    /// [`Taken`](HeartbeatError::Taken) by another heartbeat where this one is exclusive.
     pub fn beat(&self) -> Result<(), HeartbeatError> {
         self.beating().beat_by_hand()
     }

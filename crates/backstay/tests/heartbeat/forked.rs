@@ -11,7 +11,7 @@ use backstay::heartbeat::Status;
 use super::{AGE, Folder, eventually};
 
 /// Whether `f` returned true in a forked child.
-fn in_a_child(f: impl FnOnce() -> bool) -> bool {
+pub(super) fn in_a_child(f: impl FnOnce() -> bool) -> bool {
     // SAFETY: the child runs `f` and leaves by `_exit`. That `f` allocates and starts threads, which POSIX does not
     // promise to work in the child of a process with threads, is what glibc and musl provide for.
     let child = unsafe { libc::fork() };

@@ -13,6 +13,8 @@ mod forked;
 mod killed;
 #[cfg(unix)]
 mod places;
+#[cfg(target_os = "linux")]
+mod rivals;
 
 use std::fs;
 use std::path::{Path, PathBuf};
