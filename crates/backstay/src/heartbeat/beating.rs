@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::callbacks::{Callbacks, Event, Inside, Outbox, TargetDeath, serve};
 use super::file::StateFile;
 use super::life::{Details, Life, Phase, Place, Run, Writer, lock};
-use super::rival::Claim;
+use super::rival::{Claim, claimant};
 use super::target::Followed;
-use super::{HeartbeatError, HeartbeatState, host};
+use super::{HeartbeatError, HeartbeatState};
 use crate::alert::Alert;
 use crate::callback::caught;
 use crate::clock::{self, Clock, Source};
@@ -128,7 +128,7 @@ impl Beating {
 
     fn beat_until_stopped(&self, run: &Arc<Run>, outbox: Option<&Outbox>) {
         lock(&self.life().details).started_at = Some(clock::wall());
-        let _claim = self.state_file.as_ref().map(|path| Claim::new(self.claim(), path));
+        let _claim = self.state_file.as_ref().map(|path| Claim::new(claimant(self), path));
         let schedule = Schedule::new(self.clock.now(), self.interval);
         while !run.is_asked_to_stop() {
             let due_after = self.clock.now();
@@ -179,8 +179,9 @@ impl Beating {
         let status = if farewell { Status::Stopped } else { details.status }.with_dead_target(dead);
         let sequence = writer.sequence + 1;
         let Writer { place, rivals, .. } = &mut *writer;
-        let (place, is_new) = self.place(place);
-        let rival = place.file.as_ref().and_then(|file| rivals.look(file.path(), &place.host, self.claim(), farewell));
+        let (place, is_new) = Place::find(place, |host| self.file(host));
+        let rival =
+            place.file.as_ref().and_then(|file| rivals.look(file.path(), &place.host, claimant(self), farewell));
         if farewell && rival.as_ref().is_some_and(|rival| rival.is_certain || self.exclusive) {
             return Ok(()); // that one has not stopped
         }
@@ -212,28 +213,11 @@ impl Beating {
         written
     }
 
-    /// What tells the heartbeats of this process apart.
-    fn claim(&self) -> usize {
-        std::ptr::from_ref(self).addr()
-    }
-
-    /// The place, and whether it is another than at the beat before. What could not be found out (no descriptor was
-    /// free, perhaps) is looked for again at each beat.
-    fn place<'a>(&self, known: &'a mut Option<Place>) -> (&'a Place, bool) {
-        let is_new = !known.as_ref().is_some_and(Place::is_complete) && {
-            let host = host::here();
-            let file = self.state_file.clone().map(|path| {
-                let file = StateFile::new(path, &host);
-                #[cfg(unix)]
-                let file = file.with_mode(self.file_mode);
-                file
-            });
-            let found = Some(Place { host, file });
-            let differs = *known != found;
-            *known = found;
-            differs
-        };
-        (known.get_or_insert_default(), is_new)
+    fn file(&self, host: &Host) -> Option<StateFile> {
+        let file = StateFile::new(self.state_file.clone()?, host);
+        #[cfg(unix)]
+        let file = file.with_mode(self.file_mode);
+        Some(file)
     }
 
     fn state(

@@ -9,9 +9,9 @@ use backstay_core::heartbeat::{Host, Status};
 use once_cell::race::OnceBox;
 use serde_json::{Map, Value};
 
-use super::HeartbeatError;
 use super::file::StateFile;
 use super::rival::Rivals;
+use super::{HeartbeatError, host};
 use crate::per_process::this_process;
 
 /// What changes in a heartbeat, as one process knows it. A forked child inherits memory in which the parent's threads
@@ -66,8 +66,21 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The place, and whether it is another than at the beat before. What could not be found out (no descriptor was
+    /// free, perhaps) is looked for again at each beat.
+    pub(super) fn find(known: &mut Option<Self>, file: impl FnOnce(&Host) -> Option<StateFile>) -> (&Self, bool) {
+        let is_new = !known.as_ref().is_some_and(Self::is_complete) && {
+            let host = host::here();
+            let found = Some(Self { file: file(&host), host });
+            let differs = *known != found;
+            *known = found;
+            differs
+        };
+        (known.get_or_insert_default(), is_new)
+    }
+
     /// Whether all was found out that can be.
-    pub(super) fn is_complete(&self) -> bool {
+    fn is_complete(&self) -> bool {
         let Host { boot_id, pid_namespace, time_namespace, .. } = &self.host;
         let host = [boot_id, pid_namespace, time_namespace].into_iter().all(Option::is_some);
         host && self.file.as_ref().is_none_or(StateFile::knows_its_writer)
