@@ -9,7 +9,7 @@ use clap::builder::RangedI64ValueParser;
 
 /// Seconds, or a text such as "1m 30s", "500ms", "PT1M".
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("must be seconds, or a text such as \"1m 30s\", not {text:?}");
+    let wrong = || "expected seconds or a duration such as 10s, 500ms or \"1m 30s\"".to_owned();
     let text = text.trim();
     let length = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
@@ -21,18 +21,22 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 /// A name that stays in its folder.
 pub(crate) fn file_name(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.len() <= 100 && !text.starts_with('.') && !text.contains(['/', '\0']);
-    if fits { Ok(text.to_owned()) } else { Err("must be the name of a file, without a dot in front".to_owned()) }
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a file name of at most 100 bytes that does not begin with a dot".to_owned())
+    }
 }
 
 /// Permissions, as for chmod(1). The owner has to read and write.
 pub(crate) fn file_mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777 && mode & 0o600 == 0o600);
-    mode.ok_or_else(|| "must be an octal mode from 600 to 777, such as 644".to_owned())
+    mode.ok_or_else(|| "expected an octal mode from 600 to 777, such as 644".to_owned())
 }
 
 /// Where to listen. A name may have several addresses, and change them.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "must be a numeric address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
+    text.parse().map_err(|_| "expected a numeric address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
 /// How often to look: more often than a table can be read would only keep the machine busy.
@@ -53,7 +57,7 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
 
 fn within(text: &str, bounds: RangeInclusive<Duration>, shown: &str) -> Result<Duration, String> {
     let time = duration(text)?;
-    if bounds.contains(&time) { Ok(time) } else { Err(format!("must be from {shown}")) }
+    if bounds.contains(&time) { Ok(time) } else { Err(format!("out of range: expected {shown}")) }
 }
 
 /// How many restarts or crashes: as many as the configuration takes.
@@ -63,7 +67,7 @@ pub(crate) fn count() -> RangedI64ValueParser<u32> {
 
 /// A time that is not zero.
 pub(crate) fn positive(text: &str) -> Result<Duration, String> {
-    duration(text).and_then(|time| if time.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(time) })
+    duration(text).and_then(|time| if time.is_zero() { Err("must be positive".to_owned()) } else { Ok(time) })
 }
 
 #[cfg(test)]

@@ -144,8 +144,8 @@ impl News {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Started { pid, restarts: 0 } => format!("started, process {pid}"),
-            Self::Started { pid, restarts } => format!("started again, process {pid}, restart {restarts}"),
-            Self::NotStarted { error } => format!("cannot be started: {error}"),
+            Self::Started { pid, restarts } => format!("restarted, process {pid}, restart {restarts}"),
+            Self::NotStarted { error } => format!("failed to start: {error}"),
             Self::Renamed { asked } => format!("the name {asked:?} is taken by another supervisor"),
             Self::Watched { what } => format!("health: {what}"),
             Self::NotWatched { time } => {
@@ -159,21 +159,23 @@ impl News {
             },
             Self::Continued => "continued".to_owned(),
             Self::Ready => "ready".to_owned(),
-            Self::Stopping => "says that it stops".to_owned(),
+            Self::Stopping => "the program is stopping (STOPPING=1)".to_owned(),
             Self::Exited { exit, ran } => format!("ended after {}: {exit}", seconds(*ran)),
-            Self::Froze { source, inactive } if inactive.is_zero() => format!("frozen, it says ({})", source.as_str()),
+            Self::Froze { source, inactive } if inactive.is_zero() => {
+                format!("frozen: reported by the program ({})", source.as_str())
+            }
             Self::Froze { source, inactive } => format!("frozen: {source} for {}", seconds(*inactive)),
-            Self::HookTooSlow => "the command for freezes took too long and is killed".to_owned(),
-            Self::HookFailed { error } => format!("the command for freezes failed: {error}"),
-            Self::Killing => "does not end: killed".to_owned(),
-            Self::GaveUp => "is killed and not gone: nobody waits for it any longer".to_owned(),
+            Self::HookTooSlow => "--on-freeze command timed out, sending SIGKILL to it".to_owned(),
+            Self::HookFailed { error } => format!("--on-freeze command failed: {error}"),
+            Self::Killing => "still running, sending SIGKILL".to_owned(),
+            Self::GaveUp => "still running after SIGKILL, giving up on it".to_owned(),
             Self::Waiting(Wait { time, reason }) => match reason {
-                Reason::Pause => format!("starts again in {}", seconds(*time)),
-                Reason::RateLimit => format!("too many restarts: waits for {}", seconds(*time)),
-                Reason::CircuitOpen => format!("crashes again and again: one try in {}", seconds(*time)),
+                Reason::Pause => format!("restarting in {}", seconds(*time)),
+                Reason::RateLimit => format!("restart limit reached: next start in {}", seconds(*time)),
+                Reason::CircuitOpen => format!("crash loop: next start attempt in {}", seconds(*time)),
             },
-            Self::Asked(ask) => format!("{}: stops", name(ask.signal())),
-            Self::AskedAgain(ask) => format!("{} again: stops at once", name(ask.signal())),
+            Self::Asked(ask) => format!("{}: stopping", name(ask.signal())),
+            Self::AskedAgain(ask) => format!("{} again: stopping at once", name(ask.signal())),
             Self::Trouble { what } => what.clone(),
         }
     }
@@ -195,7 +197,7 @@ impl News {
             }
             Self::Waiting(Wait { time, reason }) => {
                 let reason = match reason {
-                    Reason::Pause => "pause",
+                    Reason::Pause => "backoff",
                     Reason::RateLimit => "rate_limit",
                     Reason::CircuitOpen => "circuit_open",
                 };

@@ -36,7 +36,7 @@ fn a_failure_is_restarted_until_it_goes_well() {
 fn a_crash_loop_is_held_back() {
     let it = Supervised::sh(&["--backoff", "1ms", "--max-crashes", "3", "--cooldown", "300ms"], "exit 1");
     for _ in 0..2 {
-        assert_eq!(it.news("waiting")["reason"], "pause");
+        assert_eq!(it.news("waiting")["reason"], "backoff");
     }
     // Open; then one try, after which it is open again.
     for _ in 0..2 {
@@ -63,7 +63,7 @@ fn restarts_are_limited() {
     let options = ["--backoff", "1ms", "--restart", "always", "--max-restarts", "2", "--per", "1h"];
     let it = Supervised::sh(&options, "exit 0");
     let reasons: Vec<_> = (0..4).map(|_| it.news("waiting")["reason"].clone()).collect();
-    assert_eq!(reasons, ["pause", "pause", "pause", "rate_limit"]);
+    assert_eq!(reasons, ["backoff", "backoff", "backoff", "rate_limit"]);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn the_demonstration_shows_all() {
     assert_eq!(it.news("froze")["source"], "output");
     assert_eq!(it.news("exited")["signal"], "SIGTERM");
     for restart in 1..=3 {
-        assert_eq!(it.news("waiting")["reason"], "pause");
+        assert_eq!(it.news("waiting")["reason"], "backoff");
         assert_eq!(it.news("started")["restarts"], restart);
     }
     assert_eq!(it.news("waiting")["reason"], "circuit_open");

@@ -127,7 +127,7 @@ fn a_key_ends_a_program_in_the_foreground() {
 fn a_key_ends_a_supervisor_whose_program_is_not_running() {
     let options = ["--foreground", "--backoff", "1h", "--max-backoff", "1h"];
     let Some(mut it) = Session::run(&options, &["sh", "-c", "exit 5"]) else { return };
-    it.sees("starts again in");
+    it.sees("restarting in");
     it.press(&[3]);
     assert_eq!(it.code(), Some(5));
 }
