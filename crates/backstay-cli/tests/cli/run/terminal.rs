@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::is_gone;
@@ -52,6 +53,11 @@ impl Session {
             // It may be the last that was to be read.
             if self.seen.contains(what) {
                 return true;
+            }
+            // What never comes must not be waited for without end.
+            let mut ready = [PollFd::new(&self.ours, PollFlags::IN)];
+            if poll(&mut ready, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })).unwrap() == 0 {
+                return false;
             }
             let mut bytes = [0; 4096];
             let read = self.ours.read(&mut bytes).unwrap();
