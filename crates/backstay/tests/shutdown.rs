@@ -334,6 +334,35 @@ fn dropping_the_last_handle_or_the_scope_waits_for_callbacks() {
     }
 }
 
+// GS-7: leaving the scope runs the callbacks where nothing has begun, and then gives the signals back; a panic that
+// unwinds through it leaves it, too, and a run that is over is not repeated.
+#[test]
+fn leaving_the_scope_runs_the_callbacks_once() {
+    for panics in [false, true] {
+        let shutdown = GracefulShutdown::new().unwrap();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let (count, inner) = (Arc::clone(&runs), shutdown.clone());
+        let while_running = Arc::new(Mutex::new(None));
+        let installed = Arc::clone(&while_running);
+        shutdown
+            .register("callback", move || {
+                count.fetch_add(1, Ordering::SeqCst);
+                *installed.lock().unwrap() = Some(inner.is_installed());
+            })
+            .unwrap();
+        let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _scope = shutdown.install_scoped().unwrap();
+            assert!(!panics, "on purpose");
+        }));
+        assert_eq!(left.is_err(), panics);
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+        assert_eq!(*while_running.lock().unwrap(), Some(true), "a second signal is heard while callbacks run");
+        assert!(shutdown.is_shutting_down() && !shutdown.is_installed());
+        drop(shutdown.install_scoped().unwrap());
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+    }
+}
+
 // GS-3, GS-4: a lock that the caller holds is a callback that hangs, no more.
 #[test]
 fn a_callback_that_needs_a_lock_the_caller_holds_times_out_alone() {

@@ -401,3 +401,28 @@ fn pings_keep_it_quiet() {
     assert!(watchdog.stats().last_ping >= watchdog.stats().started_at);
     assert!(reports.try_recv().is_err());
 }
+
+// WD-1: a start and a reset are no pings, also after earlier pings.
+#[test]
+fn the_last_ping_is_a_ping() {
+    let hand = ManualClock::new();
+    let watchdog = Watchdog::builder().clock(&hand).build().unwrap();
+    let last = || watchdog.stats().last_ping;
+    hand.advance(Duration::from_secs(1));
+    watchdog.start().unwrap();
+    watchdog.reset();
+    assert_eq!(last(), None);
+    watchdog.ping();
+    let pinged = Some(hand.now());
+    assert_eq!(last(), pinged);
+    hand.advance(Duration::from_secs(1));
+    watchdog.reset();
+    assert_eq!(last(), pinged);
+    watchdog.stop();
+    hand.advance(Duration::from_secs(1));
+    watchdog.start().unwrap();
+    watchdog.reset();
+    assert_eq!(last(), pinged);
+    watchdog.ping();
+    assert_eq!(last(), Some(hand.now()));
+}

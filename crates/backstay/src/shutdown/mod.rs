@@ -59,7 +59,8 @@ use turn::Turn;
 ///
 /// Clones share one shutdown. When the last one is dropped, the signals are given back, and callbacks that are having
 /// their turns are waited for, so that leaving `main` does not cut them off. A clone that lives in a `static`, or in a
-/// callback, is not dropped by leaving `main`: end with [`wait`](Self::wait), or hold an [`Installed`].
+/// callback, is not dropped by leaving `main`: end with [`wait`](Self::wait), or hold an [`Installed`], whose end also
+/// runs the callbacks where no signal came.
 ///
 /// # Signals
 /// The first signal begins the shutdown. If callbacks still run when all have had their turns, the process is ended
@@ -220,8 +221,22 @@ impl GracefulShutdown {
         Ok(())
     }
 
-    /// [`install`](Self::install) for a scope: leaving it waits for callbacks that are having their turns, then gives
-    /// the signals back.
+    /// [`install`](Self::install) for a scope: leaving it runs the callbacks, unless a signal or a trigger already has,
+    /// waits for their end, and gives the signals back.
+    ///
+    /// ```
+    /// # use backstay::GracefulShutdown;
+    /// # use std::sync::atomic::{AtomicBool, Ordering};
+    /// static IS_CLOSED: AtomicBool = AtomicBool::new(false);
+    /// let shutdown = GracefulShutdown::new()?;
+    /// shutdown.register("database", || IS_CLOSED.store(true, Ordering::Relaxed))?;
+    /// {
+    ///     let _scope = shutdown.install_scoped()?;
+    ///     // serve
+    /// }
+    /// assert!(IS_CLOSED.load(Ordering::Relaxed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`install`](Self::install).
@@ -397,19 +412,21 @@ impl fmt::Debug for GracefulShutdown {
     }
 }
 
-/// The signals are taken while this lives: [`GracefulShutdown::install_scoped`].
+/// A scope in which the signals are taken: [`GracefulShutdown::install_scoped`].
 ///
-/// Dropping it waits for callbacks that are having their turns, then gives the signals back. In a task of a
-/// single-threaded runtime, await [`GracefulShutdown::wait_async`] before: waiting in a destructor blocks the runtime
-/// that async callbacks need.
+/// Dropping it triggers the shutdown, as [`GracefulShutdown::trigger`] does, waits for the callbacks, and gives the
+/// signals back; also when a panic unwinds through the scope. In a callback it does not wait.
+///
+/// In a task of a single-threaded runtime, await [`GracefulShutdown::trigger_async`] before: waiting in a destructor
+/// blocks the runtime that async callbacks need.
 #[derive(Debug)]
-#[must_use = "dropped at once, the signals are given back at once"]
+#[must_use = "dropped at once, it triggers the shutdown at once"]
 pub struct Installed(GracefulShutdown);
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        GracefulShutdown::settle(self.0.inner());
+        // While it waits, a second signal must still be heard.
+        self.0.trigger();
         self.0.uninstall();
-        GracefulShutdown::settle(self.0.inner());
     }
 }

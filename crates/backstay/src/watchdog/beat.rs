@@ -86,6 +86,10 @@ impl SharedPulse {
 pub(super) struct Beat {
     pub(super) pulse: SharedPulse,
     pings: AtomicU64,
+    /// How many pings there were when it was last started or reset: the pulse then shows that moment, which is no ping.
+    pings_before: AtomicU64,
+    /// The last ping before that moment, in nanoseconds; `u64::MAX`: none.
+    last_before: AtomicU64,
     /// The operating system's id of the thread that pinged last, or 0.
     pinger: AtomicU32,
     firings: AtomicU64,
@@ -135,6 +139,8 @@ impl Beat {
         Self {
             pulse: SharedPulse::started(clock.now()),
             pings: AtomicU64::new(0),
+            pings_before: AtomicU64::new(0),
+            last_before: AtomicU64::new(u64::MAX),
             pinger: AtomicU32::new(0),
             firings: AtomicU64::new(0),
             started: AtomicU64::new(u64::MAX),
@@ -170,7 +176,13 @@ impl Beat {
 
     /// Watching from now on, and owing nothing.
     pub(super) fn restart(&self) {
-        self.pulse.restart(self.clock.now());
+        self.restart_at(self.clock.now());
+    }
+
+    fn restart_at(&self, now: Moment) {
+        self.last_before.store(self.last_ping().map_or(u64::MAX, Moment::as_nanos), Ordering::Relaxed);
+        self.pings_before.store(self.pings(), Ordering::Relaxed);
+        self.pulse.restart(now);
     }
 
     /// Watching from now on, as a new run of the calling thread.
@@ -182,7 +194,7 @@ impl Beat {
             file.looking.store(false, std::sync::atomic::Ordering::Release);
         }
         let now = self.clock.now();
-        self.pulse.restart(now);
+        self.restart_at(now);
         self.started.store(now.as_nanos(), Ordering::Relaxed);
         forget_thread_id();
         self.note_thread();
@@ -203,6 +215,14 @@ impl Beat {
 
     pub(super) fn pings(&self) -> u64 {
         self.pings.load(Ordering::Relaxed)
+    }
+
+    /// When the last ping came, if one did; a start or a reset is none.
+    pub(super) fn last_ping(&self) -> Option<Moment> {
+        if self.pings() > self.pings_before.load(Ordering::Relaxed) {
+            return Some(self.pulse.load().last_ping());
+        }
+        Some(self.last_before.load(Ordering::Relaxed)).filter(|&nanos| nanos != u64::MAX).map(Moment::from_nanos)
     }
 
     pub(super) fn firings(&self) -> u64 {

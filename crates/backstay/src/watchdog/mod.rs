@@ -80,7 +80,8 @@ pub struct WatchdogStats {
     pub pings_total: u64,
     /// Firings, over all runs.
     pub timeouts_triggered: u64,
-    /// When the last ping came, to within a few ticks of the system's coarse clock. `None` before the first.
+    /// When the last ping came, to within a few ticks of the system's coarse clock; `None` before the first. Starting
+    /// and resetting are no pings.
     pub last_ping: Option<Moment>,
     /// When it was last started.
     pub started_at: Option<Moment>,
@@ -223,13 +224,12 @@ impl Watchdog {
     /// What it has seen so far.
     #[must_use]
     pub fn stats(&self) -> WatchdogStats {
-        let pings_total = self.beat.pings();
         let started_at = self.beat.started();
         let since_start = started_at.map(|start| self.beat.clock.now().since(start));
         WatchdogStats {
-            pings_total,
+            pings_total: self.beat.pings(),
             timeouts_triggered: self.beat.firings(),
-            last_ping: (pings_total > 0).then(|| self.beat.pulse.load().last_ping()),
+            last_ping: self.beat.last_ping(),
             started_at,
             uptime: since_start.filter(|_| self.is_running()).unwrap_or_default(),
         }
