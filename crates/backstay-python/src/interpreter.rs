@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::{PyImportError, PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
-use crate::callbacks;
+use crate::{callbacks, signals};
 
 /// How long the end of a program waits for callbacks. Threads that are still in Python after that may be cut off in
 /// the middle, with whatever lock they hold.
@@ -134,7 +134,22 @@ pub(crate) fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     is_main.call0()?.extract()
 }
 
-/// Has the interpreter tell of its end and of forks.
+/// Raises `ImportError` in any interpreter but the main one. Threads of ours enter the interpreter through
+/// `PyGILState_Ensure`, which knows the main one alone, and the objects that this module keeps belong to it.
+#[allow(unsafe_code)]
+pub(crate) fn reject_sub_interpreter() -> PyResult<()> {
+    // SAFETY: we are attached, so there is a current interpreter; asking for its number has no other precondition.
+    let number = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+    if number == 0 {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(
+        "backstay works in the main interpreter only, and this is a sub-interpreter; \
+         under mod_wsgi set 'WSGIApplicationGroup %{GLOBAL}'",
+    ))
+}
+
+/// Has the interpreter tell of its end and of forks. Only once per process.
 pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     backstay::threads::set_stack_size(STACK);
@@ -177,17 +192,28 @@ fn see_off() {
 #[pyfunction]
 fn before_fork() {
     backstay::fork::before();
+    signals::hold();
 }
 
 #[pyfunction]
 fn after_fork_in_parent() {
+    signals::release();
     backstay::fork::after_in_parent();
 }
 
+/// In the child no shutdown is installed. Its handlers are in place again before a pending signal is delivered.
 #[pyfunction]
-fn after_fork_in_child() {
+fn after_fork_in_child(py: Python<'_>) {
     GUESTS.store(own(), Ordering::SeqCst);
     backstay::fork::after_in_child();
+    if !signals::are_held() {
+        return;
+    }
+    let put_back = || py.import("backstay._signals")?.call_method0("after_fork_in_child").map(drop);
+    if let Err(error) = put_back() {
+        error.write_unraisable(py, None);
+    }
+    signals::release();
 }
 
 fn own() -> usize {

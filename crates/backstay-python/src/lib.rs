@@ -1,6 +1,8 @@
 //! The native half of the Python package `backstay`: handles, and no rules. `python/backstay` is the other half.
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
 
 mod arguments;
 mod callbacks;
@@ -13,40 +15,41 @@ mod keyed_rate_limiter;
 mod logging;
 mod rate_limiter;
 mod shutdown;
+mod signals;
 mod waiting;
 mod watchdog;
 
+/// How many seconds to wait at most; `None` for ever. For what waits in Python.
+#[pyfunction]
+fn _patience(name: &str, given: Option<Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
+    let patience = arguments::patience(name, given.as_ref())?;
+    Ok(patience.map(|patience| patience.as_secs_f64()))
+}
+
+/// Runs once per import: again when the package was removed from `sys.modules` in between. A function rather than a
+/// declared module, because a sub-interpreter must be rejected before any class is created in it.
 #[pymodule(gil_used = false)]
-mod _native {
-    #[pymodule_export]
-    use crate::circuit_breaker::{CircuitBreaker, Permit};
-    #[pymodule_export]
-    use crate::heartbeat::Heartbeat;
-    #[pymodule_export]
-    use crate::keyed_rate_limiter::KeyedRateLimiter;
-    #[pymodule_export]
-    use crate::rate_limiter::RateLimiter;
-    #[pymodule_export]
-    use crate::shutdown::GracefulShutdown;
-    #[pymodule_export]
-    use crate::waiting::Pending;
-    #[pymodule_export]
-    use crate::watchdog::Watchdog;
-
-    use pyo3::prelude::*;
-
-    /// How many seconds to wait at most; `None` for ever. For what waits in Python.
-    #[pyfunction]
-    fn _patience(name: &str, given: Option<Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
-        let patience = crate::arguments::patience(name, given.as_ref())?;
-        Ok(patience.map(|patience| patience.as_secs_f64()))
-    }
-
-    #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        crate::logging::install();
-        crate::interpreter::install(module)?;
-        crate::errors::prepare(module.py())?;
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
-    }
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    interpreter::reject_sub_interpreter()?;
+    // What must not change when the package is imported again: `_shared.py`.
+    static SHARED: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    module.add("_shared", SHARED.get_or_init(py, || PyDict::new(py).unbind()))?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<circuit_breaker::CircuitBreaker>()?;
+    module.add_class::<circuit_breaker::Permit>()?;
+    module.add_class::<heartbeat::Heartbeat>()?;
+    module.add_class::<keyed_rate_limiter::KeyedRateLimiter>()?;
+    module.add_class::<rate_limiter::RateLimiter>()?;
+    module.add_class::<shutdown::GracefulShutdown>()?;
+    module.add_class::<waiting::Pending>()?;
+    module.add_class::<watchdog::Watchdog>()?;
+    module.add_function(wrap_pyfunction!(_patience, module)?)?;
+    module.add_function(wrap_pyfunction!(signals::_hold_at_forks, module)?)?;
+    static INSTALLED: PyOnceLock<()> = PyOnceLock::new();
+    INSTALLED.get_or_try_init(py, || {
+        logging::install();
+        interpreter::install(module)
+    })?;
+    errors::prepare(py)
 }

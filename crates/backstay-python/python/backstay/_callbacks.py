@@ -7,18 +7,27 @@ import contextvars
 import inspect
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, Optional
+
+from backstay._shared import shared
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 
+    from backstay.shutdown import GracefulShutdown
+
+# What a callback that was awaited ended with.
+_Ended = Optional[BaseException]
 # Loops whose thread waits in one of our blocking calls: nothing runs on them.
-_blocked: list[Any] = []
+_blocked: list[Any] = shared("blocked", list)
 # The components whose callbacks run here, by number: a thread or task of a callback's must not wait for its end.
-_inside: contextvars.ContextVar[tuple[int | None, ...]] = contextvars.ContextVar("backstay_inside", default=())
+_inside: contextvars.ContextVar[tuple[int | None, ...]] = shared(
+    "inside", lambda: contextvars.ContextVar("backstay_inside", default=())
+)
 # Tasks that were left to a loop, which alone does not keep them.
-_left: set[asyncio.Task[BaseException | None]] = set()
+_left: set[asyncio.Task[_Ended]] = shared("left", set)
 
 
 def running_loop() -> Any:
@@ -51,7 +60,7 @@ def is_inside(component: int | None) -> bool:
 def run(
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
-    loop: asyncio.AbstractEventLoop | None,
+    loop: Loop | None,
     component: int,
 ) -> None:
     """Calls `function`; what it returns that can be awaited is awaited, on `loop` while that runs. In a thread that has
@@ -73,7 +82,7 @@ def run(
         _inside.reset(before)
 
 
-async def _ended(awaitable: Awaitable[Any]) -> BaseException | None:
+async def _ended(awaitable: Awaitable[Any]) -> _Ended:
     """What it raises is returned: a task that ends with `SystemExit` would end the loop that it runs on."""
     try:
         await awaitable
@@ -82,7 +91,7 @@ async def _ended(awaitable: Awaitable[Any]) -> BaseException | None:
     return None
 
 
-def _tell(task: asyncio.Task[BaseException | None]) -> None:
+def _tell(task: asyncio.Task[_Ended]) -> None:
     _left.discard(task)
     if not task.cancelled() and task.exception() is None and (error := task.result()) is not None:
         from backstay._logging import say
@@ -90,22 +99,104 @@ def _tell(task: asyncio.Task[BaseException | None]) -> None:
         say(40, f"a callback raised {error!r}", {})
 
 
-def _await_in_thread(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop | None) -> None:
+class Loop:
+    """A loop on which what callbacks return is awaited, while it runs."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+
+    def runs(self) -> bool:
+        """Whether what is begun here gets to its end, as far as is known now."""
+        return self.loop.is_running() and self.loop not in _blocked
+
+    def begin(self, work: Coroutine[Any, Any, _Ended]) -> asyncio.Task[_Ended]:
+        """Called on the loop."""
+        return self.loop.create_task(work)
+
+
+class KeptLoop(Loop):
+    """The loop of a shutdown: should its main coroutine end, what was begun here is awaited first.
+
+    `asyncio.run`, when its main coroutine has ended, cancels every task that it finds, then closes the loop's async
+    generators, and then closes the loop. So our tasks are taken from those it finds, and an async generator of ours
+    waits for them. A task that one of them has created is cancelled all the same.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, shutdown: GracefulShutdown) -> None:
+        """Called on the loop."""
+        super().__init__(loop)
+        self._tasks: set[asyncio.Task[_Ended]] = set()
+        self._is_closing = False
+        self._keeper = self._keep(weakref.ref(shutdown))
+        # The loop is to know it, and not to close it when it is collected.
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(finalizer=None)
+        try:
+            self._keeper.asend(None).send(None)
+        except StopIteration:
+            pass
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
+    def runs(self) -> bool:
+        return not self._is_closing and super().runs()
+
+    def begin(self, work: Coroutine[Any, Any, _Ended]) -> asyncio.Task[_Ended]:
+        from asyncio import tasks
+
+        task = super().begin(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        tasks._unregister_task(task)
+        return task
+
+    def _done(self, task: asyncio.Task[_Ended]) -> None:
+        self._tasks.discard(task)
+
+    async def _keep(self, shutdown: weakref.ref[GracefulShutdown]) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self._is_closing = True
+            if self._tasks and self.loop.is_running():
+                await self._finish(shutdown())
+
+    async def _finish(self, shutdown: GracefulShutdown | None) -> None:
+        """Waits for the tasks, but no longer than the shutdown lasts; those that are left then are cancelled."""
+        import asyncio
+
+        from backstay._waiting import wait
+
+        over = asyncio.ensure_future(_nothing() if shutdown is None else wait(shutdown._asettle()))
+        left: set[asyncio.Future[Any]] = {*self._tasks, over}
+        while self._tasks and not over.done():
+            await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            left = {*self._tasks, over}
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left)
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _await_in_thread(awaitable: Awaitable[Any], loop: Loop | None) -> None:
     """Awaits on `loop` if it runs; otherwise on a loop of its own. This thread has none."""
     import asyncio
     import concurrent.futures
 
-    if loop is None or not _runs(loop):
+    if loop is None or not loop.runs():
         return _raise(asyncio.run(_ended(awaitable)))
-    ended: concurrent.futures.Future[BaseException | None] = concurrent.futures.Future()
+    ended: concurrent.futures.Future[_Ended] = concurrent.futures.Future()
     # Whoever has it awaits it: the loop, or this thread when the loop does not come to it.
     claim = threading.Lock()
 
     def begin() -> None:
-        if claim.acquire(blocking=False):
-            loop.create_task(_ended(awaitable)).add_done_callback(end)
+        if loop.runs() and claim.acquire(blocking=False):
+            loop.begin(_ended(awaitable)).add_done_callback(end)
 
-    def end(task: asyncio.Task[BaseException | None]) -> None:
+    def end(task: asyncio.Task[_Ended]) -> None:
         if task.cancelled():
             ended.set_exception(RuntimeError("the event loop cancelled the callback"))
         elif error := task.exception():
@@ -114,12 +205,15 @@ def _await_in_thread(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop 
             ended.set_result(task.result())
 
     with contextlib.suppress(RuntimeError):  # It was closed meanwhile.
-        loop.call_soon_threadsafe(begin)
+        loop.loop.call_soon_threadsafe(begin)
+    stopped = 0
     while not ended.done():
         concurrent.futures.wait([ended], timeout=0.1)
-        if not _runs(loop) and claim.acquire(blocking=False):
+        if not loop.runs() and claim.acquire(blocking=False):
             return _raise(asyncio.run(_ended(awaitable)))
-        if not loop.is_running() and not ended.done():
+        # `asyncio.run` stops its loop for moments before it closes it.
+        stopped = 0 if loop.loop.is_running() else stopped + 1
+        if (loop.loop.is_closed() or stopped > 10) and not ended.done():
             # It will never get to its end.
             raise RuntimeError("the event loop ended before the callback did")
     _raise(ended.result())
@@ -128,7 +222,3 @@ def _await_in_thread(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop 
 def _raise(error: BaseException | None) -> None:
     if error is not None:
         raise error
-
-
-def _runs(loop: asyncio.AbstractEventLoop) -> bool:
-    return loop.is_running() and loop not in _blocked

@@ -24,10 +24,13 @@ __all__ = [
     "Permit",
     "RateLimiter",
     "Watchdog",
+    "_hold_at_forks",
     "_patience",
+    "_shared",
     "__version__",
 ]
 __version__: str
+_shared: dict[str, Any]
 
 @disjoint_base
 class CircuitBreaker:
@@ -212,6 +215,7 @@ class Watchdog:
     def seconds_since_ping(self) -> float: ...
 
 def _patience(name: str, given: float | None) -> float | None: ...
+def _hold_at_forks(numbers: list[int]) -> None: ...
 
 @final
 class Pending:

@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol, Union, runtime_checkable
 
+from backstay._shared import once
+
 Callback = Union[Callable[[], None], Callable[[], Awaitable[None]]]
 
 
+@once
 @runtime_checkable
 class HeartbeatTarget(Protocol):
     """Something that can die while the process lives on."""
@@ -18,6 +21,7 @@ class HeartbeatTarget(Protocol):
         """Whether it is dead now."""
 
 
+@once
 @dataclass(frozen=True, slots=True)
 class HeartbeatState:
     """What a heartbeat file says.
@@ -60,6 +64,7 @@ class HeartbeatState:
 _OURS = ("status", "sequence", "interval", "started_at", "degraded_by")
 
 
+@once
 @dataclass(frozen=True, slots=True)
 class CleanupCallback:
     """A callback of a graceful shutdown. `timeout` is in seconds."""

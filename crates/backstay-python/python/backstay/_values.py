@@ -6,7 +6,10 @@ import enum
 import time
 from dataclasses import dataclass
 
+from backstay._shared import once
 
+
+@once
 class CircuitState(enum.Enum):
     """Where a circuit breaker stands."""
 
@@ -15,6 +18,7 @@ class CircuitState(enum.Enum):
     HALF_OPEN = 3
 
 
+@once
 @dataclass
 class CircuitStats:
     """What a circuit breaker has done so far: a snapshot."""
@@ -50,6 +54,7 @@ class CircuitStats:
         self.state_changes += 1
 
 
+@once
 @dataclass
 class RateLimiterStats:
     """What a rate limiter has done so far: a snapshot. `total_waited` is in seconds."""
@@ -71,6 +76,7 @@ class RateLimiterStats:
         self.total_waited += seconds
 
 
+@once
 @dataclass
 class WatchdogStats:
     """What a watchdog has seen so far: a snapshot. Times are monotonic seconds."""

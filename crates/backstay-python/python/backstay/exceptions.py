@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from backstay._shared import once
+
 __all__ = [
     "CircuitBreakerError",
     "CircuitOpenError",
@@ -15,14 +17,17 @@ __all__ = [
 ]
 
 
+@once
 class ConfigError(ValueError):
     """The configuration is broken: which file, line, column and key, and what is allowed."""
 
 
+@once
 class CircuitBreakerError(RuntimeError):
     """The base of what a circuit breaker raises."""
 
 
+@once
 class CircuitOpenError(CircuitBreakerError):
     """The circuit is open: the function was not called."""
 
@@ -38,10 +43,12 @@ class CircuitOpenError(CircuitBreakerError):
         return str(self.args[0])
 
 
+@once
 class RateLimitError(RuntimeError):
     """The base of what a rate limiter raises."""
 
 
+@once
 class RateLimitExceededError(RateLimitError):
     """There is no token."""
 
@@ -57,18 +64,22 @@ class RateLimitExceededError(RateLimitError):
         return str(self.args[0])
 
 
+@once
 class ShutdownError(RuntimeError):
     """A shutdown refused something."""
 
 
+@once
 class HeartbeatError(RuntimeError):
     """A heartbeat could not be written or read."""
 
 
+@once
 class WatchdogError(RuntimeError):
     """The base of what a watchdog raises."""
 
 
+@once
 class WatchdogTimeoutError(WatchdogError):
     """Nobody pinged in time."""
 

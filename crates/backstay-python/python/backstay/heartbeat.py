@@ -88,9 +88,10 @@ class Heartbeat(_native.Heartbeat):
 
     async def astart(self) -> None:
         """`start` for tasks: what callbacks return is awaited on this loop."""
-        from backstay._callbacks import running_loop
+        from backstay._callbacks import Loop, running_loop
 
-        self._start(running_loop())
+        loop = running_loop()
+        self._start(None if loop is None else Loop(loop))
 
     def stop(self) -> None:
         """Ends the beating, with a last state that says so, and waits for callbacks, 5 seconds at most; in a callback it

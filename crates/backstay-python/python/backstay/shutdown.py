@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from backstay._callbacks import KeptLoop
     from backstay._states import CleanupCallback as CleanupCallback
 
 from backstay import _native
@@ -37,6 +38,9 @@ class GracefulShutdown(_native.GracefulShutdown):
     became true. On a signal, the process exits with `force_exit_code` (0 to 255; the configuration's, or 1) if a
     callback still runs when everything is over; a second signal exits at once, with 128 + its number.
 
+    A `with` or `async with` block installs it; leaving the block, also by an exception, runs the callbacks if nothing
+    has begun, waits for their end, then uninstalls.
+
     >>> shutdown = GracefulShutdown()
     >>> shutdown.register("database", print, priority=10)
 
@@ -54,7 +58,10 @@ class GracefulShutdown(_native.GracefulShutdown):
         drain_delay: float | None = None,
     ) -> None:
         self._build(timeout, None if force_exit_code is _FORCE_EXIT_CODE else force_exit_code, drain_delay)
-        self._signals = None if signals is None else _checked(signals)
+        if signals is not None:
+            from backstay._signals import checked
+
+            self._signals = checked(signals)
         # What lay under our handler, also while we are not installed: it may still be called by one that lies over it.
         self._previous: dict[int, Any] = {}
 
@@ -74,7 +81,13 @@ class GracefulShutdown(_native.GracefulShutdown):
     def install(self) -> None:
         """Takes the signals. Handlers that were there keep their turn. Installed already, it changes nothing.
 
-        Should the program end while callbacks have their turns, it waits for them.
+        If the program ends while callbacks run, its end waits for them. In a forked child nothing is installed: there
+        the handlers are those from before `install`, and a signal that arrives during the fork reaches them; the
+        callbacks stay registered, and `install` may be called again.
+
+        The end of `asyncio.run` waits for callbacks that are on its loop, but cancels tasks that they have created: prefer
+        `async with shutdown`. On CPython 3.12.0 to 3.12.2 no thread starts once the main thread has ended, so a callback
+        that needs one (`asyncio.to_thread`, executors, a loop's `getaddrinfo`) fails then: there, use `with shutdown`.
 
         Raises:
             ShutdownError: not in the main thread, or a signal that cannot be caught.
@@ -83,6 +96,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         import os
         import signal
 
+        from backstay import _signals
         from backstay._threads import is_main_thread
 
         if self.is_installed:
@@ -94,7 +108,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         wanted = dict.fromkeys((signal.SIGTERM, signal.SIGINT) if self._signals is None else self._signals)
         for number in wanted:
             if number in (getattr(signal, "SIGKILL", None), getattr(signal, "SIGSTOP", None)):
-                raise ShutdownError(f"{_name(number)} cannot be caught; take SIGTERM, SIGINT, SIGHUP or SIGUSR1")
+                raise ShutdownError(f"{_signals.name(number)} cannot be caught; take SIGTERM, SIGINT, SIGHUP or SIGUSR1")
         taken = []
         refusal: Exception | None = None
         # From the first one on, a signal may come.
@@ -103,9 +117,10 @@ class GracefulShutdown(_native.GracefulShutdown):
             for number in wanted:
                 try:
                     previous = signal.getsignal(number)
-                    if previous != self._handle:  # Otherwise what lies beneath is known.
+                    if not _signals.passes_to(previous, self, number):  # Otherwise what lies beneath is known.
                         self._previous[number] = previous
-                    signal.signal(number, self._handle)
+                        _signals.take(self)
+                        signal.signal(number, self._handle)
                     taken.append(number)
                 except (OSError, ValueError) as error:  # A signal that the platform lacks.
                     refusal = error
@@ -120,34 +135,53 @@ class GracefulShutdown(_native.GracefulShutdown):
     def uninstall(self) -> None:
         """Puts back what was there, where it is still ours. A shutdown that has begun goes on."""
         import atexit
-        import signal
 
         was_installed, self._owner = self.is_installed, None
         if not was_installed:
             return
         atexit.unregister(self._at_exit)
+        self._put_back()
+
+    def _put_back(self) -> None:
+        import signal
+
+        from backstay import _signals
+
         for number, handler in self._previous.items():
             if signal.getsignal(number) == self._handle:
                 try:
                     signal.signal(number, signal.SIG_DFL if handler is None else handler)
                 except ValueError:
                     pass  # Not in the main thread: ours stays, and passes everything on.
+        if not any(_signals.passes_to(signal.getsignal(number), self, number) for number in self._previous):
+            _signals.release(self)
+
+    def _forget(self) -> None:
+        """What a fork does to the child's."""
+        self._owner = None
+        self._put_back()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         import os
         import signal
 
+        from backstay import _signals
+
         if frame is not None and frame is self._handling:
             return  # One that we passed this delivery on to has passed it back.
         previous = self._previous.get(number)
         if self._owner == os.getpid():
+            if not self.is_shutting_down:
+                # What was imported since `install` may have put its hook before ours.
+                _signals.settle_before_threads_end()
             self._on_signal(number)
         elif signal.getsignal(number) == self._handle:
-            # Uninstalled from another thread, or a forked child: as if we had never been there.
+            # Uninstalled from another thread, or a child of a fork that Python was not told of: as if we had never
+            # been there.
             signal.signal(number, signal.SIG_DFL if previous is None else previous)
             os.kill(os.getpid(), number)
             return
-        if callable(previous) and not (self._owner == os.getpid() and _only_ends(previous)):
+        if callable(previous) and not (self._owner == os.getpid() and _signals.only_ends(previous)):
             self._handling, before = frame, self._handling
             try:
                 previous(number, frame)
@@ -159,13 +193,15 @@ class GracefulShutdown(_native.GracefulShutdown):
             self._settle()
 
     def _note_loop(self) -> None:
-        from backstay._callbacks import running_loop
+        from backstay._callbacks import KeptLoop, running_loop
 
         loop = running_loop()
-        if loop is not None:
-            self._loop = loop
+        if loop is not None and (self._loop is None or self._loop.loop is not loop):
+            self._loop = KeptLoop(loop, self)
+        self._on_loop(self._loop)
 
-    _loop: Any = None
+    # The loop on which async callbacks are awaited.
+    _loop: KeptLoop | None = None
 
     def register(
         self, name: str, callback: Any, *, priority: int = 100, timeout: float | None = None
@@ -181,7 +217,6 @@ class GracefulShutdown(_native.GracefulShutdown):
         """
         self._register(name, callback, priority, timeout)
         self._note_loop()
-        self._on_loop(self._loop)
 
     def trigger(self) -> None:
         """Begins the shutdown, or joins the one that is under way, and waits for its end. In a callback it returns at
@@ -200,7 +235,6 @@ class GracefulShutdown(_native.GracefulShutdown):
 
         if not is_inside(self._component):
             self._note_loop()
-            self._on_loop(self._loop)
             await wait(self._atrigger())
 
     async def await_shutdown(self, timeout: float | None = None) -> bool:
@@ -208,7 +242,6 @@ class GracefulShutdown(_native.GracefulShutdown):
         from backstay._waiting import wait_at_most
 
         self._note_loop()
-        self._on_loop(self._loop)
         return await wait_at_most(self._begun(), timeout) or self.is_shutting_down
 
     def __enter__(self) -> Self:
@@ -216,11 +249,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        from backstay._callbacks import blocked, is_inside
-
-        if not is_inside(self._component):
-            with blocked():
-                self._settle()
+        self.trigger()
         self.uninstall()
 
     async def __aenter__(self) -> Self:
@@ -228,46 +257,9 @@ class GracefulShutdown(_native.GracefulShutdown):
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        from backstay._callbacks import is_inside
-        from backstay._waiting import wait
-
-        if not is_inside(self._component):
-            await wait(self._asettle())
+        # Where this wait is cancelled, the signals stay taken and the end of the program waits for the callbacks.
+        await self.atrigger()
         self.uninstall()
-
-
-def _checked(signals: Any) -> tuple[int, ...]:
-    allowed = "allowed are numbers of signals, such as signal.SIGTERM"
-    try:
-        numbers = tuple(signals)
-    except TypeError:
-        raise TypeError(f"signals is {signals!r}, {allowed}") from None
-    for number in numbers:
-        if not isinstance(number, int):
-            raise TypeError(f"signals has {number!r}, {allowed}")
-        if not 0 < number < 2**31:
-            raise ValueError(f"signals has {number!r}, {allowed}")
-    return numbers
-
-
-def _only_ends(handler: Any) -> bool:
-    """Whether a handler does what the shutdown stands for: Python's own for Ctrl-C, and that of `asyncio.run`."""
-    import signal
-
-    if handler is signal.default_int_handler:
-        return True
-    function = getattr(handler, "func", None)
-    where = (getattr(function, "__module__", None), getattr(function, "__qualname__", None))
-    return where == ("asyncio.runners", "Runner._on_sigint")
-
-
-def _name(number: int) -> str:
-    import signal
-
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def __getattr__(name: str) -> Any:
