@@ -178,7 +178,11 @@ impl Log {
                     object.insert(key.to_owned(), value);
                 }
                 for (key, value) in news.fields() {
-                    let value = value.as_str().map(|text| json!(cut(text))).unwrap_or(value);
+                    let value = match value {
+                        Value::String(text) => json!(cut(&text)),
+                        Value::Array(texts) => texts.iter().filter_map(Value::as_str).map(cut).collect(),
+                        other => other,
+                    };
                     object.insert(key.to_owned(), value);
                 }
                 json_text(&Value::Object(object))
@@ -197,10 +201,13 @@ mod tests {
         for format in [LogFormat::Text, LogFormat::Json] {
             let log = Log::new(&"\u{1}".repeat(100), format, false);
             for text in ["x", "\u{1}", "\u{1f600}"] {
-                let news = News::NotStarted { error: text.repeat(10_000) };
-                let line = log.line_that_fits(&news);
-                assert!(line.len() <= PIPE_BUF && line.ends_with('\n'), "{} bytes", line.len());
-                assert!(line.len() > 600, "{line}");
+                let long = text.repeat(10_000);
+                for news in [News::NotStarted { error: long.clone() }, News::Configured { files: vec![long.into(); 3] }]
+                {
+                    let line = log.line_that_fits(&news);
+                    assert!(line.len() <= PIPE_BUF && line.ends_with('\n'), "{} bytes", line.len());
+                    assert!(line.len() > 600, "{line}");
+                }
             }
         }
     }

@@ -204,6 +204,9 @@ fn prepare(arguments: Run) -> Result<Shell, String> {
     }
     reporter.tell(&News::Watched { what: watch.to_string() });
     let trouble = |what: String| reporter.tell(&News::Trouble { what });
+    if !config.files().is_empty() {
+        reporter.tell(&News::Configured { files: config.files().to_vec() });
+    }
     config.warnings().iter().for_each(|warning| trouble(warning.to_string()));
 
     // Whoever was started before us by the shell that became us: a sidecar, and none of the program's.

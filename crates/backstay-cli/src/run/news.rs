@@ -1,5 +1,6 @@
 //! What there is to tell, for people and for programs.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -65,6 +66,10 @@ pub(crate) enum News {
     Watched {
         what: String,
     },
+    /// The configuration files that were read.
+    Configured {
+        files: Vec<PathBuf>,
+    },
     /// Nothing is, so far: the program gave no sign of life in this time.
     NotWatched {
         time: Duration,
@@ -105,6 +110,7 @@ impl News {
             Self::Started { .. }
             | Self::Renamed { .. }
             | Self::Watched { .. }
+            | Self::Configured { .. }
             | Self::NotWatched { .. }
             | Self::Continued
             | Self::Ready
@@ -122,6 +128,7 @@ impl News {
             Self::NotStarted { .. } => "not_started",
             Self::Renamed { .. } => "renamed",
             Self::Watched { .. } => "health",
+            Self::Configured { .. } => "configured",
             Self::NotWatched { .. } => "health_not_watched",
             Self::Suspended { .. } => "suspended",
             Self::Continued => "continued",
@@ -148,6 +155,7 @@ impl News {
             Self::NotStarted { error } => format!("failed to start: {error}"),
             Self::Renamed { asked } => format!("the name {asked:?} is taken by another supervisor"),
             Self::Watched { what } => format!("health: {what}"),
+            Self::Configured { files } => format!("configuration read from {}", shown(files).join(", ")),
             Self::NotWatched { time } => {
                 format!("health: not watched, no heartbeat or sd_notify seen in {}", seconds(*time))
             }
@@ -205,10 +213,15 @@ impl News {
             }
             Self::Asked(ask) | Self::AskedAgain(ask) => vec![("signal", json!(name(ask.signal())))],
             Self::Suspended { signal } => vec![("signal", json!(name(*signal)))],
+            Self::Configured { files } => vec![("files", json!(shown(files)))],
             Self::NotWatched { time } => vec![("inactive", json!(time.as_secs_f64()))],
             _ => Vec::new(),
         }
     }
+}
+
+fn shown(files: &[PathBuf]) -> Vec<String> {
+    files.iter().map(|file| file.display().to_string()).collect()
 }
 
 /// The signal's name, where it has one.

@@ -9,7 +9,7 @@ use crate::{backstay, by_shell, stdout};
 const HEARTBEAT: &str = r#"{"timestamp":"2030-01-01T00:00:00Z","pid":1,"hostname":"\u009b31mH\u202e",
     "metadata":{"a\u009b":"\u009b2J\u001b[2J\u202e"}}"#;
 
-/// Control characters beyond ASCII, and those that turn the direction of writing, steer a terminal too.
+// CL-11: control characters beyond ASCII, and those that turn the direction of writing, steer a terminal too.
 #[test]
 fn no_output_steers_a_terminal() {
     let home = tempfile::tempdir().unwrap();
@@ -33,7 +33,7 @@ fn no_output_steers_a_terminal() {
     }
 }
 
-/// The default folder in a folder that everybody can write to: made by another user before this one came.
+// CL-10: the default folder in a folder that everybody can write to: made by another user before this one came.
 #[test]
 fn a_folder_of_another_user_is_not_looked_into() {
     let places = tempfile::tempdir().unwrap();
@@ -66,7 +66,7 @@ fn a_folder_of_another_user_is_not_looked_into() {
     }
 }
 
-/// RLIMIT_FSIZE: what cannot be written is an error as others are, and no end.
+// CL-12: what cannot be written is an error as others are, and no end.
 #[test]
 fn a_limit_on_file_sizes_ends_nothing_of_ours() {
     let home = tempfile::tempdir().unwrap();

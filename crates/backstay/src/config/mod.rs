@@ -63,6 +63,7 @@ mod sources;
 mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use once_cell::race::OnceBox;
@@ -84,6 +85,7 @@ pub struct Config {
     /// What was said: by component, instance (none for the component's own section) and key.
     values: BTreeMap<(&'static str, Option<String>, &'static str), Said>,
     warnings: Vec<Warning>,
+    files: Vec<PathBuf>,
     /// The components about which something was said that is wrong, in the order in which it was found.
     broken: Vec<(&'static str, ConfigError)>,
 }
@@ -234,6 +236,19 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// Returns the files that were read, in order of precedence, also those without a section `resilience`.
+    ///
+    /// ```
+    /// use backstay::config::{Config, Sources};
+    ///
+    /// assert!(Config::load(&Sources::none())?.files().is_empty());
+    /// # Ok::<(), backstay::config::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// What holds for `key`: the instance's own value, or else the section's.

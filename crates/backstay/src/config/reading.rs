@@ -55,6 +55,7 @@ impl Config {
 
     pub(super) fn read_documents(&mut self, sources: &Sources) -> Result<(), ConfigError> {
         for document in sources.documents()? {
+            self.files.push(document.path.to_path_buf());
             match document.section()? {
                 Found::Section(section) => {
                     self.warnings.extend(distrusted(&document));

@@ -57,6 +57,7 @@ impl Drop for Hanging {
     }
 }
 
+// CL-12: it runs without what hangs.
 #[test]
 fn a_program_is_supervised_where_our_own_folders_hang() {
     let Some(hanging) = Hanging::mount() else { return };
@@ -73,6 +74,7 @@ fn a_program_is_supervised_where_our_own_folders_hang() {
     }
 }
 
+// CL-12: it may hold settings that matter.
 #[test]
 fn a_configuration_that_hangs_is_an_error() {
     let Some(hanging) = Hanging::mount() else { return };
@@ -82,7 +84,7 @@ fn a_configuration_that_hangs_is_an_error() {
     assert_eq!(it.code(), 125);
 }
 
-// HB-6: a heartbeat that cannot be read is none.
+// CL-12, HB-6: a heartbeat that cannot be read is none.
 #[test]
 fn a_heartbeat_that_hangs_hides_no_freeze() {
     let Some(hanging) = Hanging::mount() else { return };
@@ -99,6 +101,7 @@ fn a_heartbeat_that_hangs_hides_no_freeze() {
     assert_eq!(it.code(), 143);
 }
 
+// CL-12: the supervisor's thread waits for no look.
 #[test]
 fn the_end_is_obeyed_while_a_heartbeat_hangs() {
     let Some(hanging) = Hanging::mount() else { return };

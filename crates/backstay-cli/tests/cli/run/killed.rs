@@ -37,6 +37,7 @@ fn its_whole_family_is_killed_in_the_end() {
     until("all end", || family.iter().all(|process| is_gone(*process)));
 }
 
+// CL-13: what ends the program is always there.
 #[test]
 fn a_killed_guard_has_a_successor() {
     let mut it =
@@ -67,7 +68,7 @@ fn a_guard_that_cannot_live_is_given_up() {
     assert!(told[5].contains("no guard: "), "{told:?}");
 }
 
-// Killed together with its guard, or before there was one.
+// CL-13: killed together with its guard, or before there was one.
 #[test]
 fn the_next_start_sweeps_up() {
     let home = tempfile::tempdir().unwrap();

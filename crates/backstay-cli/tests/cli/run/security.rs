@@ -33,6 +33,7 @@ fn published(options: &[&str]) -> (String, [u32; 2]) {
     (fs::read_to_string(&file).unwrap(), ["it.heartbeat", "it.lock"].map(mode))
 }
 
+// CL-9: arguments may hold secrets.
 #[test]
 fn no_other_user_reads_the_command_line() {
     let (text, modes) = published(&[]);
@@ -47,6 +48,7 @@ fn options_show_more() {
     assert_eq!(modes, [0o644, 0o600]);
 }
 
+// CL-10: root would create a file for whoever planted the link.
 #[test]
 fn a_lock_that_was_planted_is_not_followed() {
     let home = tempfile::tempdir().unwrap();
@@ -60,7 +62,7 @@ fn a_lock_that_was_planted_is_not_followed() {
     assert_eq!(output.status.code(), Some(0));
 }
 
-// Any user can see the socket's path in /proc/net/unix.
+// CL-8: any user can see the socket's path in /proc/net/unix.
 #[test]
 fn no_other_process_speaks_for_the_program() {
     let script = "
@@ -94,7 +96,7 @@ time.sleep(1000)";
     assert_eq!((told("froze"), told("ready"), told("trouble")), (0, 0, 0), "{rest:?}");
 }
 
-// A helper of the program that says something and ends, before anybody can look it up.
+// CL-8: a helper of the program that says something and ends, before anybody can look it up.
 #[test]
 fn a_sender_that_has_ended_is_heard() {
     let script = "
@@ -118,6 +120,7 @@ time.sleep(1000)";
     it.news("ready");
 }
 
+// CL-9: ids, groups, socket and folder.
 #[test]
 fn a_program_runs_as_another_user() {
     if !getuid().is_root() {
@@ -143,7 +146,7 @@ fn a_program_runs_as_another_user() {
     assert_eq!(output.status.code(), Some(38), "{output:?}");
 }
 
-// Neither the program nor anybody else learns the paths from a list of processes.
+// CL-9: neither the program nor anybody else learns the paths from a list of processes.
 #[test]
 fn command_lines_tell_no_paths() {
     let it = Supervised::sh(&[], "echo \"$NOTIFY_SOCKET\" > socket; echo $$ > pid; sleep 1000");
@@ -154,4 +157,22 @@ fn command_lines_tell_no_paths() {
     let lines = processes.filter_map(|process| fs::read(process.join("cmdline")).ok());
     let shows = |line: &Vec<u8>| line.windows(folder.len()).any(|part| part == folder.as_bytes());
     assert_eq!(lines.filter(shows).count(), 0);
+}
+
+// CL-10: whoever can write one of them decides what the supervisor does.
+#[test]
+fn the_configuration_files_are_logged() {
+    let it = Supervised::start(&["--restart", "never"], &["true"], |it| {
+        let home = it.get_current_dir().unwrap().to_owned();
+        let config = home.join(".config");
+        fs::create_dir(&config).unwrap();
+        fs::write(home.join("kstlib.conf.yml"), "resilience: {run: {grace: 5}}\n").unwrap();
+        fs::write(config.join("kstlib.conf.yml"), "others: 1\n").unwrap();
+    });
+    let news = it.news("configured");
+    let files: Vec<&str> = news["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+    assert!(files.iter().any(|file| file.ends_with(".config/kstlib.conf.yml")), "{files:?}");
+    assert!(news["message"].as_str().unwrap().starts_with("configuration read from "), "{news}");
+    let none = Supervised::start(&["--restart", "never"], &["true"], |_| {});
+    assert!(none.rest().iter().all(|news| news["event"] != "configured"));
 }
