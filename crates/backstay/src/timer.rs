@@ -76,7 +76,7 @@ impl Alarm {
     }
 
     /// In a forked child nothing wakes the parent's tasks, and the parent's lock stays as it was.
-    fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.process == this_process()
     }
 }

@@ -77,6 +77,13 @@ impl Scale {
         u64::from(tokens).saturating_mul(self.token)
     }
 
+    /// How many whole tokens `units` are.
+    #[inline]
+    #[must_use]
+    pub fn whole_tokens(&self, units: u64) -> u32 {
+        u32::try_from(units >> self.token.trailing_zeros()).unwrap_or(u32::MAX)
+    }
+
     /// The number of tokens that `units` are.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]

@@ -9,9 +9,10 @@
 mod bucket;
 mod queue;
 mod quota;
+mod sums;
 mod table;
 
 pub use bucket::{FULL_AT_MAX, Place, Scale, Take};
-pub use queue::{Queue, Ticket};
+pub use queue::{Alarm, Queue, Ticket};
 pub use quota::{DEFAULT_PER, DEFAULT_RATE, PER_MAX, Quota};
 pub use table::Table;

@@ -78,6 +78,18 @@ impl Quota {
         self.per
     }
 
+    /// How many tokens may be taken at once, where that was given.
+    #[must_use]
+    pub fn burst(&self) -> Option<f64> {
+        self.burst
+    }
+
+    /// Whether fewer tokens come in than with `other`.
+    #[must_use]
+    pub fn is_slower_than(&self, other: &Self) -> bool {
+        self.rate * other.per.as_secs_f64() < other.rate * self.per.as_secs_f64()
+    }
+
     /// How many tokens the bucket holds: the burst, at least one.
     #[must_use]
     pub fn capacity(&self) -> f64 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use backstay_core::rate_limiter::{DEFAULT_PER, DEFAULT_RATE, Quota};
 
 use super::RateLimiter;
-use super::line::Shared;
+use super::shared::Shared;
 use crate::clock::Clock;
 use crate::error::{BuildError, InvalidArgument};
 use crate::settings::{self, RateLimiterSettings};

@@ -10,7 +10,7 @@ use backstay_core::rate_limiter::{Place, Scale};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-use super::bucket::{Answer, Bucket};
+use super::bucket::{Answer, Bucket, Parameters};
 use super::{KeyedRateLimiter, RateLimiter};
 use crate::clock::{Clock, ManualClock, Moment, Reading};
 use crate::sync::Arc;
@@ -22,11 +22,16 @@ const SECOND: Duration = Duration::from_secs(1);
 const SMALL: Scale = Scale::new(1 << 62, 4, 8);
 const LARGE: Scale = Scale::new(1 << 62, 16, 16);
 
+/// The parameters of a bucket, of which only the scale matters here.
+fn words(scale: Scale) -> Parameters {
+    Parameters { scale, rate: 0, per: 0, burst: 0 }
+}
+
 // RL-2
 #[test]
 fn loom_of_two_takers_one_gets_the_last_token() {
     loom::model(|| {
-        let bucket = Arc::new(Bucket::new(SMALL, 4));
+        let bucket = Arc::new(Bucket::new(&words(SMALL), 4));
         let other = Arc::clone(&bucket);
         let taker = thread::spawn(move || other.take(1, NOW));
         let mine = bucket.take(1, NOW);
@@ -41,10 +46,10 @@ fn loom_of_two_takers_one_gets_the_last_token() {
 fn loom_a_taker_and_a_change_of_the_rate_do_not_mix() {
     loom::model(|| {
         // Full, of two tokens; afterwards full of one, and the numbers of both are the same.
-        let bucket = Arc::new(Bucket::new(SMALL, 0));
+        let bucket = Arc::new(Bucket::new(&words(SMALL), 0));
         let other = Arc::clone(&bucket);
         let taker = thread::spawn(move || other.take(2, NOW));
-        bucket.change(&LARGE, || (Moment::ORIGIN, 0));
+        bucket.change(&words(LARGE), |full_at| SMALL.convert(full_at, &LARGE, Moment::ORIGIN));
         let full_at = match taker.join().unwrap() {
             // Before the change: nothing was left.
             Answer::Granted => 16,
@@ -59,7 +64,7 @@ fn loom_a_taker_and_a_change_of_the_rate_do_not_mix() {
 #[test]
 fn loom_a_refund_and_a_taker_add_up() {
     loom::model(|| {
-        let bucket = Arc::new(Bucket::new(SMALL, 8));
+        let bucket = Arc::new(Bucket::new(&words(SMALL), 8));
         let other = Arc::clone(&bucket);
         let taker = thread::spawn(move || other.take(1, NOW));
         let refund = bucket.refund(Place { full_at: 8, cost: 4 }, || Moment::ORIGIN);
@@ -76,7 +81,7 @@ fn loom_a_refund_is_no_older_than_what_was_taken() {
         let hand = ManualClock::new();
         let clock = Clock::from(&hand);
         // One token was taken at the beginning, and lies unused.
-        let bucket = Arc::new(Bucket::new(SMALL, 4));
+        let bucket = Arc::new(Bucket::new(&words(SMALL), 4));
         let other = Arc::clone(&bucket);
         let taker = thread::spawn(move || {
             hand.advance(Duration::from_nanos(3));
@@ -96,13 +101,13 @@ fn loom_a_change_of_the_rate_is_no_older_than_what_was_taken() {
         const FAST: Scale = Scale::new(1 << 63, 4, 8);
         let hand = ManualClock::new();
         let clock = Clock::from(&hand);
-        let bucket = Arc::new(Bucket::new(SMALL, 0));
+        let bucket = Arc::new(Bucket::new(&words(SMALL), 0));
         let other = Arc::clone(&bucket);
         let taker = thread::spawn(move || {
             hand.advance(Duration::from_nanos(4));
             other.take(1, Reading::exact(hand.now()))
         });
-        bucket.change(&FAST, || (clock.now(), 0));
+        bucket.change(&words(FAST), |full_at| SMALL.convert(full_at, &FAST, clock.now()));
         // Four nanoseconds are one token at the old rate and two, a full bucket, at the new one.
         let tokens = if taker.join().unwrap() == Answer::Granted { 1 } else { 2 };
         let (full_at, scale) = bucket.read().unwrap();

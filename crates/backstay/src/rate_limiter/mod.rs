@@ -2,17 +2,20 @@
 //!
 //! Not for sharing a limit between processes or machines: each limiter counts for itself.
 
+#[cfg(not(backstay_loom))]
+mod alarm;
 mod bucket;
 mod builder;
 mod keyed;
-mod line;
 #[cfg(all(test, backstay_loom))]
 mod loom_tests;
 mod reservation;
+mod shared;
 #[cfg(all(test, not(backstay_loom)))]
 mod tests;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::time::Duration;
 
 pub use backstay_core::rate_limiter::{DEFAULT_PER, DEFAULT_RATE, Quota};
@@ -22,7 +25,7 @@ pub use reservation::Reservation;
 
 use crate::error::{CallError, InvalidArgument, RateLimitExceededError};
 use crate::sync::Arc;
-use line::Shared;
+use shared::Shared;
 
 /// Lets `rate` calls per time pass, and after a pause up to `burst` at once.
 ///
@@ -83,7 +86,7 @@ impl RateLimiter {
     pub fn try_acquire_n(&self, tokens: u32) -> bool {
         let granted = self.shared.take(tokens);
         if !granted {
-            self.shared.refused();
+            self.shared.rejected();
         }
         granted
     }
@@ -103,7 +106,7 @@ impl RateLimiter {
     /// [`RateLimitExceededError`], `retry_after` being `Duration::MAX` for more tokens than the bucket ever holds.
     #[inline]
     pub fn check_n(&self, tokens: u32) -> Result<(), RateLimitExceededError> {
-        if self.shared.take(tokens) { Ok(()) } else { Err(self.shared.refusal(self.shared.wait_for(tokens))) }
+        if self.shared.take(tokens) { Ok(()) } else { Err(self.shared.rejection(self.shared.wait_for(tokens))) }
     }
 
     /// Waits for a token, blocking the thread.
@@ -293,6 +296,8 @@ impl RateLimiter {
         if self.shared.take(tokens) {
             return Ok(());
         }
-        self.reserve(tokens, Some(timeout))?.await
+        let mut reservation = self.reserve(tokens, Some(timeout))?;
+        // Awaited where it lies: `reservation.await` would keep room for it twice.
+        poll_fn(|task| Pin::new(&mut reservation).poll(task)).await
     }
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::line::{Shared, Standing, Waiter};
+use super::shared::{Shared, Standing, Waiter};
 use crate::clock::{Moment, Source};
 use crate::error::RateLimitExceededError;
 use crate::sync::{Arc, Wake, thread};
@@ -32,25 +32,40 @@ use crate::sync::{Arc, Wake, thread};
 pub struct Reservation {
     shared: Arc<Shared>,
     waiter: Waiter,
-    /// How it ended, once it has.
-    outcome: Option<Result<(), RateLimitExceededError>>,
-    alarm: Alarm,
+    state: State,
+    /// What wakes a task when it is due, on tokio's clock.
+    #[cfg(feature = "tokio")]
+    alarm: Option<Box<Alarm>>,
 }
 
-/// What wakes a task when it is due.
-#[derive(Default)]
+#[derive(Clone, Copy)]
+enum State {
+    Waiting,
+    Served,
+    /// So much longer it would have had to wait.
+    Rejected(Duration),
+}
+
+#[cfg(feature = "tokio")]
 enum Alarm {
-    #[default]
-    Off,
-    #[cfg(not(backstay_loom))]
-    System { due: Moment, waker: std::task::Waker, alarm: crate::timer::Alarm },
-    #[cfg(feature = "tokio")]
-    Tokio(Pin<Box<tokio::time::Sleep>>),
+    Runtime(Pin<Box<tokio::time::Sleep>>),
+    /// Outside of tokio's runtime.
+    Timer {
+        due: Moment,
+        waker: std::task::Waker,
+        alarm: crate::timer::Alarm,
+    },
 }
 
 impl Reservation {
     pub(super) fn new(shared: Arc<Shared>, waiter: Waiter) -> Self {
-        Self { shared, waiter, outcome: None, alarm: Alarm::Off }
+        Self {
+            shared,
+            waiter,
+            state: State::Waiting,
+            #[cfg(feature = "tokio")]
+            alarm: None,
+        }
     }
 
     /// How long until the tokens are due; zero when they are.
@@ -107,71 +122,68 @@ impl Reservation {
 
     /// How it ended, or until when to wait.
     fn look(&mut self, wake: impl FnOnce() -> Wake) -> Result<Result<(), RateLimitExceededError>, Moment> {
-        if let Some(outcome) = &self.outcome {
-            return Ok(outcome.clone());
+        if let State::Waiting = self.state {
+            self.state = match self.shared.look(&self.waiter, wake()) {
+                Standing::Served => State::Served,
+                Standing::Rejected(retry_after) => State::Rejected(retry_after),
+                Standing::Until(due) => return Err(due),
+            };
+            #[cfg(feature = "tokio")]
+            drop(self.alarm.take());
         }
-        let outcome = match self.shared.look(&self.waiter, Some(wake())) {
-            Standing::Served => Ok(()),
-            Standing::Refused(error) => Err(error),
-            Standing::Until(due) => return Err(due),
-        };
-        self.alarm = Alarm::Off;
-        self.outcome = Some(outcome.clone());
-        Ok(outcome)
+        Ok(match self.state {
+            State::Rejected(retry_after) => Err(self.shared.error(retry_after)),
+            State::Served | State::Waiting => Ok(()),
+        })
     }
 
     /// Sees to it that the task is woken at `due`; ready if that has come already.
     fn arm(&mut self, due: Moment, task: &mut Context<'_>) -> Poll<()> {
         match self.shared.clock().source() {
+            // The limiter's alarm will wake it.
+            Source::System => Poll::Pending,
             Source::Manual(clock) => {
                 clock.on_advance(Wake::Task(task.waker().clone()));
                 // It may have advanced before it was asked.
-                return if clock.now() < due { Poll::Pending } else { Poll::Ready(()) };
+                if clock.now() < due { Poll::Pending } else { Poll::Ready(()) }
             }
             #[cfg(feature = "tokio")]
             Source::Tokio(origin) if tokio::runtime::Handle::try_current().is_ok() => {
                 let far = Duration::from_secs(30 * 365 * 24 * 3600);
                 let at = *origin + due.since(Moment::ORIGIN).min(far);
-                if let Alarm::Tokio(sleep) = &mut self.alarm {
-                    if sleep.deadline() != at {
-                        sleep.as_mut().reset(at);
-                    }
-                } else {
-                    self.alarm = Alarm::Tokio(Box::pin(tokio::time::sleep_until(at)));
+                if !matches!(self.alarm.as_deref(), Some(Alarm::Runtime(_))) {
+                    self.alarm = Some(Box::new(Alarm::Runtime(Box::pin(tokio::time::sleep_until(at)))));
                 }
-                if let Alarm::Tokio(sleep) = &mut self.alarm {
-                    return sleep.as_mut().poll(task);
+                let Some(Alarm::Runtime(sleep)) = self.alarm.as_deref_mut() else { return Poll::Pending };
+                if sleep.deadline() != at {
+                    sleep.as_mut().reset(at);
                 }
+                sleep.as_mut().poll(task)
             }
-            _ => {}
+            #[cfg(feature = "tokio")]
+            Source::Tokio(_) => {
+                self.arm_timer(due, task.waker());
+                Poll::Pending
+            }
         }
-        #[cfg(not(backstay_loom))]
-        self.arm_timer(due, task.waker());
-        Poll::Pending
     }
 
-    #[cfg(not(backstay_loom))]
+    #[cfg(feature = "tokio")]
     fn arm_timer(&mut self, due: Moment, waker: &std::task::Waker) {
         // Pending as well: in a forked child the parent's timer does not run, and an alarm may have gone off too early for
         // this clock.
-        if let Alarm::System { due: armed, waker: known, alarm } = &self.alarm
+        if let Some(Alarm::Timer { due: armed, waker: known, alarm }) = self.alarm.as_deref()
             && *armed == due
             && known.will_wake(waker)
             && alarm.is_pending()
         {
             return;
         }
-        // On tokio's clock, but outside of its runtime, this is as far away as that clock says.
-        let system = crate::clock::Clock::system().now();
-        let at = match self.shared.clock().source() {
-            Source::System => due,
-            _ => system + due.since(self.shared.clock().now()),
-        };
-        self.alarm = match crate::timer::Alarm::at(at, waker.clone()) {
-            Some(alarm) => Alarm::System { due, waker: waker.clone(), alarm },
-            // The task was woken, to ask again.
-            None => Alarm::Off,
-        };
+        // Outside of tokio's runtime this is as far away as that clock says.
+        let at = crate::clock::Clock::system().now() + due.since(self.shared.clock().now());
+        // Without an alarm the task was woken, to ask again.
+        let alarm = crate::timer::Alarm::at(at, waker.clone());
+        self.alarm = alarm.map(|alarm| Box::new(Alarm::Timer { due, waker: waker.clone(), alarm }));
     }
 }
 
@@ -190,7 +202,7 @@ impl Future for Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.outcome.is_none() {
+        if let State::Waiting = self.state {
             self.shared.leave(&self.waiter);
         }
     }

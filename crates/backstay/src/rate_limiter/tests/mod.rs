@@ -2,6 +2,7 @@
 //! The rules RL-1 to RL-12, on clocks that the tests hold in their hand.
 
 mod model;
+mod system;
 
 use std::pin::pin;
 use std::sync::Arc;
