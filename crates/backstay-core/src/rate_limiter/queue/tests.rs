@@ -59,7 +59,7 @@ impl Naive {
         let due =
             self.waiters.iter().filter(|(ticket, end, _)| self.listening.contains(ticket) && due(scale, *end) <= now);
         let due: Vec<_> = due.map(|(ticket, ..)| *ticket).collect();
-        due.iter().for_each(|ticket| drop(self.listening.remove(ticket)));
+        self.listening.retain(|ticket| !due.contains(ticket));
         due
     }
 }
@@ -214,13 +214,15 @@ fn those_who_left_are_forgotten() {
         let ticket = queue.join(&scale, place);
         // Every fifth waits for ever, the others leave at once.
         if number % 5 == 0 {
-            tickets.push(ticket)
+            tickets.push(ticket);
         } else {
-            drop(queue.leave(&scale, ticket, scale.cost(1)))
+            queue.leave(&scale, ticket, scale.cost(1));
         }
         assert!(queue.waiters.len() <= 4 * queue.len() + FEW);
     }
     assert!(queue.waiters.capacity() <= 4 * (2 * queue.len() + FEW), "{}", queue.waiters.capacity());
-    tickets.into_iter().rev().for_each(|ticket| drop(queue.served(ticket)));
+    for ticket in tickets.into_iter().rev() {
+        queue.served(ticket);
+    }
     assert!(queue.is_empty() && queue.waiters.capacity() <= 2 * FEW, "{}", queue.waiters.capacity());
 }
