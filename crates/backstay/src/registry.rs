@@ -1,11 +1,14 @@
 //! One instance for each name, the same for everyone in the process who asks.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use once_cell::race::OnceBox;
 
 /// The named instances of one type; for a `static`.
 ///
-/// A chain that only grows. Neither looking nor adding takes a lock, so a forked child keeps what the parent had and
-/// waits for none of the parent's threads. Names are few and stay: they come from code and configuration.
+/// A tree that only grows, in which the bits of a name's hash say the way: O(log n) for n names. Neither looking nor
+/// adding takes a lock, so a forked child keeps what the parent had and waits for none of the parent's threads. Names
+/// stay: they come from code and configuration.
 pub(crate) struct Registry<T>(Link<T>);
 
 type Link<T> = OnceBox<Entry<T>>;
@@ -13,7 +16,7 @@ type Link<T> = OnceBox<Entry<T>>;
 struct Entry<T> {
     name: Box<str>,
     instance: T,
-    next: Link<T>,
+    next: [Link<T>; 2],
 }
 
 impl<T: Clone> Registry<T> {
@@ -23,6 +26,7 @@ impl<T: Clone> Registry<T> {
 
     /// The instance of this name, built now if there is none. Of several built at once the first to arrive stays.
     pub(crate) fn named<E>(&self, name: &str, build: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let mut way = hash(name);
         let mut link = &self.0;
         let mut build = Some(build);
         let mut fresh = None;
@@ -31,15 +35,28 @@ impl<T: Clone> Registry<T> {
                 if *entry.name == *name {
                     return Ok(entry.instance.clone());
                 }
-                link = &entry.next;
+                // After all 64 bits it goes on with the first: only equal hashes come that far.
+                link = &entry.next[usize::from(way & 1 == 1)];
+                way = way.rotate_right(1);
             }
             if let Some(build) = build.take() {
-                fresh = Some(Box::new(Entry { name: name.into(), instance: build()?, next: OnceBox::new() }));
+                fresh = Some(Box::new(Entry {
+                    name: name.into(),
+                    instance: build()?,
+                    next: [OnceBox::new(), OnceBox::new()],
+                }));
             }
             // Whether ours or another's got here, the next look finds it; another's may have another name.
             fresh = fresh.and_then(|entry| link.set(entry).err());
         }
     }
+}
+
+/// The same in every place of the process. Names are the program's own: no stranger chooses them.
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(all(test, not(backstay_loom)))]
@@ -78,6 +95,22 @@ mod tests {
         }
         let distinct: BTreeSet<_> = seen[0].iter().map(|instance| **instance).collect();
         assert_eq!(distinct.len(), NAMES);
+    }
+
+    // CF-3: many names are found as fast as few.
+    #[test]
+    fn no_name_is_far_from_the_root() {
+        fn depth<T>(link: &Link<T>) -> usize {
+            link.get().map_or(0, |entry| 1 + entry.next.iter().map(depth).max().unwrap_or(0))
+        }
+        let registry = Registry::<usize>::new();
+        for name in 0..4096 {
+            assert_eq!(registry.named(&name.to_string(), || Ok::<_, Infallible>(name)), Ok(name));
+        }
+        for name in 0..4096 {
+            assert_eq!(registry.named(&name.to_string(), || Err("built twice")), Ok(name));
+        }
+        assert!(depth(&registry.0) < 64, "{}", depth(&registry.0));
     }
 
     #[test]

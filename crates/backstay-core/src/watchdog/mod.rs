@@ -4,6 +4,7 @@
 //!   raised. A ping, a firing and a raising are each one step from a pulse to the next.
 //! - [`judge`] says what a look at a pulse means: fire, or look again at a given moment.
 //! - [`Holes`] remembers when the whole process did not run, which is nobody's freeze.
+//! - [`Runners`] says how many threads the callbacks need.
 //! - [`Schedule`] keeps many watchdogs by the moment of their next look.
 
 use core::ops::RangeInclusive;
@@ -13,10 +14,12 @@ use crate::time::{Moment, nanos};
 
 mod holes;
 mod pulse;
+mod runners;
 mod schedule;
 
 pub use holes::{HOLE, Holes};
 pub use pulse::Pulse;
+pub use runners::{FEW_RUNNERS, MAX_RUNNERS, Runners, STUCK};
 pub use schedule::{SLOT, Schedule};
 
 /// How long nobody may ping, unless told otherwise.

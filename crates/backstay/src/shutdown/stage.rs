@@ -1,5 +1,6 @@
 //! The one run of a shutdown, and those who wait for its beginning or its end, threads and tasks.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -29,7 +30,8 @@ struct State<R> {
     runner: u32,
     result: Option<R>,
     next_seat: u64,
-    waiting: Vec<(u64, Wake)>,
+    /// By seat: thousands of tasks may wait for one shutdown.
+    waiting: BTreeMap<u64, Wake>,
 }
 
 /// What a wait is for.
@@ -42,7 +44,7 @@ pub(super) enum Until {
 impl<R: Clone> Stage<R> {
     pub(super) fn new() -> Self {
         let progress = Progress::default();
-        let state = State { progress, runner: 0, result: None, next_seat: 0, waiting: Vec::new() };
+        let state = State { progress, runner: 0, result: None, next_seat: 0, waiting: BTreeMap::new() };
         Self { state: Mutex::new(state), begun: AtomicBool::new(false) }
     }
 
@@ -133,12 +135,13 @@ impl<R: Clone> Stage<R> {
         let answer = change(&mut state);
         let by_force = state.progress.phase() == Phase::Over && state.result.is_none();
         self.begun.store(state.progress.phase() != Phase::Idle, Ordering::SeqCst);
-        let woken =
-            if state.progress.phase() == before || by_force { Vec::new() } else { std::mem::take(&mut state.waiting) };
+        let woken = if state.progress.phase() == before || by_force {
+            BTreeMap::new()
+        } else {
+            std::mem::take(&mut state.waiting)
+        };
         drop(state);
-        for (_, wake) in woken {
-            wake.wake();
-        }
+        woken.into_values().for_each(Wake::wake);
         answer
     }
 }
@@ -165,14 +168,7 @@ impl<R: Clone> Seat<'_, R> {
             state.next_seat += 1;
             state.next_seat
         });
-        let place = state.waiting.iter().position(|(other, _)| *other == number);
-        let old = match place {
-            Some(place) => Some(std::mem::replace(&mut state.waiting[place].1, wake)),
-            None => {
-                state.waiting.push((number, wake));
-                None
-            }
-        };
+        let old = state.waiting.insert(number, wake);
         drop(state);
         drop(old);
         false
@@ -183,8 +179,7 @@ impl<R: Clone> Drop for Seat<'_, R> {
     fn drop(&mut self) {
         let Some(number) = self.number else { return };
         let mut state = self.stage.state.lock();
-        let place = state.waiting.iter().position(|(other, _)| *other == number);
-        let wake = place.map(|place| state.waiting.swap_remove(place));
+        let wake = state.waiting.remove(&number);
         drop(state);
         drop(wake);
     }
@@ -204,6 +199,29 @@ impl<R: Clone> Future for Reached<'_, R> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let until = self.until;
         if self.seat.look(until, Wake::Task(context.waker().clone())) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+#[cfg(all(test, not(backstay_loom)))]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::Waker;
+
+    // GS-7: looking again and leaving cost no more with many who wait, and leave nothing behind.
+    #[test]
+    fn whoever_looks_again_or_leaves_has_one_seat() {
+        let stage = Stage::<()>::new();
+        let mut waiting: Vec<_> = (0..1000).map(|_| stage.reached(Until::Begun)).collect();
+        let poll = |reached: &mut Reached<'_, ()>| pin!(reached).poll(&mut Context::from_waker(Waker::noop()));
+        for _ in 0..2 {
+            assert!(waiting.iter_mut().all(|reached| poll(reached).is_pending()));
+            assert_eq!(stage.state.lock().waiting.len(), 1000);
+        }
+        waiting.truncate(1);
+        assert_eq!(stage.state.lock().waiting.len(), 1);
+        assert!(stage.begin());
+        assert!(poll(&mut waiting[0]).is_ready() && stage.state.lock().waiting.is_empty());
     }
 }
 

@@ -1,12 +1,14 @@
 //! Threads for what is not ours: callbacks and looks at files, which may take as long as they like.
 //!
-//! A thread that is idle takes the next job, otherwise there is a new one, up to [`FEW`] at once. Beyond those, a job
-//! that has waited for [`STUCK`] proves that the others are busy with something slow, and the threads double.
+//! A thread that is idle takes the next job, otherwise there is a new one, up to [`FEW_RUNNERS`] at once. Beyond those,
+//! threads are added while the others are busy with something slow, up to [`MAX_RUNNERS`]: the rule is the core's.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
+
+use backstay_core::watchdog::{FEW_RUNNERS, Runners as Load, STUCK};
 
 use crate::callback::caught;
 use crate::clock::{Clock, Moment};
@@ -15,12 +17,6 @@ use crate::threads;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Enough for callbacks that behave.
-const FEW: usize = 8;
-/// More threads than this help nobody.
-const MANY: usize = 4096;
-/// A job that waits this long needs another thread.
-const STUCK: Duration = Duration::from_millis(10);
 /// A thread without work goes after this time.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -35,6 +31,9 @@ struct State {
     jobs: VecDeque<(Moment, Job)>,
     threads: usize,
     idle: usize,
+    /// Jobs begun since the last look of [`Runners::tend`], which was then.
+    begun: usize,
+    looked: Moment,
 }
 
 impl Runners {
@@ -44,7 +43,7 @@ impl Runners {
         state.jobs.push_back((Clock::system().now(), Box::new(job)));
         if state.idle >= state.jobs.len() {
             self.work.notify_one();
-        } else if state.threads < FEW {
+        } else if state.threads < FEW_RUNNERS {
             self.add(&mut state);
         }
     }
@@ -53,9 +52,13 @@ impl Runners {
     pub(super) fn tend(&'static self) -> Option<Duration> {
         let mut state = self.lock();
         let &(queued, _) = state.jobs.front()?;
-        if Clock::system().now().since(queued) >= STUCK {
-            let more = state.threads.max(1).min(state.jobs.len()).min(MANY.saturating_sub(state.threads));
-            for _ in 0..more {
+        let now = Clock::system().now();
+        // The monitor may look more often than every moment.
+        if now.since(state.looked) >= STUCK {
+            let begun = std::mem::take(&mut state.begun);
+            state.looked = now;
+            let load = Load { threads: state.threads, waiting: state.jobs.len(), begun };
+            for _ in 0..load.more(now.since(queued)) {
                 self.add(&mut state);
             }
         }
@@ -80,6 +83,7 @@ impl Runners {
         let mut state = self.lock();
         loop {
             if let Some((_, job)) = state.jobs.pop_front() {
+                state.begun += 1;
                 drop(state);
                 if let Err(panic) = caught(job) {
                     say_aside(move || tracing::error!(target: "backstay", panic, "a watchdog's job panicked"));
@@ -100,5 +104,42 @@ impl Runners {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use backstay_core::watchdog::MAX_RUNNERS;
+
+    // WD-3: callbacks that block are given threads, and not without bound.
+    #[test]
+    fn blocked_jobs_get_threads_and_no_more_than_the_bound() {
+        static BLOCKED: AtomicUsize = AtomicUsize::new(0);
+        let runners: &'static Runners = Box::leak(Box::default());
+        let gate: &'static (Mutex<bool>, Condvar) = Box::leak(Box::default());
+        for _ in 0..MAX_RUNNERS + 100 {
+            runners.submit(move || {
+                BLOCKED.fetch_add(1, Ordering::SeqCst);
+                let open = gate.0.lock().unwrap();
+                drop(gate.1.wait_while(open, |open| !*open).unwrap());
+            });
+        }
+        let tend_while = |condition: &dyn Fn() -> bool| {
+            while condition() {
+                runners.tend();
+                std::thread::yield_now();
+            }
+        };
+        tend_while(&|| BLOCKED.load(Ordering::SeqCst) < MAX_RUNNERS);
+        let end = Clock::system().now() + STUCK * 3;
+        tend_while(&|| Clock::system().now() < end);
+        assert_eq!((runners.lock().threads, runners.lock().jobs.len()), (MAX_RUNNERS, 100));
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+        tend_while(&|| BLOCKED.load(Ordering::SeqCst) < MAX_RUNNERS + 100);
+        assert!(runners.tend().is_none());
     }
 }

@@ -1,4 +1,13 @@
 //! The keys of a limiter, by their hashes, in tables with a lock each.
+//!
+//! When all keys that there may be are limited, new ones are rejected until the first of the others is idle. That
+//! moment is looked for in all shards once and then remembered (`idle_from`), so that a flood of new keys costs little.
+//!
+//! # Memory ordering
+//! `idle_from` of all and those of the shards are one protocol, in sequentially consistent order. Whoever looks marks
+//! the former with a number of its own, then reads the latter, then replaces its mark by what it found. Whoever makes a
+//! key idle earlier writes the latter, then removes mark or result. So either the look sees that key, or it finds its
+//! mark gone and remembers nothing. All else is counted only, and relaxed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,26 +31,40 @@ pub(super) struct Shards {
     /// How many keys all the shards have, or are about to have.
     keys: AtomicUsize,
     shards: Box<[Shard]>,
+    /// For each shard, before this time no key of its table is idle. Side by side, so that all can be read at once.
+    idle_from_of: Box<[AtomicU64]>,
+    /// The least of those; 0 where it is not known, or the mark of someone who is looking.
+    idle_from: AtomicU64,
+    looks: AtomicU64,
     counts: Striped<2>,
 }
 
 const ACQUIRED: usize = 0;
 const REJECTED: usize = 1;
 
-/// On lines of its own.
+/// Marks are greater than any time.
+const MARK: u64 = 1 << 63;
+
+/// Greater than any time as well.
+const NEVER: u64 = MARK - 1;
+
+/// As many as 16 bits of the hash can tell apart.
+const SHARDS_MAX: usize = 1 << 16;
+
+/// So many shards are looked through by one call at most.
+const LOOKS: usize = 4;
+
+/// So few keys share a table that laying it out anew, for which callers wait, takes microseconds.
+const KEYS_OF_SHARD: usize = 1024;
+
+/// On a line of its own.
 #[derive(Debug)]
-#[repr(align(128))]
-struct Shard {
-    table: Mutex<Table>,
-    /// Before this time no key of the table is idle, so there is no sense in looking.
-    idle_from: AtomicU64,
-}
+#[repr(align(64))]
+struct Shard(Mutex<Table>);
 
 impl Shards {
     pub(super) fn new(quota: Quota, max_keys: usize, clock: Clock, name: Option<Arc<str>>) -> Self {
-        // Few keys need no shards; many need enough that laying one out anew takes microseconds.
-        let shards = (max_keys / 4096).clamp(1, 256).next_power_of_two();
-        let shard = || Shard { table: Mutex::new(Table::new()), idle_from: AtomicU64::new(u64::MAX) };
+        let shards = (max_keys / KEYS_OF_SHARD).clamp(1, SHARDS_MAX).next_power_of_two();
         Self {
             quota,
             scale: quota.scale(),
@@ -49,7 +72,10 @@ impl Shards {
             name,
             max_keys,
             keys: AtomicUsize::new(0),
-            shards: (0..shards).map(|_| shard()).collect(),
+            shards: (0..shards).map(|_| Shard(Mutex::new(Table::new()))).collect(),
+            idle_from_of: (0..shards).map(|_| AtomicU64::new(NEVER)).collect(),
+            idle_from: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
             counts: Striped::new(),
         }
     }
@@ -71,7 +97,8 @@ impl Shards {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.shards.iter().map(|shard| size_of::<Shard>() + shard.table.lock().bytes()).sum()
+        let shard = size_of::<Shard>() + size_of::<AtomicU64>();
+        self.shards.iter().map(|Shard(table)| shard + table.lock().bytes()).sum()
     }
 
     pub(super) fn stats(&self) -> KeyedRateLimiterStats {
@@ -84,19 +111,19 @@ impl Shards {
     }
 
     pub(super) fn reset(&self, hash: u64) {
-        let shard = self.shard(hash);
-        if let Some(full_at) = shard.table.lock().full_at(hash) {
+        let index = self.shard(hash);
+        if let Some(full_at) = self.shards[index].0.lock().full_at(hash) {
             *full_at = 0;
-            shard.idle_from.store(0, Ordering::Relaxed);
+            self.may_be_idle(index, 0);
         }
     }
 
     #[inline]
-    fn shard(&self, hash: u64) -> &Shard {
+    fn shard(&self, hash: u64) -> usize {
         // The table uses the low bits.
         #[allow(clippy::cast_possible_truncation)]
         let index = (hash >> 48) as usize & (self.shards.len() - 1);
-        &self.shards[index]
+        index
     }
 
     /// Takes `tokens` of a key if they are there, and counts what became of it.
@@ -120,7 +147,7 @@ impl Shards {
 
     #[inline]
     fn take_of_known(&self, hash: u64, cost: u64, time: Reading) -> Take {
-        let mut table = self.shard(hash).table.lock();
+        let mut table = self.shards[self.shard(hash)].0.lock();
         let Some(full_at) = table.full_at(hash) else { return Take::Unclear };
         let take = self.scale.take(*full_at, cost, time);
         if let Take::Granted(later) = take {
@@ -133,7 +160,7 @@ impl Shards {
     fn take_exactly(&self, hash: u64, cost: u64) -> bool {
         let shard = self.shard(hash);
         loop {
-            let mut table = shard.table.lock();
+            let mut table = self.shards[shard].0.lock();
             // A key that was forgotten is full now, and was not when somebody began to wait for the lock.
             let now = self.clock.now();
             let known = table.full_at(hash);
@@ -149,10 +176,9 @@ impl Shards {
             if self.claim_place() {
                 let removed = table.insert(hash, full_at, now);
                 if removed > 0 {
-                    shard.idle_from.store(table.first_full(), Ordering::Relaxed);
-                } else {
-                    shard.idle_from.fetch_min(full_at, Ordering::Relaxed);
+                    self.idle_from_of[shard].store(table.first_full(), Ordering::SeqCst);
                 }
+                self.may_be_idle(shard, full_at);
                 self.keys.fetch_sub(removed, Ordering::Relaxed);
                 return true;
             }
@@ -168,23 +194,52 @@ impl Shards {
         self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// Forgets idle keys, of `first` or else of another shard. Whether there were any.
-    fn make_room(&self, first: &Shard, now: u64) -> bool {
-        std::iter::once(first).chain(&self.shards).any(|shard| {
-            if shard.idle_from.load(Ordering::Relaxed) > now {
-                return false;
+    /// Notes, under the lock of the shard, that a key of it is idle at `full_at`.
+    fn may_be_idle(&self, shard: usize, full_at: u64) {
+        // Most keys become idle after those that were there.
+        if self.idle_from_of[shard].load(Ordering::SeqCst) > full_at {
+            self.idle_from_of[shard].fetch_min(full_at, Ordering::SeqCst);
+            self.idle_from.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Forgets idle keys, of `first` or else of another shard. Whether any were found, in at most [`LOOKS`] shards: the
+    /// next call goes on where this one stops.
+    fn make_room(&self, first: usize, now: u64) -> bool {
+        let known = self.idle_from.load(Ordering::SeqCst);
+        if known < MARK && known > now {
+            return false;
+        }
+        let mark = MARK | self.looks.fetch_add(1, Ordering::Relaxed);
+        self.idle_from.store(mark, Ordering::SeqCst);
+        let (mut least, mut looks) = (NEVER, LOOKS);
+        for shard in std::iter::once(first).chain(0..self.shards.len()) {
+            let idle_from = self.idle_from_of[shard].load(Ordering::SeqCst);
+            if idle_from > now {
+                least = least.min(idle_from);
+                continue;
             }
-            let mut table = shard.table.lock();
-            let removed = table.sweep(now);
-            shard.idle_from.store(table.first_full(), Ordering::Relaxed);
+            let Some(left) = looks.checked_sub(1) else { return false };
+            looks = left;
+            let mut table = self.shards[shard].0.lock();
+            let idle = table.first_full() <= now;
+            let removed = if idle { table.sweep(now) } else { 0 };
+            let idle_from = table.first_full().min(NEVER);
+            self.idle_from_of[shard].store(idle_from, Ordering::SeqCst);
             drop(table);
             self.keys.fetch_sub(removed, Ordering::Relaxed);
-            removed > 0
-        })
+            if removed > 0 {
+                return true;
+            }
+            least = least.min(idle_from);
+        }
+        // A mark that was replaced means that others looked, or that a key became idle earlier.
+        let _ = self.idle_from.compare_exchange(mark, least, Ordering::SeqCst, Ordering::Relaxed);
+        false
     }
 
     fn full_at(&self, hash: u64) -> u64 {
-        self.shard(hash).table.lock().full_at(hash).map_or(0, |full_at| *full_at)
+        self.shards[self.shard(hash)].0.lock().full_at(hash).map_or(0, |full_at| *full_at)
     }
 
     /// Why `tokens` were refused that were not there, and when they, or a place for a new key, may be.
@@ -197,8 +252,9 @@ impl Shards {
         match self.scale.wait(self.full_at(hash), self.scale.cost(tokens), now) {
             // It was refused for want of a place.
             Duration::ZERO => {
-                let idle_from = self.shards.iter().map(|shard| shard.idle_from.load(Ordering::Relaxed)).min();
-                self.scale.moment(idle_from.unwrap_or(0)).since(now)
+                let known = Some(self.idle_from.load(Ordering::SeqCst)).filter(|known| (1..MARK).contains(known));
+                let least = || self.idle_from_of.iter().map(|idle_from| idle_from.load(Ordering::Relaxed)).min();
+                self.scale.moment(known.or_else(least).unwrap_or(0)).since(now)
             }
             wait => wait,
         }

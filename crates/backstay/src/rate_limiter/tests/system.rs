@@ -45,9 +45,9 @@ fn whoever_moves_up_is_woken_when_its_token_is_due() {
     }
     drop((ahead, crowd));
     limiter.set_rate(1, SECOND / 50).unwrap();
-    for number in 0..3 {
+    for (number, waiting) in staying.iter_mut().enumerate() {
         assert_eq!(woken.recv_timeout(ENOUGH), Ok(number));
-        assert!(poll(&mut staying[number]).is_ready());
+        assert!(poll(waiting).is_ready());
     }
 }
 
