@@ -1,5 +1,7 @@
 //! The picture in the README: a panel for each operation, a pair of bars for each contestant.
 
+pub(crate) mod growth;
+
 use std::fmt::Write as _;
 
 use crate::harness::{Sample, Side};

@@ -7,6 +7,7 @@ mod memory;
 mod os;
 mod races;
 mod report;
+mod scaling;
 mod scenes;
 
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ scripts/bench [--short] [--draw] [--json] [--only WORD]
   --short      fewer windows, for CI: under a minute
   --json       prints JSON instead of the table
   --only WORD  only the operations and scenes whose title contains WORD
-  --draw       with one of these too writes docs/benchmarks.svg and docs/benchmarks.md";
+  --draw       with one of these too writes docs/benchmarks.svg, docs/scaling.svg and docs/benchmarks.md";
 
 #[derive(Default)]
 struct Options {
@@ -172,6 +173,7 @@ fn finish(options: &Options, report: &Report) -> ExitCode {
     if options.draws() {
         let written = std::fs::create_dir_all("docs")
             .and_then(|()| std::fs::write("docs/benchmarks.svg", drawing::svg(&report.standings)))
+            .and_then(|()| std::fs::write("docs/scaling.svg", drawing::growth::svg(&report.growths)))
             .and_then(|()| std::fs::write("docs/benchmarks.md", report.markdown()));
         if let Err(error) = written {
             eprintln!("bench: docs/: {error}");
@@ -201,6 +203,7 @@ fn measure(options: &Options) -> Result<Report, String> {
     if options.wants("watchdogs") {
         idle_watchdogs(plan, &mut report);
     }
+    scaling::measure(options, &mut report);
     if options.wants("allocations") {
         progress("allocations");
         for (what, allocations) in allocations::count() {

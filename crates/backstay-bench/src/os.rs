@@ -27,7 +27,16 @@ pub(crate) fn preemptions() -> i64 {
 
 /// The processor time that this process has used, its own and the kernel's for it.
 pub(crate) fn processor_time() -> Duration {
-    let used = usage(libc::RUSAGE_SELF);
+    time(libc::RUSAGE_SELF)
+}
+
+/// The processor time that the calling thread has used.
+pub(crate) fn thread_time() -> Duration {
+    time(libc::RUSAGE_THREAD)
+}
+
+fn time(who: libc::c_int) -> Duration {
+    let used = usage(who);
     let time = |t: libc::timeval| {
         Duration::from_secs(t.tv_sec.unsigned_abs()) + Duration::from_micros(t.tv_usec.unsigned_abs())
     };

@@ -1,10 +1,12 @@
 //! What was measured and what it should have been, as text, as markdown and as JSON.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde_json::json;
 
 use crate::harness::{Sample, Side};
+use crate::scenes::growth::Growth;
 use crate::scenes::waiting::{IDEAL, Waited};
 
 /// One operation's results.
@@ -52,6 +54,9 @@ pub(crate) enum Unit {
     AtLeastPercent,
     Percent,
     Milliseconds,
+    Microseconds,
+    /// Things, of which there should be few.
+    Count,
     Bytes,
     Allocations,
 }
@@ -69,8 +74,9 @@ impl Budget {
             Unit::Times => format!("{number:.2} x"),
             Unit::AtLeastPercent | Unit::Percent => format!("{number:.2} %"),
             Unit::Milliseconds => format!("{number:.1} ms"),
+            Unit::Microseconds => format!("{number:.1} µs"),
             Unit::Bytes => format!("{number:.1} B"),
-            Unit::Allocations => format!("{number:.0}"),
+            Unit::Allocations | Unit::Count => format!("{number:.0}"),
         };
         let sign = if self.unit == Unit::AtLeastPercent { ">=" } else { "<=" };
         (figure(self.measured), format!("{sign} {}", figure(self.limit)))
@@ -84,6 +90,7 @@ pub(crate) struct Report {
     pub(crate) method: String,
     pub(crate) standings: Vec<Standing>,
     pub(crate) waited: Vec<Waited>,
+    pub(crate) growths: Vec<Growth>,
     /// Sizes and shares that are not times.
     pub(crate) facts: Vec<(String, String)>,
     pub(crate) budgets: Vec<Budget>,
@@ -117,6 +124,11 @@ impl Report {
                 let [name, rate, worst, spread] = cells(waited);
                 let _ = writeln!(text, "  {name:<24}{rate:>11}{worst:>14}{spread:>26}");
             }
+        }
+        for growth in &self.growths {
+            let points = growth.points.iter().map(|(size, cost)| format!("{size}: {}", nanos(*cost)));
+            let _ =
+                writeln!(text, "\n{} (ns; {})\n  {}", growth.title, growth.note, points.collect::<Vec<_>>().join("  "));
         }
         text.push('\n');
         for (what, figure) in &self.facts {
@@ -167,6 +179,7 @@ impl Report {
         for waited in &self.waited {
             let _ = writeln!(text, "| {} |", cells(waited).join(" | "));
         }
+        self.growth_table(&mut text);
         text.push_str("\n## Sizes and shares\n\n| | |\n|---|--:|\n");
         for (what, figure) in &self.facts {
             let _ = writeln!(text, "| {what} | {figure} |");
@@ -179,6 +192,25 @@ impl Report {
             let _ = writeln!(text, "| {} | {measured} | {limit} | {verdict} |", budget.what);
         }
         text
+    }
+
+    fn growth_table(&self, text: &mut String) {
+        if self.growths.is_empty() {
+            return;
+        }
+        text.push_str("\n## Scaling\n\n![Nanoseconds for one operation, by how many there are](scaling.svg)\n\n");
+        text.push_str("Nanoseconds for one operation, by how many there are.\n\n| |");
+        let sizes: BTreeSet<_> = self.growths.iter().flat_map(|growth| &growth.points).map(|(size, _)| *size).collect();
+        sizes.iter().for_each(|size| text.push_str(&format!(" {size} |")));
+        let _ = writeln!(text, "\n|---|{}", "--:|".repeat(sizes.len()));
+        for growth in &self.growths {
+            let _ = write!(text, "| {}: {} |", growth.title.trim_start_matches("scaling: "), growth.note);
+            for size in &sizes {
+                let cost = growth.points.iter().find(|(known, _)| known == size);
+                let _ = write!(text, " {} |", cost.map_or_else(String::new, |(_, cost)| nanos(*cost)));
+            }
+            text.push('\n');
+        }
     }
 
     /// For programs.
@@ -200,6 +232,7 @@ impl Report {
                 "tokens_of_a_task": [waited.spread.0, waited.spread.1],
             })
         });
+        let growths = self.growths.iter().map(|growth| json!({ "operation": growth.title, "ns": growth.points }));
         let budgets = self.budgets.iter().map(|budget| {
             json!({ "what": budget.what, "measured": budget.measured, "limit": budget.limit, "holds": budget.holds() })
         });
@@ -207,6 +240,7 @@ impl Report {
             "machine": self.machine,
             "operations": operations.collect::<Vec<_>>(),
             "waiting": waiting.collect::<Vec<_>>(),
+            "scaling": growths.collect::<Vec<_>>(),
             "facts": self.facts,
             "budgets": budgets.collect::<Vec<_>>(),
         })

@@ -25,11 +25,13 @@ use crate::sync::{Mutex, Wake};
 /// assert_eq!(clock.now().since(before), Duration::from_secs(5));
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Source);
+pub struct Clock(
+    /// None: the system's, which nearly every component has. So a handle needs one word for it.
+    Option<Box<Source>>,
+);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) enum Source {
-    #[default]
     System,
     Manual(ManualClock),
     #[cfg(feature = "tokio")]
@@ -40,7 +42,7 @@ impl Clock {
     /// The system's monotonic clock; what every builder takes by default.
     #[must_use]
     pub const fn system() -> Self {
-        Self(Source::System)
+        Self(None)
     }
 
     /// Tokio's clock, so that `#[tokio::test(start_paused = true)]` and `tokio::time::advance` hold for the component.
@@ -51,14 +53,14 @@ impl Clock {
     #[cfg(feature = "tokio")]
     #[must_use]
     pub fn tokio() -> Self {
-        Self(Source::Tokio(tokio::time::Instant::now()))
+        Self(Some(Box::new(Source::Tokio(tokio::time::Instant::now()))))
     }
 
     /// The time, exactly.
     #[inline]
     #[must_use]
     pub fn now(&self) -> Moment {
-        match &self.0 {
+        match self.source() {
             Source::System => system::now(),
             Source::Manual(clock) => clock.now(),
             #[cfg(feature = "tokio")]
@@ -71,12 +73,12 @@ impl Clock {
     #[must_use]
     pub fn coarse(&self) -> Reading {
         // The other clocks out of line, so that the hot paths stay small.
-        if let Source::System = self.0 { system::coarse() } else { self.coarse_of_others() }
+        if self.0.is_none() { system::coarse() } else { self.coarse_of_others() }
     }
 
     #[cold]
     fn coarse_of_others(&self) -> Reading {
-        match &self.0 {
+        match self.source() {
             Source::System => system::coarse(),
             Source::Manual(clock) => Reading::stale(clock.coarse(), clock.staleness()),
             #[cfg(feature = "tokio")]
@@ -92,7 +94,7 @@ impl Clock {
             return crate::sync::park();
         }
         let left = moment.since(self.now());
-        match &self.0 {
+        match self.source() {
             Source::System => std::thread::park_timeout(left),
             Source::Manual(clock) => {
                 clock.on_advance(Wake::this_thread());
@@ -117,8 +119,10 @@ impl Clock {
         }
     }
 
+    #[inline]
     pub(crate) fn source(&self) -> &Source {
-        &self.0
+        static SYSTEM: Source = Source::System;
+        self.0.as_deref().unwrap_or(&SYSTEM)
     }
 }
 
@@ -201,7 +205,7 @@ impl ManualClock {
 
 impl From<&ManualClock> for Clock {
     fn from(clock: &ManualClock) -> Self {
-        Self(Source::Manual(clock.clone()))
+        Self(Some(Box::new(Source::Manual(clock.clone()))))
     }
 }
 

@@ -1,62 +1,77 @@
 //! Counters that threads add to without sharing a cache line.
+//!
+//! They begin inside of their handle, where the first thread that counts adds to them alone. When a second thread comes,
+//! the handle takes a block of stripes from a pool, and from then on all add there: so a handle is small until it is
+//! shared, and fast after. A call may run in a signal handler, where nothing may be allocated: handles that are built
+//! fill the pool, and blocks are taken from it by compare-and-swap. With none left, all but the first thread add to
+//! counters that they share.
+//!
+//! # Memory ordering
+//! The counts are statistics, not a protocol: every addition is relaxed, and a sum is exact once the additions are done.
+//! A block's pointer is published with release, by the pool and by the handle, and read with acquire: so whoever adds to
+//! it comes after the zeros that were written to it.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic;
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-/// `N` counters in stripes, twice as many as there are processors (32 at most); a thread keeps to one stripe.
-///
-/// The first half belongs to the threads that came first, a stripe to each, and they add without locking the bus;
-/// the other half is shared by all who came later. Long-running threads are mostly among the first.
-///
-/// Statistics, not a protocol: every addition is relaxed, and a sum is exact once the additions are done.
+use counting::{CHUNKS, Counts, Pool};
+
+mod counting;
+#[cfg(all(test, backstay_loom))]
+mod loom_tests;
+
+static POOL: Pool = Pool {
+    top: AtomicU64::new(0),
+    left: AtomicUsize::new(0),
+    chunks: [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS],
+};
+
+/// `N` counters. Of `SHARED` there are as many for [`add`](Self::add), and none for
+/// [`add_even_in_handlers`](Self::add_even_in_handlers).
 #[derive(Debug)]
-pub(crate) struct Striped<const N: usize>(Box<[Stripe<N>]>);
+pub(crate) struct Striped<const N: usize, const SHARED: usize>(Counts<N, SHARED>);
 
-/// Two cache lines, because processors fetch lines in pairs.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Stripe<const N: usize>([AtomicU64; N]);
-
-impl<const N: usize> Striped<N> {
+impl<const N: usize, const SHARED: usize> Striped<N, SHARED> {
     pub(crate) fn new() -> Self {
-        // To ask takes longer than all else that a new handle does: the system reads files to answer.
-        // No lock guards the answer: a process forked while another thread asks could never take it.
-        static STRIPES: AtomicUsize = AtomicUsize::new(0);
-        let mut stripes = STRIPES.load(Ordering::Relaxed);
-        if stripes == 0 {
-            let processors = std::thread::available_parallelism().map_or(1, usize::from);
-            stripes = 2 * processors.next_power_of_two().min(16);
-            STRIPES.store(stripes, Ordering::Relaxed);
-        }
-        Self((0..stripes).map(|_| Stripe(std::array::from_fn(|_| AtomicU64::new(0)))).collect())
+        POOL.stock(stripes());
+        Self(Counts::new())
     }
 
     /// As [`add`](Self::add), also from a signal handler that interrupts this very thread between reading and writing.
     #[inline]
     pub(crate) fn add_even_in_handlers(&self, counter: usize, amount: u64) {
-        if let Some(stripe) = self.0.get(thread_number() & (self.0.len() - 1)) {
-            stripe.0[counter].fetch_add(amount, Ordering::Relaxed);
-        }
+        self.0.add_even_in_handlers(&POOL, counter, amount, thread_number());
     }
 
     #[inline]
     pub(crate) fn add(&self, counter: usize, amount: u64) {
-        let (number, owned) = (thread_number(), self.0.len() / 2);
-        if number < owned {
-            // There always is a stripe; a path that panics would keep callers from being inlined.
-            if let Some(stripe) = self.0.get(number) {
-                let count = &stripe.0[counter];
-                // Nobody else writes here.
-                count.store(count.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-            }
-        } else if let Some(stripe) = self.0.get(owned + (number & (owned - 1))) {
-            stripe.0[counter].fetch_add(amount, Ordering::Relaxed);
-        }
+        self.0.add(&POOL, counter, amount, thread_number());
     }
 
     pub(crate) fn sum(&self, counter: usize) -> u64 {
-        self.0.iter().map(|stripe| stripe.0[counter].load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
+        self.0.sum(counter)
     }
+}
+
+impl<const N: usize, const SHARED: usize> Drop for Striped<N, SHARED> {
+    fn drop(&mut self) {
+        self.0.release(&POOL);
+    }
+}
+
+/// How many a block has: twice as many as there are processors, 32 at most.
+fn stripes() -> usize {
+    // To ask takes longer than all else that a new handle does: the system reads files to answer.
+    // No lock guards the answer: a process forked while another thread asks could never take it.
+    static STRIPES: AtomicUsize = AtomicUsize::new(0);
+    let mut stripes = STRIPES.load(Ordering::Relaxed);
+    if stripes == 0 {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        stripes = 2 * processors.next_power_of_two().min(16);
+        STRIPES.store(stripes, Ordering::Relaxed);
+    }
+    stripes
 }
 
 /// A small number of this thread's own. Neither allocates nor registers a destructor, so a signal handler may ask.
@@ -81,14 +96,36 @@ fn next_number() -> usize {
 mod tests {
     use super::*;
 
+    // RL-10, CB-10: also while the counters move from the handle into stripes, and where there are no stripes left.
     #[test]
     fn nothing_is_lost_between_threads() {
-        let counters = Striped::<2>::new();
+        let (alone, even_in_handlers) = (Striped::<2, 2>::new(), Striped::<2, 0>::new());
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| (0..10_000).for_each(|_| counters.add(1, 2)));
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        alone.add(1, 2);
+                        even_in_handlers.add_even_in_handlers(0, 1);
+                    }
+                });
             }
         });
-        assert_eq!((counters.sum(0), counters.sum(1)), (0, 160_000));
+        assert_eq!((alone.sum(0), alone.sum(1)), (0, 160_000));
+        assert_eq!((even_in_handlers.sum(0), even_in_handlers.sum(1)), (80_000, 0));
+    }
+
+    #[test]
+    fn a_block_goes_from_one_handle_to_the_next_and_is_empty() {
+        let counters: Vec<_> = (0..5000).map(|_| Striped::<2, 2>::new()).collect();
+        counters.iter().for_each(|counters| counters.add(0, 1));
+        std::thread::scope(|scope| {
+            scope.spawn(|| counters.iter().for_each(|counters| counters.add(0, 2))).join().unwrap();
+        });
+        assert!(counters.iter().all(|counters| counters.sum(0) == 3));
+        drop(counters);
+        let counters = Striped::<2, 2>::new();
+        counters.add(0, 1);
+        std::thread::scope(|scope| scope.spawn(|| counters.add(1, 1)).join().unwrap());
+        assert_eq!((counters.sum(0), counters.sum(1)), (1, 1));
     }
 }

@@ -63,6 +63,20 @@ fn a_call_made_or_turned_away() {
     assert_eq!(allocations(turned_away), 0);
 }
 
+// CB-8: the second thread's first call moves the counters into stripes, perhaps in a signal handler.
+#[test]
+fn a_second_thread() {
+    let limiter = RateLimiter::builder(1).per(HOUR).burst(10_000).build().unwrap();
+    let breaker = CircuitBreaker::builder().reset_timeout(HOUR).max_failures(1).half_open_max_calls(1).build().unwrap();
+    let both = || {
+        assert!(limiter.try_acquire());
+        breaker.call(|| Ok::<_, ()>(1)).unwrap();
+    };
+    assert_eq!(allocations(both), 0);
+    std::thread::scope(|scope| scope.spawn(|| assert_eq!(allocations(both), 0)).join().unwrap());
+    assert_eq!((limiter.stats().acquired, breaker.stats().successful), (2000, 2000));
+}
+
 #[test]
 fn a_known_key() {
     let limiter = KeyedRateLimiter::<u64>::builder(1).per(HOUR).burst(1000).build().unwrap();

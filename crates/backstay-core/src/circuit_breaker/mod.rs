@@ -4,11 +4,14 @@
 //! can keep it in one atomic and apply these functions with compare-and-swap. The trials of a half-open breaker stand
 //! in places, a word each ([`Place`]).
 
+mod place;
 #[cfg(test)]
 mod tests;
 
 use core::ops::RangeInclusive;
 use core::time::Duration;
+
+pub use place::Place;
 
 use crate::InvalidArgument;
 use crate::time::{Moment, Reading, nanos};
@@ -224,9 +227,11 @@ pub enum Ticket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     max_failures: u32,
-    reset_timeout: Duration,
-    half_open_max_calls: u32,
-    half_open_timeout: Duration,
+    half_open_max_calls: u16,
+    cancellation_is_failure: bool,
+    /// Nanoseconds: a breaker is small.
+    reset_timeout: u64,
+    half_open_timeout: u64,
 }
 
 impl Policy {
@@ -252,7 +257,10 @@ impl Policy {
         count("half_open_max_calls", half_open_max_calls, HALF_OPEN_MAX_CALLS_LIMIT)?;
         time("reset_timeout", reset_timeout)?;
         time("half_open_timeout", half_open_timeout)?;
-        Ok(Self { max_failures, reset_timeout, half_open_max_calls, half_open_timeout })
+        let (reset_timeout, half_open_timeout) = (nanos(reset_timeout), nanos(half_open_timeout));
+        let half_open_max_calls = u16::try_from(half_open_max_calls).unwrap_or(u16::MAX);
+        let cancellation_is_failure = false;
+        Ok(Self { max_failures, half_open_max_calls, cancellation_is_failure, reset_timeout, half_open_timeout })
     }
 
     /// Consecutive failures that open the breaker.
@@ -264,19 +272,33 @@ impl Policy {
     /// How long the breaker stays open.
     #[must_use]
     pub const fn reset_timeout(&self) -> Duration {
-        self.reset_timeout
+        Duration::from_nanos(self.reset_timeout)
     }
 
     /// Trials at once in half-open, and successes that close the breaker.
     #[must_use]
     pub const fn half_open_max_calls(&self) -> u32 {
-        self.half_open_max_calls
+        self.half_open_max_calls as u32
+    }
+
+    /// The same, but a cancelled call is a failure, or not.
+    #[must_use]
+    pub const fn with_cancellation_as_failure(mut self, is_failure: bool) -> Self {
+        self.cancellation_is_failure = is_failure;
+        self
+    }
+
+    /// The verdict on a cancelled call.
+    #[inline]
+    #[must_use]
+    pub const fn on_cancellation(&self) -> Verdict {
+        if self.cancellation_is_failure { Verdict::Failure } else { Verdict::Neutral }
     }
 
     /// How long a half-open call keeps its slot without an outcome.
     #[must_use]
     pub const fn half_open_timeout(&self) -> Duration {
-        self.half_open_timeout
+        Duration::from_nanos(self.half_open_timeout)
     }
 
     /// Whether a call may be made. The clock is asked only where the answer depends on it.
@@ -322,7 +344,7 @@ impl Policy {
             (Phase::HalfOpen { since, successes }, Ticket::Trial { since: admitted }) if since == admitted => {
                 match verdict {
                     Verdict::Neutral => phase,
-                    Verdict::Success if successes + 1 < self.half_open_max_calls => {
+                    Verdict::Success if successes + 1 < self.half_open_max_calls() => {
                         Phase::HalfOpen { since, successes: successes + 1 }
                     }
                     Verdict::Success => Phase::Closed { generation: fresh(), failures: 0 },
@@ -338,54 +360,18 @@ impl Policy {
     #[inline]
     #[must_use]
     pub fn remaining(&self, until: Moment, now: Moment) -> Duration {
-        if until == Moment::NEVER { Duration::MAX } else { until.since(now).min(self.reset_timeout) }
+        if until == Moment::NEVER { Duration::MAX } else { until.since(now).min(self.reset_timeout()) }
     }
 
     /// Takes a trial place, if it is free: its holder was admitted before this half-open period, or has lost it by now.
     #[inline]
     #[must_use]
     pub fn take(&self, place: Place, since: Moment, now: Moment) -> Option<Place> {
-        place.is_free(self.half_open_timeout, since, now).then(|| Place::until(now + self.half_open_timeout))
+        place.is_free(self.half_open_timeout(), since, now).then(|| Place::until(now + self.half_open_timeout()))
     }
 
     fn open(&self, now: Moment) -> Phase {
-        let until = (now + self.reset_timeout).as_nanos().min(Phase::LAST);
+        let until = (now + self.reset_timeout()).as_nanos().min(Phase::LAST);
         Phase::Open { until: Moment::from_nanos(until) }
-    }
-}
-
-/// A place for a trial: free, or held until a moment. One word; the moment names the holder too, because whoever takes
-/// over an expired place holds it until later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(Moment);
-
-impl Place {
-    /// Nobody's place.
-    pub const FREE: Self = Self(Moment::ORIGIN);
-
-    const fn until(moment: Moment) -> Self {
-        Self(moment)
-    }
-
-    fn is_free(self, timeout: Duration, since: Moment, now: Moment) -> bool {
-        now >= self.0 || self.0.as_nanos().saturating_sub(nanos(timeout)) < since.as_nanos()
-    }
-
-    /// When the holder loses the place.
-    #[must_use]
-    pub const fn lost_at(self) -> Moment {
-        self.0
-    }
-
-    /// The place as a word.
-    #[must_use]
-    pub const fn pack(self) -> u64 {
-        self.0.as_nanos()
-    }
-
-    /// The place that [`pack`](Self::pack) made `word` of.
-    #[must_use]
-    pub const fn unpack(word: u64) -> Self {
-        Self(Moment::from_nanos(word))
     }
 }

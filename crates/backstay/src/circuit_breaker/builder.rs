@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use backstay_core::circuit_breaker::{
-    DEFAULT_HALF_OPEN_MAX_CALLS, DEFAULT_MAX_FAILURES, DEFAULT_RESET_TIMEOUT, Phase, Place, Policy,
+    DEFAULT_HALF_OPEN_MAX_CALLS, DEFAULT_MAX_FAILURES, DEFAULT_RESET_TIMEOUT, Phase, Policy,
 };
 
 use super::listeners::{Listener, Listeners, Transition};
-use super::{CircuitBreaker, Inner};
+use super::{CircuitBreaker, Inner, Places};
 use crate::clock::Clock;
 use crate::error::{BuildError, InvalidArgument};
 use crate::settings::{self, CircuitBreakerSettings};
@@ -128,13 +128,13 @@ impl CircuitBreakerBuilder {
     }
 
     fn build_with(self, settings: &CircuitBreakerSettings) -> Result<CircuitBreaker, InvalidArgument> {
-        let policy = self.policy(settings)?;
+        let cancellation_is_failure = self.cancellation_is_failure.or(settings.cancellation_is_failure);
+        let policy = self.policy(settings)?.with_cancellation_as_failure(cancellation_is_failure.unwrap_or(false));
         Ok(CircuitBreaker(Arc::new(Inner {
             word: AtomicU64::new(Phase::START.pack()),
             policy,
-            places: (0..policy.half_open_max_calls()).map(|_| AtomicU64::new(Place::FREE.pack())).collect(),
+            places: Places::new(policy.half_open_max_calls()),
             generations: AtomicU64::new(1),
-            cancellation_is_failure: self.cancellation_is_failure.or(settings.cancellation_is_failure).unwrap_or(false),
             clock: self.clock,
             name: self.name,
             counters: Striped::new(),

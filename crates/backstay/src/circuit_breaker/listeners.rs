@@ -35,7 +35,11 @@ pub(super) type Listener = Box<dyn Fn(&Transition) + Send + Sync>;
 
 /// The listeners and what they have not heard yet. Whoever finds nobody telling tells until nothing is left; the others
 /// only leave their change in the queue.
-pub(super) struct Listeners {
+///
+/// Most breakers have none, and then no memory for them.
+pub(super) struct Listeners(Option<Box<Listening>>);
+
+struct Listening {
     listeners: Vec<Listener>,
     queue: Mutex<Queue>,
 }
@@ -48,16 +52,17 @@ struct Queue {
 
 impl Listeners {
     pub(super) fn new(listeners: Vec<Listener>) -> Self {
-        Self { listeners, queue: Mutex::new(Queue::default()) }
+        if listeners.is_empty() {
+            return Self(None);
+        }
+        Self(Some(Box::new(Listening { listeners, queue: Mutex::new(Queue::default()) })))
     }
 
     /// Makes the change and queues it, as one step, so that the queue has the order of the changes. Without listeners
     /// no lock is taken.
     pub(super) fn record(&self, transition: &Transition, change: impl FnOnce() -> bool) -> bool {
-        if self.listeners.is_empty() {
-            return change();
-        }
-        let mut queue = self.queue.lock();
+        let Some(listening) = &self.0 else { return change() };
+        let mut queue = listening.queue.lock();
         let changed = change();
         if changed {
             queue.pending.push_back(transition.clone());
@@ -67,12 +72,10 @@ impl Listeners {
 
     /// Tells what is pending, unless somebody is telling already: another thread, or this one further up its stack.
     pub(super) fn deliver(&self) {
-        if self.listeners.is_empty() {
-            return;
-        }
-        let mut telling = Telling { queue: &self.queue, ours: false };
+        let Some(listening) = &self.0 else { return };
+        let mut telling = Telling { queue: &listening.queue, ours: false };
         while let Some(transition) = telling.next() {
-            for listener in &self.listeners {
+            for listener in &listening.listeners {
                 if let Err(panic) = caught(|| listener(&transition)) {
                     say(
                         || tracing::error!(target: "backstay", breaker = transition.name.as_deref(), panic, "a listener panicked"),

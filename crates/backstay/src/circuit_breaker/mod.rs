@@ -63,16 +63,34 @@ struct Inner {
     /// A packed [`Phase`].
     word: AtomicU64,
     policy: Policy,
-    /// Packed [`Place`]s, one for each trial at once.
-    places: Box<[AtomicU64]>,
+    places: Places,
     /// The generation of the next closed period.
     generations: AtomicU64,
-    cancellation_is_failure: bool,
     clock: Clock,
     name: Option<std::sync::Arc<str>>,
-    counters: Striped<4>,
+    counters: Striped<4, 0>,
     state_changes: std::sync::atomic::AtomicU64,
     listeners: Listeners,
+}
+
+/// Packed [`Place`]s, one for each trial at once. Mostly there is one.
+enum Places {
+    One(AtomicU64),
+    Some(Box<[AtomicU64]>),
+}
+
+impl Places {
+    fn new(calls: u32) -> Self {
+        let free = || AtomicU64::new(Place::FREE.pack());
+        if calls == 1 { Self::One(free()) } else { Self::Some((0..calls).map(|_| free()).collect()) }
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        match self {
+            Self::One(word) => std::slice::from_ref(word),
+            Self::Some(words) => words,
+        }
+    }
 }
 
 /// An admitted call: where its verdict counts, and the place it holds if it is a trial.
@@ -249,7 +267,7 @@ impl Inner {
     /// A free place, or the moment at which the first one will be.
     fn take_place(&self, since: Moment, now: Moment) -> Result<(usize, Place), Moment> {
         let mut first_free = Moment::NEVER;
-        for (index, place) in self.places.iter().enumerate() {
+        for (index, place) in self.places.words().iter().enumerate() {
             let mut word = place.load(Ordering::Acquire);
             while let Some(ours) = self.policy.take(Place::unpack(word), since, now) {
                 match place.compare_exchange(word, ours.pack(), Ordering::SeqCst, Ordering::Acquire) {
@@ -265,7 +283,7 @@ impl Inner {
     /// Frees a place, if it is still its holder's.
     fn give_back(&self, (index, place): (usize, Place)) {
         let free = Place::FREE.pack();
-        let _ = self.places[index].compare_exchange(place.pack(), free, Ordering::SeqCst, Ordering::Relaxed);
+        let _ = self.places.words()[index].compare_exchange(place.pack(), free, Ordering::SeqCst, Ordering::Relaxed);
     }
 
     fn judge(&self, admitted: Admitted, verdict: Verdict) {

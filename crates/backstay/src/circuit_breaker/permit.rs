@@ -103,12 +103,11 @@ impl<B: Borrow<CircuitBreaker>> Drop for Permit<B> {
     #[inline]
     fn drop(&mut self) {
         let inner = &self.breaker.borrow().0;
-        let given_up = if inner.cancellation_is_failure { Verdict::Failure } else { Verdict::Neutral };
         let verdict = match self.fate {
             Fate::Judged(verdict) => verdict,
             Fate::Panicked => Verdict::Failure,
             Fate::Open if std::thread::panicking() => Verdict::Failure,
-            Fate::Cancelled | Fate::Open => given_up,
+            Fate::Cancelled | Fate::Open => inner.policy.on_cancellation(),
         };
         inner.judge(self.admitted, verdict);
     }

@@ -503,3 +503,10 @@ fn a_success_sets_back_what_failed_meanwhile() {
     fail();
     assert_eq!(breaker.state(), CircuitState::Closed);
 }
+
+// Whatever the machine: what a breaker takes on the heap, its reference counts included.
+#[test]
+fn a_breaker_takes_160_bytes_at_most() {
+    let bytes = size_of::<Inner>() + 2 * size_of::<usize>();
+    assert!(bytes <= 160, "{bytes}");
+}

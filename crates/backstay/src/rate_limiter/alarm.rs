@@ -8,9 +8,9 @@
 
 use std::task::Waker;
 
-use super::shared::{BATCH, Shared, StateGuard};
+use super::shared::{BATCH, Shared, StateGuard, wake_all};
 use crate::clock::Moment;
-use crate::sync::{Arc, Wake};
+use crate::sync::Arc;
 use crate::timer::Alarm;
 
 #[derive(Debug)]
@@ -44,13 +44,13 @@ impl SharedAlarm {
 
 impl Shared {
     /// After a change of the queue: wakes those who are due already, and sees to it that the alarm rings for the next.
-    pub(super) fn settle<'a>(self: &'a Arc<Self>, mut guard: StateGuard<'a>) {
-        if !self.shares_alarm() {
+    pub(super) fn settle<'a>(this: &'a Arc<Self>, mut guard: StateGuard<'a>) {
+        if !this.shares_alarm() {
             return;
         }
         loop {
             let Some(state) = guard.as_deref_mut() else { return };
-            let scale = self.bucket.scale();
+            let scale = this.bucket.scale();
             let Some(due) = state.queue.alarm_at(&scale) else {
                 let unused = state.alarm.set.take();
                 drop(guard);
@@ -60,20 +60,20 @@ impl Shared {
             if state.alarm.rings_by(due) {
                 return;
             }
-            let now = self.clock().now();
+            let now = this.clock().now();
             if due <= now {
                 let mut woken = Vec::new();
                 state.queue.take_due(&scale, now, BATCH, &mut woken);
                 drop(guard);
-                woken.into_iter().for_each(Wake::wake);
-                guard = self.lock();
+                wake_all(woken.drain(..));
+                guard = this.lock();
                 continue;
             }
             if state.alarm.setting != Setting::No {
                 state.alarm.setting = Setting::Again;
                 return;
             }
-            guard = match self.set_alarm(guard, due) {
+            guard = match Self::set_alarm(this, guard, due) {
                 Some(guard) => guard,
                 None => return,
             };
@@ -81,27 +81,24 @@ impl Shared {
     }
 
     /// Sets the alarm to `due`. Returns the lock if there is something to look at again.
-    fn set_alarm<'a>(self: &'a Arc<Self>, mut guard: StateGuard<'a>, due: Moment) -> Option<StateGuard<'a>> {
+    fn set_alarm<'a>(this: &'a Arc<Self>, mut guard: StateGuard<'a>, due: Moment) -> Option<StateGuard<'a>> {
         let state = guard.as_deref_mut()?;
         (state.alarm.at, state.alarm.setting) = (due, Setting::Yes);
         // No fork comes between: the child would wait for ever for a thread that is setting the alarm.
         let pass = crate::fork::Pass::enter();
         drop(guard);
-        let alarm = Alarm::at(due, Waker::from(Arc::clone(self)));
-        let mut guard = self.lock();
+        let alarm = Alarm::at(due, Waker::from(Arc::clone(this)));
+        let mut guard = this.lock();
         drop(pass);
         let state = guard.as_deref_mut()?;
         let again = std::mem::replace(&mut state.alarm.setting, Setting::No) == Setting::Again;
         // It may have rung by now.
         let (keep, unused) = if state.alarm.at == due { (Some(alarm), None) } else { (None, Some(alarm)) };
         let replaced = std::mem::replace(&mut state.alarm.set, keep);
-        if again || unused.is_some() {
-            drop(replaced);
-            return Some(guard);
-        }
+        let again = again || unused.is_some();
         drop(guard);
-        drop(replaced);
-        None
+        drop((replaced, unused));
+        again.then(|| this.lock())
     }
 }
 
@@ -112,7 +109,7 @@ impl std::task::Wake for Shared {
         state.alarm.at = Moment::NEVER;
         let rung = state.alarm.set.take();
         if state.alarm.setting == Setting::No {
-            self.settle(guard);
+            Self::settle(&self, guard);
         } else {
             // It rings while it is being set: at once, or because the timer has no thread, and then before anyone is due.
             // In that case whoever waits has to look for itself, over and over.
@@ -124,7 +121,7 @@ impl std::task::Wake for Shared {
                 state.queue.take_behind(None, 1, &mut woken);
             }
             drop(guard);
-            woken.into_iter().for_each(Wake::wake);
+            wake_all(woken.drain(..));
         }
         drop(rung);
     }

@@ -147,8 +147,14 @@ impl RateLimiter {
     /// # Cancel safety
     /// Dropped, it gives its token back, and those behind it move up.
     pub async fn acquire_async(&self) {
+        if self.shared.take(1) {
+            return;
+        }
         // Without a timeout and within the capacity nothing is refused.
-        let _ = self.acquire_within_async(1, Duration::MAX).await;
+        if let Ok(mut reservation) = self.reserve(1, None) {
+            // Awaited where it lies: `reservation.await` would keep room for it twice.
+            let _ = poll_fn(|task| Pin::new(&mut reservation).poll(task)).await;
+        }
     }
 
     /// Waits for `tokens`, in a task of any runtime.
@@ -234,7 +240,7 @@ impl RateLimiter {
 
     /// Fills the bucket; those who wait take from it first, in their order.
     pub fn reset(&self) {
-        self.shared.reset();
+        Shared::reset(&self.shared);
     }
 
     /// Changes the rate. The tokens that there are stay, and those who wait keep their order; a burst that was not
@@ -244,7 +250,7 @@ impl RateLimiter {
     /// # Errors
     /// [`InvalidArgument`] as at building; the rate is as before then.
     pub fn set_rate(&self, rate: impl Into<f64>, per: Duration) -> Result<(), InvalidArgument> {
-        self.shared.set_rate(rate.into(), per)
+        Shared::set_rate(&self.shared, rate.into(), per)
     }
 
     /// A snapshot of what the limiter has done so far.
@@ -297,7 +303,7 @@ impl RateLimiter {
             return Ok(());
         }
         let mut reservation = self.reserve(tokens, Some(timeout))?;
-        // Awaited where it lies: `reservation.await` would keep room for it twice.
+        // Where it lies, as above.
         poll_fn(|task| Pin::new(&mut reservation).poll(task)).await
     }
 }

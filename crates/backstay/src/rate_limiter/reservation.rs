@@ -123,7 +123,7 @@ impl Reservation {
     /// How it ended, or until when to wait.
     fn look(&mut self, wake: impl FnOnce() -> Wake) -> Result<Result<(), RateLimitExceededError>, Moment> {
         if let State::Waiting = self.state {
-            self.state = match self.shared.look(&self.waiter, wake()) {
+            self.state = match Shared::look(&self.shared, &self.waiter, wake()) {
                 Standing::Served => State::Served,
                 Standing::Rejected(retry_after) => State::Rejected(retry_after),
                 Standing::Until(due) => return Err(due),
@@ -203,7 +203,7 @@ impl Future for Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if let State::Waiting = self.state {
-            self.shared.leave(&self.waiter);
+            Shared::leave(&self.shared, &self.waiter);
         }
     }
 }

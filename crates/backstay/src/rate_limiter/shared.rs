@@ -16,8 +16,10 @@ use tracing::level_filters::LevelFilter;
 #[cfg(not(backstay_loom))]
 use super::alarm::SharedAlarm;
 use super::bucket::{Answer, Bucket};
+use crate::callback::caught;
 use crate::clock::{Clock, Moment, Reading, Source};
 use crate::error::{InvalidArgument, RateLimitExceededError};
+use crate::log::say_aside;
 use crate::striped::Striped;
 use crate::sync::{Arc, Mutex, MutexGuard, Wake};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +31,7 @@ pub(super) struct Shared {
     pub(super) bucket: Bucket,
     clock: Clock,
     name: Option<std::sync::Arc<str>>,
-    counts: Striped<2>,
+    counts: Striped<2, 2>,
     waited: Waited,
     /// Made for the first waiter: most limiters never have one.
     state: Mutex<Option<Box<State>>>,
@@ -213,31 +215,31 @@ impl Shared {
 
     /// How `waiter` stands now. If it has to wait, `wake` is woken when it is due, or when that moment moves; a thread
     /// wakes itself.
-    pub(super) fn look(self: &Arc<Self>, waiter: &Waiter, wake: Wake) -> Standing {
-        let mut guard = self.state.lock();
+    pub(super) fn look(this: &Arc<Self>, waiter: &Waiter, wake: Wake) -> Standing {
+        let mut guard = this.state.lock();
         let Some(state) = guard.as_deref_mut() else { return Standing::Served };
-        let scale = self.bucket.scale();
-        let now = self.clock.now();
+        let scale = this.bucket.scale();
+        let now = this.clock.now();
         let Some(place) = state.queue.place(&scale, waiter.ticket) else { return Standing::Served };
         let due = scale.due(place);
         if due <= now {
             let unused = state.queue.served(waiter.ticket);
             state.with_deadline -= usize::from(waiter.has_deadline());
-            self.count_waiting(&state.queue);
-            self.count_waited(now.since(waiter.since));
+            this.count_waiting(&state.queue);
+            this.count_waited(now.since(waiter.since));
             drop(guard);
             drop(unused);
-            self.counts.add(ACQUIRED, u64::from(waiter.tokens));
+            this.counts.add(ACQUIRED, u64::from(waiter.tokens));
             return Standing::Served;
         }
         if due > waiter.deadline {
-            self.give_back(guard, waiter, place);
-            self.rejected();
-            return Standing::Rejected(due.since(now));
+            Self::give_back(this, guard, waiter, place);
+            this.rejected();
+            return Standing::Rejected(scale.remaining(place, now));
         }
-        let alarm = if self.shares_alarm() && matches!(wake, Wake::Task(_)) { Alarm::Shared } else { Alarm::Own };
+        let alarm = if this.shares_alarm() && matches!(wake, Wake::Task(_)) { Alarm::Shared } else { Alarm::Own };
         let replaced = state.queue.listen(waiter.ticket, wake, alarm);
-        self.settle(guard);
+        Self::settle(this, guard);
         drop(replaced);
         Standing::Until(due)
     }
@@ -250,60 +252,60 @@ impl Shared {
     }
 
     /// `waiter` goes away without its tokens.
-    pub(super) fn leave(self: &Arc<Self>, waiter: &Waiter) {
-        let guard = self.state.lock();
-        let place = guard.as_ref().and_then(|state| state.queue.place(&self.bucket.scale(), waiter.ticket));
+    pub(super) fn leave(this: &Arc<Self>, waiter: &Waiter) {
+        let guard = this.state.lock();
+        let place = guard.as_ref().and_then(|state| state.queue.place(&this.bucket.scale(), waiter.ticket));
         if let Some(place) = place {
-            self.give_back(guard, waiter, place);
+            Self::give_back(this, guard, waiter, place);
         }
     }
 
-    fn give_back<'a>(self: &'a Arc<Self>, mut guard: StateGuard<'a>, waiter: &Waiter, place: Place) {
+    fn give_back<'a>(this: &'a Arc<Self>, mut guard: StateGuard<'a>, waiter: &Waiter, place: Place) {
         let Some(state) = guard.as_deref_mut() else { return };
-        let refund = self.bucket.refund(place, || self.clock.now());
-        let unused = state.queue.leave(&self.bucket.scale(), waiter.ticket, refund);
+        let refund = this.bucket.refund(place, || this.clock.now());
+        let unused = state.queue.leave(&this.bucket.scale(), waiter.ticket, refund);
         state.with_deadline -= usize::from(waiter.has_deadline());
-        self.count_waiting(&state.queue);
-        if refund == 0 || self.shares_alarm() {
-            self.settle(guard);
+        this.count_waiting(&state.queue);
+        if refund == 0 || this.shares_alarm() {
+            Self::settle(this, guard);
         } else {
-            self.wake_behind(guard, Some(waiter.ticket));
+            Self::wake_behind(this, guard, Some(waiter.ticket));
         }
         drop(unused);
     }
 
-    pub(super) fn reset(self: &Arc<Self>) {
-        let mut guard = self.state.lock();
-        let (scale, now) = (self.bucket.scale(), self.clock.now());
+    pub(super) fn reset(this: &Arc<Self>) {
+        let mut guard = this.state.lock();
+        let (scale, now) = (this.bucket.scale(), this.clock.now());
         let full_at = guard.as_deref_mut().map_or(scale.units(now), |state| state.queue.refill(&scale, now));
-        self.bucket.refill(full_at);
-        if self.shares_alarm() { self.settle(guard) } else { self.wake_behind(guard, None) }
+        this.bucket.refill(full_at);
+        if this.shares_alarm() { Self::settle(this, guard) } else { Self::wake_behind(this, guard, None) }
     }
 
-    pub(super) fn set_rate(self: &Arc<Self>, rate: f64, per: Duration) -> Result<(), InvalidArgument> {
-        let mut guard = self.state.lock();
-        let (before, old) = (self.quota(), self.bucket.scale());
+    pub(super) fn set_rate(this: &Arc<Self>, rate: f64, per: Duration) -> Result<(), InvalidArgument> {
+        let mut guard = this.state.lock();
+        let (before, old) = (this.quota(), this.bucket.scale());
         let quota = before.with_rate(rate, per)?;
         let new = quota.scale();
-        self.bucket.change(&(&quota).into(), |full_at| {
-            let now = self.clock.now();
+        this.bucket.change(&(&quota).into(), |full_at| {
+            let now = this.clock.now();
             match guard.as_deref_mut() {
                 Some(state) => state.queue.convert(&old, &new, now, full_at),
                 None => old.convert(full_at, &new, now),
             }
         });
         let late = quota.is_slower_than(&before) && guard.as_ref().is_some_and(|state| state.with_deadline > 0);
-        if late || !self.shares_alarm() {
+        if late || !this.shares_alarm() {
             // RL-5: some may have to be rejected now.
-            self.wake_behind(guard, None);
+            Self::wake_behind(this, guard, None);
         } else {
-            self.settle(guard);
+            Self::settle(this, guard);
         }
         Ok(())
     }
 
     /// Wakes those who listen behind `ticket`, or all; a batch at a time, so that the lock is never held for long.
-    fn wake_behind<'a>(self: &'a Arc<Self>, mut guard: StateGuard<'a>, mut ticket: Option<Ticket>) {
+    fn wake_behind<'a>(this: &'a Arc<Self>, mut guard: StateGuard<'a>, mut ticket: Option<Ticket>) {
         let mut woken = Vec::new();
         while let Some(state) = guard.as_deref_mut() {
             // On from the last one: whoever was woken may listen again already.
@@ -312,10 +314,10 @@ impl Shared {
                 break;
             }
             drop(guard);
-            woken.drain(..).for_each(Wake::wake);
-            guard = self.state.lock();
+            wake_all(woken.drain(..));
+            guard = this.state.lock();
         }
-        self.settle(guard);
+        Self::settle(this, guard);
     }
 
     /// Whether tasks are woken by the one alarm of the limiter. On other clocks than the system's, which are for tests,
@@ -331,7 +333,7 @@ impl Shared {
 
     /// In a model of the protocol nobody uses the system's clock.
     #[cfg(backstay_loom)]
-    fn settle<'a>(self: &'a Arc<Self>, guard: StateGuard<'a>) {
+    fn settle<'a>(this: &'a Arc<Self>, guard: StateGuard<'a>) {
         drop(guard);
     }
 
@@ -356,6 +358,15 @@ impl Shared {
             rejected: self.counts.sum(REJECTED),
             waited: seconds.saturating_add(Duration::from_nanos(nanos.load(Ordering::Relaxed))),
             waiting: usize::try_from(waiting.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// Wakers are foreign: one that panics must not take along those of others, nor the alarm of all.
+pub(super) fn wake_all(woken: impl Iterator<Item = Wake>) {
+    for wake in woken {
+        if let Err(panic) = caught(|| wake.wake()) {
+            say_aside(move || tracing::error!(target: "backstay", panic, "a waker panicked"));
         }
     }
 }

@@ -136,7 +136,9 @@ mod tests {
         tend_while(&|| BLOCKED.load(Ordering::SeqCst) < MAX_RUNNERS);
         let end = Clock::system().now() + STUCK * 3;
         tend_while(&|| Clock::system().now() < end);
-        assert_eq!((runners.lock().threads, runners.lock().jobs.len()), (MAX_RUNNERS, 100));
+        let state = runners.lock();
+        assert_eq!((state.threads, state.jobs.len()), (MAX_RUNNERS, 100));
+        drop(state);
         *gate.0.lock().unwrap() = true;
         gate.1.notify_all();
         tend_while(&|| BLOCKED.load(Ordering::SeqCst) < MAX_RUNNERS + 100);

@@ -36,7 +36,7 @@ pub(super) struct Shards {
     /// The least of those; 0 where it is not known, or the mark of someone who is looking.
     idle_from: AtomicU64,
     looks: AtomicU64,
-    counts: Striped<2>,
+    counts: Striped<2, 2>,
 }
 
 const ACQUIRED: usize = 0;

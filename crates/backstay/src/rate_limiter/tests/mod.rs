@@ -478,3 +478,10 @@ fn a_line_survives_a_pause() {
         }
     }
 }
+
+// Whatever the machine: what a limiter takes on the heap, its reference counts included.
+#[test]
+fn a_limiter_takes_192_bytes_at_most() {
+    let bytes = size_of::<shared::Shared>() + 2 * size_of::<usize>();
+    assert!(bytes <= 192, "{bytes}");
+}

@@ -1,0 +1,216 @@
+//! What one operation costs where there are many: it may grow as the caches make it grow, and no faster.
+
+use std::hint::black_box;
+use std::pin::Pin;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use backstay::{CircuitBreaker, GracefulShutdown, KeyedRateLimiter, RateLimiter, Watchdog};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// How the cost of an operation grows.
+pub(crate) struct Growth {
+    pub(crate) title: &'static str,
+    pub(crate) note: &'static str,
+    /// How many there are, and the nanoseconds of one operation.
+    pub(crate) points: Vec<(usize, f64)>,
+    /// With the most, an operation may cost so many times what it costs with the fewest.
+    pub(crate) limit: f64,
+}
+
+impl Growth {
+    /// How many times more it costs with the most.
+    pub(crate) fn factor(&self) -> f64 {
+        match (self.points.first(), self.points.last()) {
+            (Some((_, few)), Some((_, many))) => many / few,
+            _ => f64::NAN,
+        }
+    }
+}
+
+/// A scene: its title, what it is about, the most that it may grow, how many there are, and the cost with so many.
+pub(crate) struct Scene {
+    pub(crate) title: &'static str,
+    note: &'static str,
+    limit: f64,
+    sizes: &'static [usize],
+    cost: fn(usize) -> f64,
+}
+
+const TO_100_000: &[usize] = &[10, 100, 1_000, 10_000, 100_000];
+const TO_10_M: &[usize] = &[1, 1_000, 1_000_000, 10_000_000];
+
+pub(crate) const SCENES: &[Scene] = &[
+    Scene {
+        title: "scaling: a waiter leaves, one joins",
+        note: "of so many tasks that wait for one limiter, one at a random place",
+        limit: 30.0,
+        sizes: TO_100_000,
+        cost: waiters,
+    },
+    Scene {
+        title: "scaling: set_rate",
+        note: "while so many tasks wait for the limiter",
+        limit: 10.0,
+        sizes: TO_100_000,
+        cost: rate_changes,
+    },
+    Scene {
+        title: "scaling: a key",
+        note: "a random one of so many keys of one limiter, with ahash",
+        limit: 40.0,
+        sizes: TO_10_M,
+        cost: keys,
+    },
+    Scene {
+        title: "scaling: a breaker",
+        note: "a call through a random one of so many breakers",
+        limit: 40.0,
+        sizes: TO_100_000,
+        cost: breakers,
+    },
+    Scene {
+        title: "scaling: a watchdog",
+        note: "starting and stopping one beside so many that run",
+        limit: 30.0,
+        sizes: TO_100_000,
+        cost: watchdogs,
+    },
+    Scene {
+        title: "scaling: begun()",
+        note: "the first poll of each of so many tasks that wait for one shutdown to begin",
+        limit: 10.0,
+        sizes: TO_100_000,
+        cost: shutdown_waits,
+    },
+];
+
+impl Scene {
+    /// Plays it with each number; a short run leaves out the largest.
+    pub(crate) fn play(&self, short: bool) -> Growth {
+        let sizes = self.sizes.iter().filter(|size| !short || **size <= 1_000_000);
+        let points = sizes.map(|size| (*size, (self.cost)(*size))).collect();
+        Growth { title: self.title, note: self.note, points, limit: self.limit }
+    }
+}
+
+/// The median of some windows of so many operations each, in nanoseconds of one.
+fn median(operations: usize, mut window: impl FnMut(usize)) -> f64 {
+    let mut costs: Vec<_> = (0..21)
+        .map(|_| {
+            let begin = Instant::now();
+            window(operations);
+            begin.elapsed().as_secs_f64() * 1e9 / operations as f64
+        })
+        .collect();
+    costs.sort_by(f64::total_cmp);
+    costs[costs.len() / 2]
+}
+
+/// Numbers below `bound` in an order that no processor foresees.
+pub(crate) fn random(bound: usize) -> impl FnMut() -> usize {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from((u128::from(state) * bound as u128) >> 64).unwrap_or(0)
+    }
+}
+
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A limiter without tokens, and so many tasks that wait for one.
+pub(crate) fn crowd(size: usize) -> (RateLimiter, Vec<Option<Task>>) {
+    let limiter = RateLimiter::builder(1).per(HOUR).build().expect("the numbers are sensible");
+    assert!(limiter.try_acquire());
+    let tasks = (0..size).map(|_| Some(waiting(&limiter))).collect();
+    (limiter, tasks)
+}
+
+fn waiting(limiter: &RateLimiter) -> Task {
+    let limiter = limiter.clone();
+    let mut task: Task = Box::pin(async move { limiter.acquire_async().await });
+    poll(&mut task);
+    task
+}
+
+fn poll(task: &mut Task) {
+    assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+}
+
+fn waiters(size: usize) -> f64 {
+    let (limiter, mut tasks) = crowd(size);
+    let mut random = random(size);
+    median(1000, |operations| {
+        for _ in 0..operations {
+            let place = &mut tasks[random()];
+            drop(place.take());
+            *place = Some(waiting(&limiter));
+        }
+    })
+}
+
+fn rate_changes(size: usize) -> f64 {
+    let (limiter, _tasks) = crowd(size);
+    median(100, |operations| {
+        for number in 0..operations {
+            limiter.set_rate(1 + u32::from(number % 2 == 0), HOUR).expect("the numbers are sensible");
+        }
+    })
+}
+
+fn keys(size: usize) -> f64 {
+    let builder = KeyedRateLimiter::<u64>::builder(1).per(HOUR).burst(1_000_000).max_keys(size);
+    let limiter = builder.hasher(ahash::RandomState::new()).build().expect("the numbers are sensible");
+    (0..size as u64).for_each(|key| assert!(limiter.try_acquire(&key)));
+    let mut random = random(size);
+    median(10_000, |operations| {
+        for _ in 0..operations {
+            assert!(limiter.try_acquire(&(random() as u64)));
+        }
+    })
+}
+
+fn breakers(size: usize) -> f64 {
+    let breakers: Vec<_> = (0..size).map(|_| breaker()).collect();
+    let mut random = random(size);
+    median(10_000, |operations| {
+        for _ in 0..operations {
+            assert!(breakers[random()].call(|| Ok::<_, ()>(black_box(1))).is_ok());
+        }
+    })
+}
+
+pub(crate) fn breaker() -> CircuitBreaker {
+    let builder = CircuitBreaker::builder().max_failures(5).reset_timeout(HOUR).half_open_max_calls(1);
+    builder.build().expect("the numbers are sensible")
+}
+
+fn watchdogs(size: usize) -> f64 {
+    let watchdog = || Watchdog::builder().timeout(HOUR).build().expect("an hour is sensible");
+    let running: Vec<_> = (0..size).map(|_| watchdog()).collect();
+    running.iter().for_each(|watchdog| watchdog.start().expect("a thread for the monitor"));
+    let one = watchdog();
+    let cost = median(1000, |operations| {
+        for _ in 0..operations {
+            one.start().expect("it is stopped");
+            one.stop();
+        }
+    });
+    running.iter().for_each(Watchdog::stop);
+    cost
+}
+
+fn shutdown_waits(size: usize) -> f64 {
+    let shutdown = GracefulShutdown::new().expect("the defaults are sensible");
+    let task = || -> Task {
+        let shutdown = shutdown.clone();
+        Box::pin(async move { shutdown.begun().await })
+    };
+    let mut tasks: Vec<_> = (0..size).map(|_| task()).collect();
+    let begin = Instant::now();
+    tasks.iter_mut().for_each(poll);
+    begin.elapsed().as_secs_f64() * 1e9 / size as f64
+}

@@ -1,0 +1,39 @@
+use core::time::Duration;
+
+use crate::time::{Moment, nanos};
+
+/// A place for a trial: free, or held until a moment. One word; the moment names the holder too, because whoever takes
+/// over an expired place holds it until later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(Moment);
+
+impl Place {
+    /// Nobody's place.
+    pub const FREE: Self = Self(Moment::ORIGIN);
+
+    pub(super) const fn until(moment: Moment) -> Self {
+        Self(moment)
+    }
+
+    pub(super) fn is_free(self, timeout: Duration, since: Moment, now: Moment) -> bool {
+        now >= self.0 || self.0.as_nanos().saturating_sub(nanos(timeout)) < since.as_nanos()
+    }
+
+    /// When the holder loses the place.
+    #[must_use]
+    pub const fn lost_at(self) -> Moment {
+        self.0
+    }
+
+    /// The place as a word.
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        self.0.as_nanos()
+    }
+
+    /// The place that [`pack`](Self::pack) made `word` of.
+    #[must_use]
+    pub const fn unpack(word: u64) -> Self {
+        Self(Moment::from_nanos(word))
+    }
+}
