@@ -93,7 +93,7 @@ impl Shared {
         let state = guard.as_deref_mut()?;
         let again = std::mem::replace(&mut state.alarm.setting, Setting::No) == Setting::Again;
         // It may have rung by now.
-        let (keep, unused) = if state.alarm.at == due { (Some(alarm), None) } else { (None, Some(alarm)) };
+        let (keep, unused) = if state.alarm.at == due { (alarm, None) } else { (None, alarm) };
         let replaced = std::mem::replace(&mut state.alarm.set, keep);
         let again = again || unused.is_some();
         drop(guard);
