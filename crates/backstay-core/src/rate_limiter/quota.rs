@@ -155,15 +155,12 @@ struct Binary {
 }
 
 impl Binary {
+    /// Of a normal number; one below 2^-1022 is read as another that is as much too slow for a quota.
     fn of(number: f64) -> Self {
+        // The sign is 0, then come 11 bits of exponent and 52 below the highest bit, which is not written.
         let bits = number.to_bits();
-        let fraction = bits & ((1 << 52) - 1);
-        let (mantissa, exponent) = match (bits >> 52) & 0x7ff {
-            0 => (fraction, -1074),
-            exponent => (fraction | 1 << 52, i32::try_from(exponent).unwrap_or(0) - 1075),
-        };
-        let zeros = mantissa.leading_zeros();
-        Self { mantissa: mantissa << zeros, exponent: exponent - zeros.cast_signed() }
+        let exponent = i32::try_from(bits >> 52).unwrap_or(0);
+        Self { mantissa: bits << 11 | 1 << 63, exponent: exponent - 1023 - 63 }
     }
 
     /// The number times 2^`k`, rounded down; it must be less than 2^64.
@@ -176,3 +173,6 @@ impl Binary {
 fn written(number: f64) -> String {
     if number.abs() < 1e15 { format!("{number}") } else { format!("{number:e}") }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! What a quota computes with is exactly what it was told, as finely as the words permit.
+
+use alloc::string::ToString;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// `mantissa / 2^shift`, which is exact.
+fn ratio(mantissa: u64, shift: i32) -> f64 {
+    #[allow(clippy::cast_precision_loss)] // 53 bits
+    let mantissa = mantissa as f64;
+    mantissa * 2.0_f64.powi(-shift)
+}
+
+fn mantissas() -> impl Strategy<Value = u64> {
+    prop_oneof![1..100_u64, 1..1_u64 << 53]
+}
+
+/// Nanoseconds, hours, and centuries.
+fn pers() -> impl Strategy<Value = Duration> {
+    let longest = nanos(PER_MAX);
+    prop_oneof![1..2_000_u64, 1..10_000_000_000_000_u64, longest / 2..=longest].prop_map(Duration::from_nanos)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 2048 },
+        failure_persistence: None,
+        max_global_rejects: 1 << 20,
+        ..ProptestConfig::default()
+    })]
+
+    // RL-1, RL-2: the capacity is exact, and a nanosecond is worth the rate, rounded up in the last bit.
+    #[test]
+    fn a_scale_is_the_quota_exactly(
+        mantissa in mantissas(), shift in -8..60_i32, per in pers(), burst in prop::option::of((mantissas(), 0..60_i32)),
+    ) {
+        let rate = ratio(mantissa, shift);
+        let burst = burst.map(|(mantissa, shift)| ratio(mantissa, shift));
+        let quota = Quota::new(rate, per, burst);
+        prop_assume!(quota.is_ok());
+        let quota = quota.unwrap();
+        let capacity = burst.unwrap_or(rate).max(1.0);
+        prop_assert_eq!((quota.rate(), quota.per(), quota.capacity()), (rate, per, capacity));
+        prop_assert_eq!(quota.start(), burst.map_or(capacity, |burst| burst.min(capacity)));
+
+        let Scale { multiplier, token, capacity: units } = quota.scale();
+        prop_assert!(token.is_power_of_two());
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        let exact = (capacity * token as f64) as u64;
+        prop_assert_eq!(units, exact);
+
+        // The multiplier is `rate * token * 2^62 / per`, rounded up: compared times `per`, in whole numbers.
+        let shift = 62 + token.trailing_zeros().cast_signed() - shift;
+        let wanted = u128::from(mantissa) << shift;
+        prop_assert_eq!(wanted >> shift, u128::from(mantissa), "the model overflows");
+        let per = u128::from(nanos(per));
+        prop_assert!(u128::from(multiplier) * per >= wanted);
+        prop_assert!(u128::from(multiplier - 1) * per < wanted);
+
+        // Twice as many units in a token would be too many: for the capacity's 60 bits, or for the multiplier's 64.
+        prop_assert!(units < 1 << 60);
+        prop_assert!(units >= 1 << 59 || multiplier >= 1 << 63);
+        prop_assert!(multiplier >= 1 << 52, "{} bits of the rate are left", multiplier.ilog2());
+    }
+}
+
+fn refused(rate: f64, per: Duration, burst: Option<f64>) -> &'static str {
+    Quota::new(rate, per, burst).unwrap_err().argument
+}
+
+// RL-12: the bounds, at both sides.
+#[test]
+fn what_cannot_be_meant_is_refused_by_name() {
+    for rate in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, -1.0] {
+        assert_eq!(refused(rate, SECOND, None), "rate");
+    }
+    for burst in [f64::NAN, f64::INFINITY, -f64::MIN_POSITIVE] {
+        assert_eq!(refused(1.0, SECOND, Some(burst)), "burst");
+    }
+    assert!(Quota::new(1.0, SECOND, Some(0.0)).is_ok());
+
+    assert_eq!(PER_MAX, Duration::from_secs(15_768_000_000));
+    assert!(Quota::new(1.0, PER_MAX, None).is_ok());
+    assert_eq!(refused(1.0, PER_MAX + Duration::from_nanos(1), None), "per");
+    assert_eq!(refused(1.0, Duration::ZERO, None), "per");
+    assert!(Quota::new(1.0, Duration::from_nanos(1), None).is_ok());
+}
+
+// RL-12: what the words of a bucket cannot hold, at both sides.
+#[test]
+fn what_the_words_cannot_hold_is_refused_by_name() {
+    let most = ratio((1 << 53) - 1, -7);
+    assert!(Quota::new(most, PER_MAX, None).is_ok());
+    assert_eq!(refused(most.next_up(), PER_MAX, None), "rate");
+    assert!(Quota::new(1e8, SECOND, Some(most)).is_ok());
+    assert_eq!(refused(1e8, SECOND, Some(most.next_up())), "burst");
+
+    // 2^40 tokens are 2^59 units, and the rate keeps its 53 bits down to 2^52 of the multiplier.
+    let slowest = 1e9 / ratio(1 << 29, 0);
+    let tokens = Some(ratio(1 << 40, 0));
+    assert_eq!(Quota::new(slowest, SECOND, tokens).unwrap().scale(), Scale::new(1 << 52, 1 << 19, 1 << 59));
+    assert_eq!(refused(slowest.next_down(), SECOND, tokens), "rate");
+    // Numbers without a highest bit of their own are slower still.
+    assert_eq!(refused(f64::from_bits(1), Duration::from_nanos(1), None), "rate");
+    assert_eq!(refused(f64::MIN_POSITIVE, Duration::from_nanos(1), Some(0.0)), "rate");
+}
+
+// RL-12: a number is shown as a person writes it.
+#[test]
+fn a_refused_number_is_shown_briefly() {
+    let shown = |rate: f64| Quota::new(rate, Duration::from_nanos(1), None).unwrap_err().given;
+    assert_eq!((shown(-0.5), shown(-1e15)), ("-0.5".to_string(), "-1e15".to_string()));
+    assert_eq!(shown((1e15_f64).next_down()), "999999999999999.9 per 1ns");
+    assert_eq!(shown(f64::INFINITY), "inf");
+}
+
+// RL-9: a burst that was given stays; one that followed the rate goes on following it.
+#[test]
+fn a_new_rate_keeps_a_given_burst() {
+    let capacity = |burst| Quota::new(5.0, SECOND, burst).unwrap().with_rate(7.0, SECOND * 2).unwrap().capacity();
+    assert_eq!((capacity(None), capacity(Some(3.0))), (7.0, 3.0));
+    let quota = Quota::new(5.0, SECOND, None).unwrap().with_rate(7.0, SECOND * 2).unwrap();
+    assert_eq!((quota.rate(), quota.per(), quota.start()), (7.0, SECOND * 2, 7.0));
+    assert!(quota.with_rate(0.0, SECOND).is_err());
+}
