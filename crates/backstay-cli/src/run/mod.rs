@@ -16,6 +16,7 @@ mod health;
 mod life;
 mod log;
 mod looks;
+mod message;
 mod news;
 mod notify;
 mod options;
