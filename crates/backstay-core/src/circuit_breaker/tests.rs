@@ -5,6 +5,8 @@ use alloc::string::ToString;
 
 use super::*;
 
+mod bounds;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn policy(max_failures: u32, half_open_max_calls: u32) -> Policy {

@@ -252,3 +252,36 @@ fn a_slow_beat_is_given_more_time_within_bounds() {
     assert_eq!(tolerated_age(Some(secs(60))), secs(180));
     assert_eq!(tolerated_age(Some(Duration::MAX)), secs(900));
 }
+
+#[test]
+fn words_and_numbers_of_the_state_file() {
+    assert_eq!(MAX_FILE_SIZE, 1_048_576);
+    assert_eq!(Status::Degraded.to_string(), "degraded");
+    assert_eq!(
+        [DegradedBy::Service, DegradedBy::Target, DegradedBy::Watchdog].map(|cause| cause.to_string()),
+        ["service", "target", "watchdog"]
+    );
+    for cause in DegradedBy::ALL {
+        assert_eq!(DegradedBy::from_word(cause.as_str()), Some(cause));
+    }
+    assert_eq!(DegradedBy::from_word("Target"), None);
+}
+
+// HB-7: of all that a beat can tell, one is life.
+#[test]
+fn one_verdict_is_alive_and_each_says_why() {
+    let second = Duration::from_millis(1_250);
+    let verdicts = [
+        (Liveness::Alive { age: second }, "alive, last beat 1.2 s ago"),
+        (Liveness::Stale { age: second }, "stale, last beat 1.2 s ago"),
+        (Liveness::FromFuture { ahead: second }, "last beat 1.2 s in the future"),
+        (Liveness::ProcessGone, "its process is gone"),
+        (Liveness::Stopped, "stopped"),
+    ];
+    for (verdict, text) in verdicts {
+        assert_eq!(
+            (verdict.to_string().as_str(), verdict.is_alive()),
+            (text, matches!(verdict, Liveness::Alive { .. }))
+        );
+    }
+}

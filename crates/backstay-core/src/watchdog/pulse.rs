@@ -71,7 +71,7 @@ impl Pulse {
     /// After firing; `raise`: an error is owed for it.
     #[must_use]
     pub const fn fired(self, raise: bool) -> Self {
-        Self(self.0 | TRIGGERED | if raise { OWED } else { 0 })
+        Self(self.0 | if raise { FLAGS } else { TRIGGERED })
     }
 
     /// After the error that was owed has been raised.

@@ -33,7 +33,7 @@ proptest! {
     #![proptest_config(ProptestConfig {
         cases: if cfg!(miri) { 4 } else { 2048 },
         failure_persistence: None,
-        max_global_rejects: 1 << 20,
+        max_global_rejects: 1 << 14,
         ..ProptestConfig::default()
     })]
 

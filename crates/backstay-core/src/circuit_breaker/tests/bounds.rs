@@ -1,0 +1,120 @@
+//! Bounds at both sides, words, and phases beside counters.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn phases() -> impl Strategy<Value = Phase> {
+    prop_oneof![
+        (0..1_u64 << 42, 0..1_u32 << 20).prop_map(|(generation, failures)| Phase::Closed { generation, failures }),
+        (0..1_u64 << 62).prop_map(|until| Phase::Open { until: Moment::from_nanos(until) }),
+        Just(Phase::Isolated),
+        (0..1_u64 << 55, 0..128_u32)
+            .prop_map(|(since, successes)| Phase::HalfOpen { since: Moment::from_nanos(since * 64), successes }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 8 } else { 512 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_phase_has_a_word_of_its_own(phase in phases(), other in phases()) {
+        prop_assert_eq!(Phase::unpack(phase.pack()), phase);
+        prop_assert_eq!(phase.pack() == other.pack(), phase == other);
+    }
+
+    // CB-1, CB-4, CB-7: beside a count of failures and a count of successes.
+    #[test]
+    fn a_phase_is_what_its_history_says(
+        max_failures in 1..6_u32, max_calls in 1..6_u32, half_open: bool, verdicts in prop::collection::vec(0..5_u8, 0..30),
+    ) {
+        let policy = policy(max_failures, max_calls);
+        let (mut phase, ticket) = if half_open {
+            (Phase::half_open(at(64)), Ticket::Trial { since: at(64) })
+        } else {
+            (Phase::START, Ticket::Closed { generation: 0 })
+        };
+        let (mut failures, mut successes) = (0, 0);
+        for verdict in verdicts {
+            let verdict = [Verdict::Success, Verdict::Neutral, Verdict::Failure][usize::from(verdict.min(2))];
+            phase = judge(policy, phase, ticket, verdict, 70);
+            match verdict {
+                Verdict::Success => (failures, successes) = (0, successes + 1),
+                Verdict::Failure => failures += 1,
+                Verdict::Neutral => {}
+            }
+            let expected = match half_open {
+                false if failures == max_failures => Phase::Open { until: at(100) },
+                false => Phase::Closed { generation: 0, failures },
+                true if failures > 0 => Phase::Open { until: at(100) },
+                true if successes == max_calls => Phase::Closed { generation: 7, failures: 0 },
+                true => Phase::HalfOpen { since: at(64), successes },
+            };
+            prop_assert_eq!(phase, expected);
+            if phase.state() != (if half_open { CircuitState::HalfOpen } else { CircuitState::Closed }) {
+                break;
+            }
+        }
+    }
+}
+
+// CB-1, CB-3, CB-4, CB-5
+#[test]
+fn a_policy_keeps_what_it_was_told_within_its_bounds() {
+    let nanosecond = Duration::from_nanos(1);
+    let policy = Policy::new(7, 30 * SECOND, 3, 10 * SECOND).unwrap();
+    assert_eq!((policy.max_failures(), policy.half_open_max_calls()), (7, 3));
+    assert_eq!((policy.reset_timeout(), policy.half_open_timeout()), (30 * SECOND, 10 * SECOND));
+
+    let refused =
+        |failures, reset, calls, half_open| Policy::new(failures, reset, calls, half_open).unwrap_err().argument;
+    let (shortest, longest) = (Duration::from_nanos(1_000), Duration::from_secs(3_153_600_000));
+    assert!(Policy::new(1_048_575, longest, 100, longest).is_ok());
+    assert!(Policy::new(1, shortest, 1, shortest).is_ok());
+    assert_eq!(refused(1_048_576, SECOND, 1, SECOND), "max_failures");
+    assert_eq!(refused(1, SECOND, 0, SECOND), "half_open_max_calls");
+    assert_eq!(refused(1, shortest - nanosecond, 1, SECOND), "reset_timeout");
+    assert_eq!(refused(1, longest + nanosecond, 1, SECOND), "reset_timeout");
+    assert_eq!(refused(1, SECOND, 1, shortest - nanosecond), "half_open_timeout");
+    assert_eq!(refused(1, SECOND, 1, longest + nanosecond), "half_open_timeout");
+}
+
+#[test]
+fn a_state_is_shown_as_its_name() {
+    let shown =
+        [CircuitState::Closed, CircuitState::Open, CircuitState::HalfOpen].map(|state| alloc::format!("{state:>9}"));
+    assert_eq!(shown, ["   closed", "     open", "half-open"]);
+}
+
+// CB-2: never longer than a whole reset_timeout, and without an end where nobody knows one.
+#[test]
+fn what_remains_is_at_most_a_reset_timeout() {
+    let policy = policy(1, 1);
+    let remaining = |now| policy.remaining(at(31), at(now));
+    assert_eq!(
+        [remaining(0), remaining(2), remaining(31), remaining(99)],
+        [30 * SECOND, 29 * SECOND, SECOND * 0, SECOND * 0]
+    );
+    assert_eq!(policy.remaining(Moment::NEVER, at(0)), Duration::MAX);
+}
+
+// ALL-1: the last moment that fits into a word.
+#[test]
+fn an_open_period_ends_with_the_word() {
+    let now = Moment::from_nanos(u64::MAX - 5);
+    let opened = policy(1, 1).judge(Phase::START, Ticket::Closed { generation: 0 }, Verdict::Failure, || now, || 7);
+    assert_eq!(opened, Phase::Open { until: Moment::from_nanos(4_611_686_018_427_387_903) });
+    assert_eq!(Phase::unpack(opened.pack()), opened);
+}
+
+// CB-5: the end of the open period, in steps of 64 ns, names the half-open period.
+#[test]
+fn a_half_open_period_begins_on_a_step() {
+    let since = |until| Phase::half_open(Moment::from_nanos(until));
+    assert_eq!(since(1_000), Phase::HalfOpen { since: Moment::from_nanos(960), successes: 0 });
+    assert_eq!(since(1_024), Phase::HalfOpen { since: Moment::from_nanos(1_024), successes: 0 });
+}
