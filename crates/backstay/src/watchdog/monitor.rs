@@ -83,12 +83,11 @@ impl Monitor {
         let run = before.next();
         beat.start(before);
         beat.set_run(run);
-        state.live += 1;
         let now = beat.clock.now();
         let look_at = if beat.file.is_some() { now } else { now + beat.timeout };
         let looks = beat.file.is_some().then(Box::default);
-        state.insert(Entry { beat: Arc::clone(beat), inner: Arc::downgrade(inner), run, looks, hand: None, look_at });
-        let too_late = state.wake_at > look_at || beat.clock.in_hand().is_some();
+        let entry = Entry { beat: Arc::clone(beat), inner: Arc::downgrade(inner), run, looks, hand: None, look_at };
+        let too_late = state.add(entry);
         let thread = state.thread.clone().filter(|_| too_late);
         drop(state);
         if let Some(thread) = thread {
@@ -176,6 +175,14 @@ impl Monitor {
 }
 
 impl State {
+    /// Puts in the entry of a run that begins. Whether the monitor would wake too late for it, and has to be woken.
+    fn add(&mut self, entry: Entry) -> bool {
+        let too_late = self.wake_at > entry.look_at || entry.beat.clock.in_hand().is_some();
+        self.live += 1;
+        self.insert(entry);
+        too_late
+    }
+
     fn insert(&mut self, entry: Entry) {
         if entry.beat.clock.in_hand().is_some() {
             self.by_hand.push(entry);
@@ -259,3 +266,6 @@ impl std::task::Wake for Hand {
         self.monitor.unpark();
     }
 }
+
+#[cfg(all(test, not(backstay_loom)))]
+mod tests;
