@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::callbacks::{Callbacks, Event, Inside, Outbox, TargetDeath, serve};
 use super::file::StateFile;
-use super::life::{Details, Life, Phase, Place, Run, Writer, lock};
+use super::life::{Details, Life, Phase, Place, Writer, lock};
 use super::rival::{Claim, claimant};
+use super::run::Run;
 use super::target::Followed;
 use super::{HeartbeatError, HeartbeatState};
 use crate::alert::Alert;

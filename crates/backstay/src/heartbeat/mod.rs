@@ -11,6 +11,7 @@ mod file;
 mod host;
 mod life;
 mod rival;
+mod run;
 mod state;
 mod target;
 

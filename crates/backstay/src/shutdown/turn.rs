@@ -1,4 +1,10 @@
 //! One callback's turn: running it where it can hang without holding up the others, and learning how it ended.
+//!
+//! # Memory ordering
+//! `flags` is one word so that no ordering between two words is needed: of an execution that ends and an abort, the
+//! later one sees the earlier. Both are read-modify-write with acquire and release, as is the look at `BUSY`, so that
+//! the thread of the run sees everything that the callback did before it came back. `poller` and `aborted` pair by the
+//! lock of `poller`: see [`Drive::poll`].
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -17,7 +23,7 @@ use crate::callback::block_on;
 use crate::callback::caught;
 use crate::clock::{Clock, Moment};
 use crate::log::say_aside;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::sync::{Mutex, Wake};
 use crate::threads;
 
@@ -48,16 +54,19 @@ pub(super) struct Turn {
     shutdown: usize,
     waiter: Wake,
     ended: Mutex<Option<Result<(), String>>>,
-    /// The callback's own code is being executed at this moment.
-    busy: AtomicBool,
+    /// [`BUSY`] and [`ABORTED`].
+    flags: AtomicU8,
     /// An async callback that nobody has begun to poll.
     untouched: Mutex<Option<CleanupFuture>>,
     /// The task that was to poll it is gone without having begun.
     forsaken: AtomicBool,
-    /// The time is up: an async callback is dropped instead of polled.
-    aborted: AtomicBool,
     poller: Mutex<Option<Waker>>,
 }
+
+/// The callback's own code is being executed at this moment.
+const BUSY: u8 = 1;
+/// The time is up: an async callback is dropped instead of polled.
+const ABORTED: u8 = 2;
 
 impl Turn {
     /// One without a future is as good as executing: its thread may be late, but nothing takes it back.
@@ -66,17 +75,16 @@ impl Turn {
             shutdown,
             waiter: Wake::this_thread(),
             ended: Mutex::new(None),
-            busy: AtomicBool::new(untouched.is_none()),
+            flags: AtomicU8::new(if untouched.is_none() { BUSY } else { 0 }),
             untouched: Mutex::new(untouched),
             forsaken: AtomicBool::new(false),
-            aborted: AtomicBool::new(false),
             poller: Mutex::new(None),
         })
     }
 
     /// Whether the callback's code is being executed at this moment.
     pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::SeqCst)
+        self.flags.load(Ordering::Acquire) & BUSY != 0
     }
 
     /// Waits, on the thread of the run, for the callback's code to come back; whether it has by `deadline`.
@@ -86,10 +94,9 @@ impl Turn {
 
     /// Executes some of the callback's code; a panic comes back as its message.
     fn execute<T>(&self, f: impl FnOnce() -> T) -> Result<T, String> {
-        self.busy.store(true, Ordering::SeqCst);
+        self.flags.fetch_or(BUSY, Ordering::AcqRel);
         let result = inside(self.shutdown, || caught(f));
-        self.busy.store(false, Ordering::SeqCst);
-        if self.aborted.load(Ordering::SeqCst) {
+        if self.flags.fetch_and(!BUSY, Ordering::AcqRel) & ABORTED != 0 {
             self.waiter.clone().wake();
         }
         result.map_err(|panic| format!("panicked: {panic}"))
@@ -113,7 +120,7 @@ impl Turn {
     }
 
     fn abort(&self) {
-        self.aborted.store(true, Ordering::SeqCst);
+        self.flags.fetch_or(ABORTED, Ordering::AcqRel);
         let poller = self.poller.lock().take();
         if let Some(poller) = poller {
             poller.wake();
@@ -283,7 +290,7 @@ impl Future for Drive {
         // First where to be woken, then whether to stop: `abort` does it the other way round.
         let old = this.turn.poller.lock().replace(context.waker().clone());
         drop(old);
-        if this.turn.aborted.load(Ordering::SeqCst) {
+        if this.turn.flags.load(Ordering::Acquire) & ABORTED != 0 {
             this.discard();
             return Poll::Ready(None);
         }
@@ -308,3 +315,6 @@ impl Drop for Drive {
         }
     }
 }
+
+#[cfg(all(test, backstay_loom))]
+mod loom_tests;
