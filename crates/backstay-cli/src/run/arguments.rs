@@ -47,6 +47,11 @@ INT and QUIT stay ignored where they were ignored at the start (nohup).
 A terminal on standard input is replaced by /dev/null, unless --foreground is given. If the supervisor itself is \
 killed, its guard process ends the program.
 
+Security:
+Notifications count if the program's process tree or root sends them. With --user, the notification socket and the folder \
+of BACKSTAY_HEARTBEAT_FILE belong to that user; a program that drops root by itself can send notifications, but cannot \
+write that file. The --on-freeze command runs as the supervisor's user.
+
 Configuration:
 Defaults for options come from resilience.run.instances.NAME or resilience.run in kstlib.conf.yml, and from variables \
 such as BACKSTAY_RUN__GRACE=30. `backstay config show` prints them.

@@ -176,3 +176,18 @@ fn the_configuration_files_are_logged() {
     let none = Supervised::start(&["--restart", "never"], &["true"], |_| {});
     assert!(none.rest().iter().all(|news| news["event"] != "configured"));
 }
+
+// CL-10: for root it is an error, for other users a warning.
+#[test]
+fn a_configuration_file_that_others_can_write_is_refused() {
+    let mut it = Supervised::start(&["--restart", "never"], &["sh", "-c", "exit 7"], |it| {
+        let file = it.get_current_dir().unwrap().join("kstlib.conf.yml");
+        fs::write(&file, "resilience: {run: {grace: 5}}\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    });
+    if getuid().is_root() {
+        return assert_eq!(it.code(), 125);
+    }
+    assert!(it.news("trouble")["message"].as_str().unwrap().contains("kstlib.conf.yml"));
+    assert_eq!(it.code(), 7);
+}
