@@ -3,7 +3,7 @@
 //! # Memory ordering
 //! `flags` is one word so that no ordering between two words is needed: of an execution that ends and an abort, the
 //! later one sees the earlier. Both are read-modify-write with acquire and release, as is the look at `BUSY`, so that
-//! the thread of the run sees everything that the callback did before it came back. `poller` and `aborted` pair by the
+//! the thread of the run sees everything that the callback did before it came back. `poller` and [`ABORTED`] pair by the
 //! lock of `poller`: see [`Drive::poll`].
 
 use std::cell::RefCell;

@@ -82,11 +82,11 @@ fn loom_a_late_callback_is_waited_for() {
 fn loom_an_async_callback_runs_once_wherever_it_is_taken() {
     loom::model(|| {
         let (turn, trace) = turn(false);
-        let theirs = drive(&turn, None);
-        let runtime = spawn(move || block_on(theirs));
+        let (theirs, late) = (Arc::clone(&turn), drive(&turn, None));
+        let runtime = spawn(move || theirs.end_with(block_on(late)));
         let future = turn.untouched.lock().take();
         if future.is_some() {
-            block_on(drive(&turn, future));
+            turn.end_with(block_on(drive(&turn, future)));
         }
         let ended = turn.wait(&Clock::system(), Moment::NEVER, |turn| turn.ended.lock().take());
         assert_eq!(ended, Some(Ok(())));
