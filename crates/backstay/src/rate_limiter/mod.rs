@@ -151,10 +151,9 @@ impl RateLimiter {
             return;
         }
         // Without a timeout and within the capacity nothing is refused.
-        if let Ok(mut reservation) = self.reserve(1, None) {
-            // Awaited where it lies: `reservation.await` would keep room for it twice.
-            let _ = poll_fn(|task| Pin::new(&mut reservation).poll(task)).await;
-        }
+        let Ok(mut reservation) = self.reserve(1, None) else { return };
+        // Awaited where it lies: `reservation.await` would keep room for it twice.
+        let _ = poll_fn(|task| Pin::new(&mut reservation).poll(task)).await;
     }
 
     /// Waits for `tokens`, in a task of any runtime.
