@@ -6,7 +6,8 @@
 //!
 //! There is one lock, and nothing foreign happens under it. A watchdog's run is written only under the lock, and `live`
 //! counts those that are on. An entry whose run is no longer its watchdog's is left over: it goes when it is met, or
-//! when most entries are such.
+//! when most entries are such. A run may end while the monitor looks at its entry without the lock, so a watchdog fires
+//! under the lock, and only while the run is on: nothing fires after `stop` has returned.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,6 +112,12 @@ impl Monitor {
         true
     }
 
+    /// Calls `then` under the lock, unless the run has ended. `then` must not block, log or call foreign code.
+    pub(super) fn while_on<T>(&self, beat: &Beat, run: Run, then: impl FnOnce() -> T) -> Option<T> {
+        let _state = self.state.lock();
+        (beat.run() == run).then(then)
+    }
+
     /// The monitor thread, which should run from `wake_at` on.
     fn watch(&'static self, mut wake_at: Moment) {
         let clock = Clock::system();
@@ -197,7 +204,7 @@ impl Entry {
         self.beat.run() == self.run
     }
 
-    /// Looks at the watchdog. Returns when to look again; `None` when it is gone.
+    /// Looks at the watchdog. Returns when to look again; `None` when it is gone or its run has ended.
     fn look(&mut self, monitor: &'static Monitor, holes: &Holes, now: Moment) -> Option<Moment> {
         // A clock in the hand knows no holes: it stands still while the process does.
         let in_hand = self.time_in_hand();
@@ -216,7 +223,8 @@ impl Entry {
             match judge(pulse, self.beat.patience(), holes, now) {
                 Verdict::LookAgain(at) => return Some(at),
                 Verdict::Fire { inactive } => {
-                    if let Some(count) = self.beat.fire(pulse, inactive) {
+                    let fire = || self.beat.fire(pulse, inactive);
+                    if let Some(count) = monitor.while_on(&self.beat, self.run, fire)? {
                         let firing = Firing { inactive, count, reason: None };
                         self.inner.upgrade()?.report(&monitor.runners, firing);
                     }

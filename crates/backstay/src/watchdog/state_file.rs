@@ -61,17 +61,22 @@ pub(super) fn look(monitor: &'static Monitor, entry: &mut Entry, holes: &Holes, 
     if file.looking.swap(true, Ordering::AcqRel) {
         let patience = Patience { timeout: file.max_age, staleness: Duration::ZERO };
         if let Verdict::Fire { inactive } = judge(beat.pulse.load(), patience, holes, now) {
-            report(fire(&beat, inactive, format!("{} gives no answer: reading it hangs", file.path.display())));
+            let reason = format!("{} gives no answer: reading it hangs", file.path.display());
+            report(monitor.while_on(&beat, run, || fire(&beat, inactive, reason)).flatten());
         }
     } else {
         let holes = looks.holes.clone();
         monitor.runners.submit(move || {
             let Some(file) = &beat.file else { return };
             let verdict = file.verdict(&holes);
-            // Stopped in the meantime: nobody wants to know any more.
-            let firing = if beat.run() == run { apply(verdict, &beat, file) } else { None };
+            // A watchdog that was stopped in the meantime neither fires nor recovers.
+            let outcome = monitor.while_on(&beat, run, || apply(verdict, &beat)).flatten();
             file.looking.store(false, Ordering::Release);
-            report(firing);
+            match outcome {
+                Some(Outcome::Fired(firing)) => report(Some(firing)),
+                Some(Outcome::Recovered) => say_back(file),
+                None => {}
+            }
         });
     }
     again
@@ -104,20 +109,28 @@ fn boot_moment() -> Option<Moment> {
     boottime().map(|since_boot| Moment::ORIGIN + since_boot)
 }
 
-fn apply(verdict: Option<Result<(), String>>, beat: &Beat, file: &StateFile) -> Option<Firing> {
+/// What a look at the file changed.
+enum Outcome {
+    Fired(Firing),
+    Recovered,
+}
+
+fn apply(verdict: Option<Result<(), String>>, beat: &Beat) -> Option<Outcome> {
     match verdict? {
         Ok(()) => {
-            if beat.pulse.load().is_triggered() {
-                let state_file = file.path.clone();
-                say_aside(
-                    move || tracing::info!(target: "backstay", state_file = %state_file.display(), "a watched service is back"),
-                );
-            }
+            let was_triggered = beat.pulse.load().is_triggered();
             beat.pulse.ping(beat.clock.now());
-            None
+            was_triggered.then_some(Outcome::Recovered)
         }
-        Err(reason) => fire(beat, beat.inactive(), reason),
+        Err(reason) => fire(beat, beat.inactive(), reason).map(Outcome::Fired),
     }
+}
+
+fn say_back(file: &StateFile) {
+    let state_file = file.path.clone();
+    say_aside(
+        move || tracing::info!(target: "backstay", state_file = %state_file.display(), "a watched service is back"),
+    );
 }
 
 /// Fires, once per outage.

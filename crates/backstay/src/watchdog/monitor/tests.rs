@@ -5,10 +5,13 @@ use std::time::Duration;
 use backstay_core::watchdog::SLOT;
 
 use super::*;
+use crate::Watchdog;
 
 /// Two slots: time goes by in single ones.
 const TIMEOUT: Duration = Duration::from_nanos(2 << 22);
 const STEPS: u32 = 6;
+/// The shortest timeout that a builder does not clamp.
+const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -137,5 +140,31 @@ fn every_order_of_starts_stops_and_looks_finds_who_is_on() {
             world.check();
             rest /= 6;
         }
+    }
+}
+
+// WD-1: a stop that comes while the monitor holds the entry, before it reads the time, ends the run: nothing fires.
+#[test]
+fn a_watchdog_that_was_stopped_while_it_was_looked_at_does_not_fire() {
+    let clock = ManualClock::new();
+    let watchdog = Watchdog::builder().timeout(SECOND).clock(&clock).build().unwrap();
+    // A monitor of our own, whose thread is this test.
+    let monitor: &'static Monitor = Box::leak(Box::default());
+    monitor.state.lock().thread = Some(thread::current());
+    for is_restarted in [false, true] {
+        assert!(monitor.start(&watchdog.inner).is_ok());
+        let mut due = monitor.take_due(Clock::system().now()).unwrap();
+        let held = due.iter_mut().find(|entry| entry.is_on()).unwrap();
+
+        monitor.stop(&watchdog.beat);
+        if is_restarted {
+            assert!(monitor.start(&watchdog.inner).is_ok());
+        }
+        clock.advance(100 * SECOND);
+        assert!(held.look(monitor, &Holes::default(), Moment::ORIGIN).is_none());
+        assert!(!watchdog.is_triggered());
+        assert_eq!(watchdog.stats().timeouts_triggered, 0);
+
+        monitor.stop(&watchdog.beat);
     }
 }
