@@ -32,6 +32,8 @@ pub mod config;
 mod error;
 #[cfg(not(backstay_loom))]
 pub mod fork;
+#[cfg_attr(backstay_loom, allow(dead_code))]
+mod gate;
 pub mod heartbeat;
 mod log;
 mod named;
