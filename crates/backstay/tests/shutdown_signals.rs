@@ -105,6 +105,8 @@ fn child() {
         "foreign after" => foreign_after(),
         "foreign before" => foreign_before(),
         "over and over" => over_and_over(),
+        "left behind" => left_behind(),
+        "closes descriptors" => closes_descriptors(),
         "two" => two(),
         "registers" => registers(),
         "errno" => errno(),
@@ -440,6 +442,52 @@ fn over_and_over() {
     assert_eq!(action(SIGUSR1, None).sa_sigaction, over as Handler as usize);
     raise(SIGUSR1);
     assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
+}
+
+// GS-2: a foreign handler over ours that goes after `uninstall` puts ours back; the signal has its own effect all the
+// same, and can be taken again.
+#[test]
+fn a_handler_that_was_left_behind_leaves_the_signal_its_own_effect() {
+    let (status, _) = Scenario::start("left behind").end();
+    assert_eq!(status.signal(), Some(SIGTERM), "{status}");
+}
+
+fn left_behind() {
+    let shutdown = GracefulShutdown::new().unwrap();
+    let leave_behind = || {
+        shutdown.install().unwrap();
+        let ours = count_with(SIGTERM, false);
+        shutdown.uninstall();
+        action(SIGTERM, Some((ours.sa_sigaction, ours.sa_flags)));
+    };
+    leave_behind();
+    let again = GracefulShutdown::new().unwrap();
+    again.install().unwrap();
+    raise(SIGTERM);
+    again.wait();
+    again.uninstall();
+    leave_behind();
+    raise(SIGTERM);
+    unreachable!("it is not taken");
+}
+
+// GS-2, GS-3: a program that closes all descriptors, as daemons do at their start, is still shut down by a signal.
+#[test]
+fn signals_are_heard_after_their_pipe_was_closed() {
+    let (status, _) = Scenario::start("closes descriptors").end();
+    assert!(status.success(), "{status}");
+}
+
+fn closes_descriptors() {
+    let shutdown = GracefulShutdown::new().unwrap();
+    shutdown.install().unwrap();
+    for descriptor in 3..1024 {
+        // SAFETY: this process uses none of them but the dispatcher, whose part it is to notice.
+        unsafe { libc::close(descriptor) };
+    }
+    raise(SIGTERM);
+    assert!(shutdown.begun_within(Duration::from_secs(50)));
+    shutdown.wait();
 }
 
 // GS-2: several may take the same signal.

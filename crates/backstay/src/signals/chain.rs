@@ -1,12 +1,16 @@
-//! The handlers of one signal: what they count, and what lies under each.
+//! Our handlers of one signal: what they count, and which handler each of them calls next.
 //!
-//! Foreign handlers may come to lie over ours and call it in their turn. To get on top again while we are in such a
-//! chain, a second handler of ours is used (another level). Invariant: level n lies under every level above it.
+//! A foreign handler may be installed over ours and call it. To get on top again while ours is in such a handler chain,
+//! another copy of our handler is used. Invariant: copy n is below every copy above n.
 //!
-//! Protocol: a signal is *taken* before a handler of ours is put in place, and given back after what was there before
-//! is: while ours is in place, each delivery counts. It counts where it meets the first of our handlers, and in one
-//! step with the question whether the signal is taken, so that giving back and a handler on another thread agree: what
-//! came before is told, what comes after has the effect that it has without us.
+//! Protocol: a signal is *taken* before a handler of ours is put in place, and given back after the previous handler is
+//! restored: while ours is in place, each delivery counts. It counts at the first of our handlers that it meets, in one
+//! step with the check whether the signal is taken, so that giving back and a handler on another thread agree: a signal
+//! that arrives before is reported, one that arrives after has the effect that it has without us.
+//!
+//! Known limit: a handler that the kernel has started cannot be told from one that a foreign handler has called. If a
+//! thread is preempted before the first instruction of ours, and meanwhile the signal is given back and a foreign handler
+//! is installed, that signal has no effect: to raise it again would be an endless loop where a foreign handler did call.
 //!
 //! # Memory ordering
 //! All `SeqCst`: signals are rare, and the order between a count, the byte that wakes the dispatcher and the
@@ -18,33 +22,36 @@ use std::ptr;
 
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::SeqCst};
 
-/// How often others may come to lie over us in one chain.
-pub(super) const LEVELS: usize = 4;
+/// How many copies of our handler one chain may hold.
+pub(super) const COPIES: usize = 4;
 
-/// The system's table of actions, at one signal.
+/// The system's action for one signal.
 pub(super) trait Disposition {
     type Action: Copy + Send + Sync + 'static;
 
     fn current(&self) -> io::Result<Self::Action>;
-    /// Puts `action` in place; what was there.
+    /// Puts `action` in place and returns the one before.
     fn replace(&self, action: &Self::Action) -> io::Result<Self::Action>;
-    /// The action that is our handler of this level.
-    fn ours(&self, level: usize) -> Self::Action;
-    /// Which of our levels an action is.
-    fn level(&self, action: &Self::Action) -> Option<usize>;
+    /// The action of a signal without handlers.
+    fn default(&self) -> Self::Action;
+    fn is_default(&self, action: &Self::Action) -> bool;
+    /// The action that is this copy of our handler.
+    fn ours(&self, copy: usize) -> Self::Action;
+    /// Which copy of our handler an action is.
+    fn copy(&self, action: &Self::Action) -> Option<usize>;
     fn is_same(&self, one: &Self::Action, other: &Self::Action) -> bool;
 }
 
-/// What the handlers of one signal know.
+/// The state that the handlers of one signal share.
 pub(super) struct Chain<A> {
     /// [`TAKEN`], and how often the signal has arrived since the dispatcher looked, times [`ONE`].
     word: AtomicU32,
-    /// How many levels may be in the chain.
+    /// How many copies may be in the chain.
     depth: AtomicUsize,
-    /// How many levels ever were in place.
+    /// How many copies ever were in place.
     deepest: AtomicUsize,
-    /// What lies under each level and is called on. Never freed, since a handler may be about to call it.
-    under: [AtomicPtr<A>; LEVELS],
+    /// The action before each copy, which that one calls. Never freed, since a handler may be about to call it.
+    previous: [AtomicPtr<A>; COPIES],
 }
 
 const TAKEN: u32 = 1;
@@ -57,7 +64,7 @@ impl<A: Copy + Send + Sync + 'static> Chain<A> {
             word: AtomicU32::new(0),
             depth: AtomicUsize::new(0),
             deepest: AtomicUsize::new(0),
-            under: [const { AtomicPtr::new(ptr::null_mut()) }; LEVELS],
+            previous: [const { AtomicPtr::new(ptr::null_mut()) }; COPIES],
         }
     }
 
@@ -67,20 +74,25 @@ impl<A: Copy + Send + Sync + 'static> Chain<A> {
             word: AtomicU32::new(0),
             depth: AtomicUsize::new(0),
             deepest: AtomicUsize::new(0),
-            under: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+            previous: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
         }
     }
 
-    /// Counts an arrival, unless the signal is not taken. Async-signal-safe.
+    /// Counts an arrival, if the signal is taken, and returns whether it is. Async-signal-safe.
     pub(super) fn arrive(&self) -> bool {
         let count = |word: u32| (word & TAKEN != 0).then(|| word.wrapping_add(ONE));
         self.word.fetch_update(SeqCst, SeqCst, count).is_ok()
     }
 
-    /// What lies under a level, once that was in place. Async-signal-safe.
-    pub(super) fn under(&self, level: usize) -> Option<&'static A> {
+    /// Async-signal-safe.
+    fn is_taken(&self) -> bool {
+        self.word.load(SeqCst) & TAKEN != 0
+    }
+
+    /// The action before a copy, once that was in place. Async-signal-safe.
+    pub(super) fn previous(&self, copy: usize) -> Option<&'static A> {
         // SAFETY: null, or what `remember` leaked.
-        unsafe { self.under[level].load(SeqCst).as_ref() }
+        unsafe { self.previous[copy].load(SeqCst).as_ref() }
     }
 
     /// Whether a handler may have been called by another one of ours. Async-signal-safe.
@@ -105,65 +117,93 @@ impl<A: Copy + Send + Sync + 'static> Chain<A> {
 
     /// Takes the signal, with one of our handlers on top. Only one thread at a time may change the chain.
     pub(super) fn take(&self, system: &impl Disposition<Action = A>) -> io::Result<()> {
-        let current = system.current()?;
-        if let Some(level) = system.level(&current) {
-            // What lay over it, and our levels above that, are gone.
-            self.depth.store(level + 1, SeqCst);
+        let mut current = system.current()?;
+        while let Some(copy) = system.copy(&current) {
+            // What was over it, and our copies above that, are gone.
+            self.depth.store(copy + 1, SeqCst);
             self.word.fetch_or(TAKEN, SeqCst);
-            return Ok(());
+            // `step_aside` may have taken it out before it could see that.
+            current = system.current()?;
+            if system.copy(&current) == Some(copy) {
+                return Ok(());
+            }
         }
-        let level = self.depth.load(SeqCst);
-        if level == LEVELS {
-            return Err(io::Error::other("too many handlers lie over one another"));
+        let copy = self.depth.load(SeqCst);
+        if copy == COPIES {
+            self.word.fetch_and(!TAKEN, SeqCst);
+            return Err(io::Error::other("too many signal handlers are installed over one another"));
         }
-        // Known before ours is in place: it counts, and calls on, from its first instant.
-        self.remember(system, level, &current);
-        self.deepest.fetch_max(level + 1, SeqCst);
-        self.depth.store(level + 1, SeqCst);
+        // Known before ours is in place: from its first instant it counts, and calls the previous one.
+        self.remember(system, copy, &current);
+        self.deepest.fetch_max(copy + 1, SeqCst);
+        self.depth.store(copy + 1, SeqCst);
         self.word.fetch_or(TAKEN, SeqCst);
-        match system.replace(&system.ours(level)) {
+        match system.replace(&system.ours(copy)) {
             Ok(replaced) => {
-                self.remember(system, level, &replaced);
+                self.remember(system, copy, &replaced);
                 Ok(())
             }
             Err(error) => {
-                self.depth.store(level, SeqCst);
+                self.depth.store(copy, SeqCst);
                 self.word.fetch_and(!TAKEN, SeqCst);
                 Err(error)
             }
         }
     }
 
-    /// Puts back what lies under our handler, where that is still on top, and gives the signal back. How often it has
-    /// arrived since the last look. Only one thread at a time may change the chain.
+    /// For a delivery to `copy` that does not count and has no previous handler: returns whether the signal must be
+    /// raised again to have the effect that it has without us. `ours`: this process is the one that takes signals.
+    /// Async-signal-safe.
+    ///
+    /// Where a foreign handler is on top, it has called ours, and decides what the signal leads to. Where ours is on top
+    /// of a signal that is not taken, in a forked child or because a foreign handler over it has gone, nothing else
+    /// would remove it: raised again, the signal would come back for ever.
+    pub(super) fn step_aside(&self, system: &impl Disposition<Action = A>, copy: usize, ours: bool) -> bool {
+        let Ok(current) = system.current() else { return false };
+        if system.copy(&current) != Some(copy) {
+            return system.is_default(&current);
+        }
+        let is_taken = || ours && self.is_taken();
+        if !is_taken()
+            && let Ok(replaced) = system.replace(&system.default())
+            && (system.copy(&replaced) != Some(copy) || is_taken())
+        {
+            // A foreign handler came in between, or `take`, which counts on ours.
+            let _ = system.replace(&replaced);
+        }
+        true
+    }
+
+    /// Restores the previous action, if ours is still on top, gives the signal back, and returns how often it has arrived
+    /// since the last look. Only one thread at a time may change the chain.
     pub(super) fn give_back(&self, system: &impl Disposition<Action = A>) -> u32 {
-        // The system refuses no signal that it has granted once.
+        // The system does not reject a signal that it has accepted before.
         let _ = self.restore(system);
         self.word.swap(0, SeqCst) / ONE
     }
 
-    /// Puts back what lies under our handler, where that is still on top.
+    /// Restores the previous action, if ours is still on top.
     pub(super) fn restore(&self, system: &impl Disposition<Action = A>) -> io::Result<()> {
-        let Some(level) = system.level(&system.current()?) else { return Ok(()) };
-        let Some(under) = self.under(level) else { return Ok(()) };
-        let replaced = system.replace(under)?;
-        if system.level(&replaced).is_none() {
+        let Some(copy) = system.copy(&system.current()?) else { return Ok(()) };
+        let Some(previous) = self.previous(copy) else { return Ok(()) };
+        let replaced = system.replace(previous)?;
+        if system.copy(&replaced).is_none() {
             // A foreign handler came in between: it stays.
             system.replace(&replaced)?;
             return Ok(());
         }
-        self.depth.store(level, SeqCst);
+        self.depth.store(copy, SeqCst);
         Ok(())
     }
 
-    fn remember(&self, system: &impl Disposition<Action = A>, level: usize, action: &A) {
-        if !self.under(level).is_some_and(|known| system.is_same(known, action)) {
-            self.under[level].store(Box::leak(Box::new(*action)), SeqCst);
+    fn remember(&self, system: &impl Disposition<Action = A>, copy: usize, action: &A) {
+        if !self.previous(copy).is_some_and(|known| system.is_same(known, action)) {
+            self.previous[copy].store(Box::leak(Box::new(*action)), SeqCst);
         }
     }
 }
 
-/// Every interleaving of deliveries with the steps of taking, giving back and changing levels. The handlers are played;
+/// Every interleaving of deliveries with the steps of taking, giving back and changing copies. `run` plays the handlers;
 /// [`handle`](super::handler) does the same with the system's calls.
 #[cfg(all(test, backstay_loom))]
 mod loom_tests {
@@ -175,7 +215,7 @@ mod loom_tests {
     const FOREIGN: usize = 1;
     const OURS: usize = 10;
 
-    /// The table of actions, and what became of the signals.
+    /// The system: an action, and what happened to the signals.
     struct System {
         action: AtomicUsize,
         /// What the foreign handler calls on.
@@ -213,11 +253,19 @@ mod loom_tests {
             Ok(self.action.swap(*action, SeqCst))
         }
 
-        fn ours(&self, level: usize) -> usize {
-            OURS + level
+        fn default(&self) -> usize {
+            DEFAULT
         }
 
-        fn level(&self, action: &usize) -> Option<usize> {
+        fn is_default(&self, action: &usize) -> bool {
+            *action == DEFAULT
+        }
+
+        fn ours(&self, copy: usize) -> usize {
+            OURS + copy
+        }
+
+        fn copy(&self, action: &usize) -> Option<usize> {
             action.checked_sub(OURS)
         }
 
@@ -226,11 +274,11 @@ mod loom_tests {
         }
     }
 
-    fn deliver(system: &System, chain: &Chain<usize>) {
+    fn deliver(system: &Arc<System>, chain: &Chain<usize>) {
         run(system, chain, system.action.load(SeqCst), None);
     }
 
-    fn run(system: &System, chain: &Chain<usize>, action: usize, caller: Option<usize>) {
+    fn run(system: &Arc<System>, chain: &Chain<usize>, action: usize, caller: Option<usize>) {
         match action {
             DEFAULT => _ = system.died.fetch_add(1, SeqCst),
             FOREIGN => {
@@ -240,16 +288,15 @@ mod loom_tests {
                 }
             }
             ours => {
-                let level = ours - OURS;
-                let first = !chain.is_nested() || caller.is_none_or(|caller| caller <= level);
+                let copy = ours - OURS;
+                let first = !chain.is_nested() || caller.is_none_or(|caller| caller <= copy);
                 let counted = first && chain.arrive();
                 system.counted.fetch_add(usize::from(counted), SeqCst);
-                match chain.under(level).copied().unwrap_or(DEFAULT) {
+                match chain.previous(copy).copied().unwrap_or(DEFAULT) {
                     DEFAULT if counted || !first => {}
-                    // Raised again, unless a foreign handler has called this one.
-                    DEFAULT if ![DEFAULT, ours].contains(&system.action.load(SeqCst)) => {}
-                    DEFAULT => deliver(system, chain),
-                    under => run(system, chain, under, Some(level)),
+                    DEFAULT if chain.step_aside(system, copy, true) => deliver(system, chain),
+                    DEFAULT => {}
+                    previous => run(system, chain, previous, Some(copy)),
                 }
             }
         }
@@ -269,8 +316,8 @@ mod loom_tests {
         });
     }
 
-    // GS-2, GS-3: a signal during `uninstall` is told to those who listened, or ends the process. None is left over for
-    // those who take the signal next.
+    // GS-2, GS-3: a signal during `uninstall` is reported to its listeners, or ends the process. None is left over for
+    // the next listener.
     #[test]
     fn loom_a_signal_while_it_is_given_back_is_told_or_has_its_own_effect() {
         loom::model(|| {
@@ -286,9 +333,9 @@ mod loom_tests {
         });
     }
 
-    // GS-2, GS-3: getting on top of a foreign handler that lies over ours: a signal counts once, and reaches the other.
+    // GS-2, GS-3: getting on top of a foreign handler that is over ours: a signal counts once, and reaches the other.
     #[test]
-    fn loom_a_signal_while_a_level_is_added_counts_once() {
+    fn loom_a_signal_while_a_copy_is_added_counts_once() {
         loom::model(|| {
             let (system, chain) = (System::new(DEFAULT, OURS), Arc::new(Chain::new()));
             chain.take(&system).unwrap();
@@ -304,9 +351,9 @@ mod loom_tests {
         });
     }
 
-    // GS-2, GS-3: going from under a foreign handler, from a level above it, and coming again.
+    // GS-2, GS-3: giving back under a foreign handler, from a copy above it, and taking again.
     #[test]
-    fn loom_a_signal_while_levels_go_and_come_counts_at_most_once_and_reaches_the_other() {
+    fn loom_a_signal_while_copies_go_and_come_counts_at_most_once_and_reaches_the_other() {
         loom::model(|| {
             let (system, chain) = (System::new(DEFAULT, OURS), Arc::new(Chain::new()));
             chain.take(&system).unwrap();
@@ -322,6 +369,28 @@ mod loom_tests {
             let (counted, died, foreign) = system.seen();
             assert!(counted <= 1 && died == 0 && foreign == 1, "{:?}", system.seen());
             assert_eq!(told as usize, counted);
+        });
+    }
+
+    // GS-2, GS-3: a foreign handler over ours that goes after `uninstall` leaves ours in place. A signal then ends the
+    // process or, if the signal is taken at that moment, counts; and what is taken stays taken.
+    #[test]
+    fn loom_a_signal_at_a_handler_left_behind_counts_or_has_its_own_effect() {
+        loom::model(|| {
+            let (system, chain) = (System::new(DEFAULT, OURS), Arc::new(Chain::new()));
+            chain.take(&system).unwrap();
+            system.replace(&FOREIGN).unwrap();
+            assert_eq!(chain.give_back(&system), 0);
+            system.replace(&OURS).unwrap();
+            let (theirs, same) = (Arc::clone(&system), Arc::clone(&chain));
+            let signal = thread::spawn(move || deliver(&theirs, &same));
+            chain.take(&system).unwrap();
+            signal.join().unwrap();
+            let seen = system.seen();
+            assert!(matches!(seen, (1, 0, 0) | (0, 1, 0)), "{seen:?}");
+            deliver(&system, &chain);
+            assert_eq!(system.seen(), (seen.0 + 1, seen.1, 0));
+            assert_eq!(chain.arrived() as usize, seen.0 + 1);
         });
     }
 }

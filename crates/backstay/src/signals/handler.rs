@@ -1,8 +1,11 @@
-//! What runs inside a signal handler, and the calls that put it there. All of the crate's system calls for signals.
+//! The signal handler, and all of the crate's system calls for signals.
 //!
-//! A handler may interrupt any thread anywhere, so it does nothing but what is async-signal-safe: atomics, `getpid`,
-//! `sigaction`, `write`, and calling the handler that was there before. `errno` is as it was when it returns. What is
-//! counted, and how handlers come and go meanwhile, is the protocol of [`chain`](super::chain).
+//! A handler may interrupt any thread anywhere, so it does only what is async-signal-safe: atomics, `getpid`,
+//! `sigaction`, `write`, `kill`, and calling the previous handler. It leaves `errno` as it was. What counts, and how
+//! handlers come and go meanwhile, is the protocol of [`chain`](super::chain).
+//!
+//! # Memory ordering
+//! That of [`chain`](super::chain): `SeqCst`. `CALLERS` is relaxed: a thread and its own signal handlers share it.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -12,7 +15,7 @@ use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
 
 use libc::{c_int, c_void, siginfo_t};
 
-use super::chain::{Chain, Disposition, LEVELS};
+use super::chain::{COPIES, Chain, Disposition};
 use crate::per_process::this_process;
 
 /// One past the highest signal number of any Unix.
@@ -20,32 +23,32 @@ const NUMBERS: usize = 129;
 
 static CHAINS: [Chain<libc::sigaction>; NUMBERS] = [const { Chain::new() }; NUMBERS];
 
-/// The process whose dispatcher reads what is counted; a forked child is another one, until it takes a signal itself.
+/// The process whose dispatcher reads the counts; not a forked child, until that takes a signal itself.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 /// Its process id: a child of `vfork` shares the parent's memory, and with it the number above.
 static OWNER_ID: AtomicI32 = AtomicI32::new(0);
-/// Where a byte wakes that dispatcher.
+/// The descriptor on which a byte wakes that dispatcher.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
 thread_local! {
-    /// For each signal, one more than our level that called on and has not come back, in this thread. Without a
-    /// destructor, and not touched before there is a second level: in a library that is loaded late the first touch
-    /// may allocate.
+    /// For each signal, one more than the copy of our handler that is calling the previous one in this thread, or 0.
+    /// It has no destructor, and is not used before there is a second copy: in a library that is loaded late, the first
+    /// use may allocate.
     static CALLERS: [AtomicU8; NUMBERS] = const { [const { AtomicU8::new(0) }; NUMBERS] };
 }
 
-extern "C" fn handle<const LEVEL: usize>(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+extern "C" fn handle<const COPY: usize>(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let errno = errno_location();
     // SAFETY: the address of this thread's errno, valid while the thread runs.
     let saved = unsafe { errno.read() };
     if let Ok(chain) = chain(signal) {
-        pass_on::<LEVEL>(chain, signal, info, context);
+        pass_on::<COPY>(chain, signal, info, context);
     }
     // SAFETY: as above.
     unsafe { errno.write(saved) };
 }
 
-fn pass_on<const LEVEL: usize>(
+fn pass_on<const COPY: usize>(
     chain: &Chain<libc::sigaction>,
     signal: c_int,
     info: *mut siginfo_t,
@@ -55,19 +58,25 @@ fn pass_on<const LEVEL: usize>(
     let is_owner = || unsafe { libc::getpid() } == OWNER_ID.load(Ordering::SeqCst);
     let ours = this_process() == OWNER.load(Ordering::SeqCst) && is_owner();
     let caller = chain.is_nested().then(|| caller(signal)).flatten();
-    let first = caller.is_none_or(|caller| caller <= LEVEL);
+    let first = caller.is_none_or(|caller| caller <= COPY);
     let counted = ours && first && chain.arrive();
     if counted {
         // SAFETY: one byte from a static. A full pipe (EAGAIN) wakes as well as a byte more.
         unsafe { libc::write(WAKE.load(Ordering::SeqCst), b"!".as_ptr().cast(), 1) };
     }
-    let under = chain.under(LEVEL);
-    match under.map_or(libc::SIG_DFL, |under| under.sa_sigaction) {
-        libc::SIG_DFL if first && !counted => have_default_effect::<LEVEL>(signal, ours),
+    let previous = chain.previous(COPY);
+    match previous.map_or(libc::SIG_DFL, |previous| previous.sa_sigaction) {
+        libc::SIG_DFL if first && !counted => have_default_effect::<COPY>(chain, signal, ours),
         libc::SIG_DFL | libc::SIG_IGN => {}
         handler => {
-            let before = (LEVEL > 0).then(|| set_caller(signal, Some(LEVEL)));
-            call(handler, under.is_some_and(|under| under.sa_flags & libc::SA_SIGINFO != 0), signal, info, context);
+            let before = (COPY > 0).then(|| set_caller(signal, Some(COPY)));
+            call(
+                handler,
+                previous.is_some_and(|previous| previous.sa_flags & libc::SA_SIGINFO != 0),
+                signal,
+                info,
+                context,
+            );
             if let Some(before) = before {
                 set_caller(signal, before);
             }
@@ -88,37 +97,27 @@ fn call(handler: libc::sighandler_t, with_info: bool, signal: c_int, info: *mut 
     }
 }
 
-/// Our level that has called on to this handler, in this thread, if one has.
+/// The copy of our handler that has called this one, in this thread, if one has.
 fn caller(signal: c_int) -> Option<usize> {
     let index = usize::try_from(signal).ok()?;
     CALLERS.with(|callers| usize::from(callers.get(index)?.load(Ordering::Relaxed)).checked_sub(1))
 }
 
-/// What was set before.
-fn set_caller(signal: c_int, level: Option<usize>) -> Option<usize> {
+/// Sets it, and returns what was set before.
+fn set_caller(signal: c_int, copy: Option<usize>) -> Option<usize> {
     let index = usize::try_from(signal).ok()?;
-    let value = level.map_or(0, |level| u8::try_from(level + 1).unwrap_or(u8::MAX));
+    let value = copy.map_or(0, |copy| u8::try_from(copy + 1).unwrap_or(u8::MAX));
     CALLERS.with(|callers| usize::from(callers.get(index)?.swap(value, Ordering::Relaxed)).checked_sub(1))
 }
 
-/// A signal that is not taken here, and had no handler before ours, must have the effect that it has without us: in a
-/// forked child, which would become deaf to what ends it otherwise, and where the signal was given back while this
-/// handler was about to run. Where another handler is
-/// on top, a foreign one has called this one, and has decided what the signal leads to.
-fn have_default_effect<const LEVEL: usize>(signal: c_int, ours: bool) {
-    let system = Kernel(signal);
-    let Ok(current) = system.current() else { return };
-    let on_top = system.level(&current) == Some(LEVEL);
-    // SAFETY: sigaction and raise are async-signal-safe, and zeroed is the default action. The signal is blocked until
-    // the handler returns, and then delivered.
-    unsafe {
-        if on_top && !ours {
-            let default: libc::sigaction = mem::zeroed();
-            libc::sigaction(signal, &raw const default, ptr::null_mut());
-        }
-        if on_top || current.sa_sigaction == libc::SIG_DFL {
-            libc::raise(signal);
-        }
+/// Gives a signal that does not count, and has no previous handler, the effect that it has without us: in a forked
+/// child, which could otherwise not be ended by it, and where the signal was given back while this handler was about to
+/// run.
+fn have_default_effect<const COPY: usize>(chain: &Chain<libc::sigaction>, signal: c_int, ours: bool) {
+    if chain.step_aside(&Kernel(signal), COPY, ours) {
+        // SAFETY: both are async-signal-safe. This thread blocks the signal until the handler returns. Not `raise`: in a
+        // child of `vfork`, some C libraries direct that at the parent's thread.
+        unsafe { libc::kill(libc::getpid(), signal) };
     }
 }
 
@@ -139,27 +138,36 @@ impl Disposition for Kernel {
     fn replace(&self, action: &libc::sigaction) -> io::Result<libc::sigaction> {
         // SAFETY: a zeroed sigaction is a valid place to be filled.
         let mut replaced = unsafe { mem::zeroed() };
-        // SAFETY: `handle` is async-signal-safe and lives as long as the process; other actions the system gave us.
+        // SAFETY: `handle` is async-signal-safe and lives as long as the process; other actions came from the system.
         check(unsafe { libc::sigaction(self.0, action, &raw mut replaced) })?;
         Ok(replaced)
     }
 
-    fn ours(&self, level: usize) -> libc::sigaction {
+    fn default(&self) -> libc::sigaction {
+        // SAFETY: zeroed is the default action.
+        unsafe { mem::zeroed() }
+    }
+
+    fn is_default(&self, action: &libc::sigaction) -> bool {
+        action.sa_sigaction == libc::SIG_DFL
+    }
+
+    fn ours(&self, copy: usize) -> libc::sigaction {
         // SAFETY: zeroed is an empty action; the fields that matter are set below.
         let mut ours: libc::sigaction = unsafe { mem::zeroed() };
-        ours.sa_sigaction = address(level);
+        ours.sa_sigaction = address(copy);
         ours.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
         // SAFETY: the mask is a valid place.
         unsafe { libc::sigemptyset(&raw mut ours.sa_mask) };
         ours
     }
 
-    fn level(&self, action: &libc::sigaction) -> Option<usize> {
-        (0..LEVELS).find(|level| action.sa_sigaction == address(*level))
+    fn copy(&self, action: &libc::sigaction) -> Option<usize> {
+        (0..COPIES).find(|copy| action.sa_sigaction == address(*copy))
     }
 
     fn is_same(&self, one: &libc::sigaction, other: &libc::sigaction) -> bool {
-        // SAFETY: both sets were filled by the system.
+        // SAFETY: both sets are initialized.
         let holds = |action: &libc::sigaction, signal| unsafe { libc::sigismember(&raw const action.sa_mask, signal) };
         let mut numbers = 1..c_int::try_from(NUMBERS).unwrap_or(c_int::MAX);
         one.sa_sigaction == other.sa_sigaction
@@ -168,10 +176,11 @@ impl Disposition for Kernel {
     }
 }
 
-fn address(level: usize) -> libc::sighandler_t {
+fn address(copy: usize) -> libc::sighandler_t {
     type Handler = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
-    const HANDLERS: [Handler; LEVELS] = [handle::<0>, handle::<1>, handle::<2>, handle::<3>];
-    HANDLERS[level] as libc::sighandler_t
+    // One static: a function may have several addresses.
+    static HANDLERS: [Handler; COPIES] = [handle::<0>, handle::<1>, handle::<2>, handle::<3>];
+    HANDLERS[copy] as libc::sighandler_t
 }
 
 fn chain(signal: c_int) -> io::Result<&'static Chain<libc::sigaction>> {
@@ -184,23 +193,24 @@ pub(super) fn is_catchable(signal: c_int) -> io::Result<()> {
     chain(signal).and(Kernel(signal).current()).map(drop)
 }
 
-/// Takes the signal. Nobody else may change it meanwhile.
+/// Takes the signal. No other thread may change the chain meanwhile.
 pub(super) fn take(signal: c_int) -> io::Result<()> {
     chain(signal)?.take(&Kernel(signal))
 }
 
-/// Gives the signal back. How often it has arrived since the last look. Nobody else may change it meanwhile.
+/// Gives the signal back, and returns how often it has arrived since the last look. No other thread may change the chain
+/// meanwhile.
 pub(super) fn give_back(signal: c_int) -> u32 {
     chain(signal).map_or(0, |chain| chain.give_back(&Kernel(signal)))
 }
 
-/// How often the signal has arrived since the last call.
+/// Returns how often the signal has arrived since the last call.
 pub(super) fn arrived(signal: c_int) -> u32 {
     chain(signal).map_or(0, Chain::arrived)
 }
 
-/// Makes this process the one whose dispatcher is woken through the descriptor `wake`. What is taken was the parent's:
-/// until this process takes a signal itself, that has the effect that it had before the parent took it.
+/// Makes this process the one whose dispatcher is woken through the descriptor `wake`. Signals that a parent process has
+/// taken have the effect again that they had before.
 pub(super) fn own(wake: c_int) {
     for (signal, chain) in (0..).zip(&CHAINS) {
         if chain.is_used() {
@@ -208,13 +218,18 @@ pub(super) fn own(wake: c_int) {
         }
         chain.forget();
     }
-    WAKE.store(wake, Ordering::SeqCst);
+    wake_through(wake);
     // SAFETY: getpid has no preconditions.
     OWNER_ID.store(unsafe { libc::getpid() }, Ordering::SeqCst);
     OWNER.store(this_process(), Ordering::SeqCst);
 }
 
-/// Ends the process without running what `exit` runs: a destructor may wait for the very callback that hangs.
+/// Sets the descriptor through which the dispatcher is woken.
+pub(super) fn wake_through(wake: c_int) {
+    WAKE.store(wake, Ordering::SeqCst);
+}
+
+/// Ends the process without the destructors that `exit` runs: one may wait for the very callback that hangs.
 pub(crate) fn exit_at_once(code: i32) -> ! {
     // SAFETY: _exit has no preconditions.
     unsafe { libc::_exit(code) }
@@ -258,7 +273,7 @@ mod tests {
         /// Ignored as long as no handler of ours is in place; from then on it has to count.
         fn arrive(&self) {
             let current = self.0.current().expect("a known signal");
-            if self.0.level(&current).is_some() {
+            if self.0.copy(&current).is_some() {
                 self.1.fetch_add(1, Ordering::SeqCst);
             }
             // SAFETY: ignored or handled, as said.
@@ -277,12 +292,20 @@ mod tests {
             self.step(|kernel| kernel.replace(action))
         }
 
-        fn ours(&self, level: usize) -> libc::sigaction {
-            self.0.ours(level)
+        fn default(&self) -> libc::sigaction {
+            self.0.default()
         }
 
-        fn level(&self, action: &libc::sigaction) -> Option<usize> {
-            self.0.level(action)
+        fn is_default(&self, action: &libc::sigaction) -> bool {
+            self.0.is_default(action)
+        }
+
+        fn ours(&self, copy: usize) -> libc::sigaction {
+            self.0.ours(copy)
+        }
+
+        fn copy(&self, action: &libc::sigaction) -> Option<usize> {
+            self.0.copy(action)
         }
 
         fn is_same(&self, one: &libc::sigaction, other: &libc::sigaction) -> bool {
@@ -290,8 +313,8 @@ mod tests {
         }
     }
 
-    // GS-2, GS-3: there is no instant in which our handler is in place and does not count, neither while the signal is
-    // taken nor while it is given back.
+    // GS-2, GS-3: our handler counts at every instant in which it is in place, while the signal is taken and while it is
+    // given back.
     #[test]
     fn a_signal_at_any_step_counts_from_the_moment_the_handler_is_in_place() {
         // No other test takes a signal in the process of the unit tests.

@@ -1,7 +1,7 @@
 //! Who takes which signal, and the dispatcher's thread.
 
 use std::collections::BTreeMap;
-use std::io::{self, PipeReader, Read};
+use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::IntoRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -74,8 +74,7 @@ impl Registry {
         if self.dispatched {
             return Ok(());
         }
-        let (reader, writer) = io::pipe()?;
-        rustix::io::ioctl_fionbio(&writer, true)?;
+        let (reader, writer) = pipe()?;
         thread::Builder::new().name("backstay-signal".to_owned()).spawn(move || dispatch(reader))?;
         handler::own(writer.into_raw_fd());
         self.dispatched = true;
@@ -156,21 +155,37 @@ const UNCATCHABLE: [i32; 9] = [
     libc::SIGSYS,
 ];
 
+/// What wakes the dispatcher. A handler must not block where it is full.
+fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    rustix::io::ioctl_fionbio(&writer, true)?;
+    Ok((reader, writer))
+}
+
 /// Tells the listeners, one signal after the other, until the process ends.
 fn dispatch(mut wake: PipeReader) {
     let mut bytes = [0; 64];
     loop {
         match wake.read(&mut bytes) {
-            Ok(0) => return,
-            Ok(_) => {}
+            Ok(1..) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                say_aside(
-                    move || tracing::error!(target: "backstay", %error, "signals are no longer heard: their pipe is broken"),
-                );
-                return;
-            }
+            // The program has closed descriptors that are not its own, as daemons do at their start.
+            Ok(0) | Err(_) => match pipe() {
+                Ok((reader, writer)) => {
+                    handler::wake_through(writer.into_raw_fd());
+                    // Its number may be another file's by now, which must not be closed.
+                    let _ = std::mem::replace(&mut wake, reader).into_raw_fd();
+                }
+                Err(error) => {
+                    handler::wake_through(-1);
+                    say_aside(
+                        move || tracing::error!(target: "backstay", %error, "signals are no longer handled: their pipe was closed, and there is no new one"),
+                    );
+                    return;
+                }
+            },
         }
+        // Also what arrived while there was no pipe.
         let told = registry().arrived();
         tell(told);
     }
