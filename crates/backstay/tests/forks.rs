@@ -51,6 +51,7 @@ fn child() {
     match env::var("BACKSTAY_TEST_ROLE").as_deref() {
         Ok("first handle") => first_handle(),
         Ok("pid namespaces") => pid_namespaces(),
+        Ok("during a shutdown") => during_a_shutdown(),
         _ => {}
     }
 }
@@ -139,4 +140,24 @@ fn parent() -> i32 {
         }
         0
     })
+}
+
+// PY-10, GS-7: the run of a shutdown is the parent's, and has not begun in a child of which nothing has told.
+#[test]
+fn a_child_that_is_forked_during_a_shutdown_is_not_shutting_down() {
+    run("during a shutdown");
+}
+
+fn during_a_shutdown() {
+    let shutdown = GracefulShutdown::new().unwrap();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    shutdown.register("blocks", move || _ = released.recv()).unwrap();
+    let running = shutdown.clone();
+    let run = thread::spawn(move || running.trigger());
+    assert!(shutdown.begun_within(Duration::from_secs(60)));
+    let asks = || i32::from(shutdown.is_shutting_down());
+    assert_eq!((in_a_child(asks), asks()), (0, 1));
+    release.send(()).unwrap();
+    run.join().unwrap();
+    assert_eq!((in_a_child(asks), asks()), (1, 1), "what is over stays over");
 }

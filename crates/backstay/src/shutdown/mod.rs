@@ -174,7 +174,8 @@ impl GracefulShutdown {
     fn add(&self, entry: Entry<Cleanup>) -> Result<(), ShutdownError> {
         let name = Arc::clone(&entry.name);
         #[cfg(feature = "tokio")]
-        if entry.callback.is_async() {
+        // Once it has begun, nothing would give the descriptors back.
+        if entry.callback.is_async() && !self.is_shutting_down() {
             let filled = self.inner().reserve.fill();
             filled.map_err(|source| ShutdownError::NoRuntime { name: Arc::clone(&name), source: Arc::new(source) })?;
         }

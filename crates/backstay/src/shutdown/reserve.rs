@@ -1,4 +1,4 @@
-//! The runtime for async callbacks that find no other, kept ready since the first of them was registered.
+//! A runtime for async callbacks that find no other, made when the first of them is registered.
 
 use std::io;
 use std::sync::Arc;
@@ -6,24 +6,23 @@ use std::sync::Arc;
 use crate::callback::OwnRuntime;
 use crate::sync::Mutex;
 
-/// A runtime needs descriptors, and a service that shuts down because it has none left must still clean up.
+/// Holds that runtime: it needs descriptors, and a service that shuts down because none is free must still clean up.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reserve(Arc<Mutex<Option<OwnRuntime>>>);
 
 impl Reserve {
-    /// Makes the runtime, where this process has none.
+    /// Makes the runtime, unless this process has one. It is never taken out for that: a callback may need it at this
+    /// moment.
     pub(super) fn fill(&self) -> io::Result<()> {
-        let known = self.take();
-        let runtime = match known {
-            Some(runtime) => runtime,
-            None => OwnRuntime::new()?,
-        };
-        self.put_back(runtime);
+        let is_full = self.0.lock().as_ref().is_some_and(OwnRuntime::is_ours);
+        if !is_full {
+            self.put_back(OwnRuntime::new()?);
+        }
         Ok(())
     }
 
-    /// Runs `future` to its end on this thread: on the reserved runtime or, where a callback before still has that one,
-    /// on one that is made now.
+    /// Runs `future` to its end on this thread: on the reserved runtime or, while an earlier callback still uses that one,
+    /// on a new one.
     pub(super) fn block_on<F: Future<Output: Send> + Send>(&self, future: F) -> F::Output {
         let runtime = self.take().unwrap_or_else(OwnRuntime::new_or_without_io);
         let output = runtime.block_on(future);
@@ -31,12 +30,12 @@ impl Reserve {
         output
     }
 
-    /// Lets go of the runtime, and of what callbacks have left running on it.
+    /// Drops the runtime, with the tasks that callbacks have left on it.
     pub(super) fn empty(&self) {
         drop(self.take());
     }
 
-    /// The runtime, if it is there and not a parent process's.
+    /// Takes the runtime out; `None` if it is in use, or a parent process's.
     fn take(&self) -> Option<OwnRuntime> {
         let runtime = self.0.lock().take();
         runtime.filter(OwnRuntime::is_ours)

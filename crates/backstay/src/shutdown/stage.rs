@@ -9,7 +9,7 @@ use backstay_core::shutdown::{OnSignal, Phase, Progress};
 
 use crate::clock::{Clock, Moment};
 use crate::per_process::this_process;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard, Wake};
 
 /// How far the run has come, what it ended with, and who waits.
@@ -19,9 +19,14 @@ use crate::sync::{Mutex, MutexGuard, Wake};
 #[derive(Debug)]
 pub(super) struct Stage<R> {
     state: Mutex<State<R>>,
-    /// What is asked in every turn of a main loop. Written under the lock.
-    begun: AtomicBool,
+    /// Whether it has begun, for main loops that ask all the time: [`IDLE`], the process that runs it, or [`OVER`]. So a
+    /// forked child that nothing has told of the fork sees that the run is its parent's. Written under the lock.
+    begun: AtomicU32,
 }
+
+/// No process has this number.
+const IDLE: u32 = 0;
+const OVER: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct State<R> {
@@ -45,7 +50,7 @@ impl<R: Clone> Stage<R> {
     pub(super) fn new() -> Self {
         let progress = Progress::default();
         let state = State { progress, runner: 0, result: None, next_seat: 0, waiting: BTreeMap::new() };
-        Self { state: Mutex::new(state), begun: AtomicBool::new(false) }
+        Self { state: Mutex::new(state), begun: AtomicU32::new(IDLE) }
     }
 
     /// Whether it is the caller's to run the callbacks.
@@ -92,7 +97,11 @@ impl<R: Clone> Stage<R> {
     }
 
     pub(super) fn is_begun(&self) -> bool {
-        self.begun.load(Ordering::SeqCst)
+        match self.begun.load(Ordering::SeqCst) {
+            IDLE => false,
+            OVER => true,
+            process => process == this_process(),
+        }
     }
 
     /// What the run ended with, once it is over.
@@ -124,7 +133,7 @@ impl<R: Clone> Stage<R> {
         let mut state = self.state.lock();
         if state.progress.phase() == Phase::Running && state.runner != this_process() {
             state.progress = Progress::default();
-            self.begun.store(false, Ordering::SeqCst);
+            self.begun.store(IDLE, Ordering::SeqCst);
         }
         state
     }
@@ -134,7 +143,12 @@ impl<R: Clone> Stage<R> {
         let before = state.progress.phase();
         let answer = change(&mut state);
         let by_force = state.progress.phase() == Phase::Over && state.result.is_none();
-        self.begun.store(state.progress.phase() != Phase::Idle, Ordering::SeqCst);
+        let begun = match state.progress.phase() {
+            Phase::Idle => IDLE,
+            Phase::Running => state.runner,
+            Phase::Over => OVER,
+        };
+        self.begun.store(begun, Ordering::SeqCst);
         let woken = if state.progress.phase() == before || by_force {
             BTreeMap::new()
         } else {
