@@ -8,7 +8,8 @@ pub(crate) use std::sync::{Arc, atomic};
 #[cfg(backstay_loom)]
 use loom::sync as imp;
 #[cfg(backstay_loom)]
-pub(crate) use loom::thread;
+#[path = "sync/model.rs"]
+pub(crate) mod thread;
 #[cfg(not(backstay_loom))]
 use std::sync as imp;
 #[cfg(not(backstay_loom))]
@@ -90,57 +91,5 @@ impl Wake {
             Self::Thread(thread) => thread.unpark(),
             Self::Task(waker) => waker.wake(),
         }
-    }
-}
-
-/// Runs `future` to its end in a loom model.
-#[cfg(all(test, backstay_loom))]
-pub(crate) fn block_on<F: std::future::Future>(future: F) -> F::Output {
-    /// A wake-up that stays until it is seen. Loom's own `park` forgets one that finds its thread at a lock.
-    #[derive(Default)]
-    struct Token {
-        woken: imp::Mutex<bool>,
-        changed: imp::Condvar,
-    }
-
-    impl std::task::Wake for Token {
-        fn wake(self: std::sync::Arc<Self>) {
-            *self.woken.lock().unwrap() = true;
-            self.changed.notify_one();
-        }
-    }
-
-    let token = std::sync::Arc::new(Token::default());
-    let waker = Waker::from(std::sync::Arc::clone(&token));
-    let mut future = std::pin::pin!(future);
-    loop {
-        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
-            return output;
-        }
-        let mut woken = token.woken.lock().unwrap();
-        while !*woken {
-            woken = token.changed.wait(woken).unwrap();
-        }
-        *woken = false;
-    }
-}
-
-/// Starts a thread in a loom model; what is returned waits for its end. Loom's own `join` takes a wake-up that was meant
-/// for `park`, and comes too late, for the end.
-#[cfg(all(test, backstay_loom))]
-pub(crate) fn spawn<T: 'static>(f: impl FnOnce() -> T + 'static) -> impl FnOnce() -> T {
-    let (waiter, done) = (thread::current(), Arc::new(atomic::AtomicBool::new(false)));
-    let result = std::rc::Rc::new(std::cell::RefCell::new(None));
-    let (theirs, said) = (std::rc::Rc::clone(&result), Arc::clone(&done));
-    thread::spawn(move || {
-        *theirs.borrow_mut() = Some(f());
-        said.store(true, atomic::Ordering::Release);
-        waiter.unpark();
-    });
-    move || {
-        while !done.load(atomic::Ordering::Acquire) {
-            park();
-        }
-        result.take().unwrap()
     }
 }

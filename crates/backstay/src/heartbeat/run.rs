@@ -4,7 +4,7 @@
 //! `stop` and `beat_now` are stored before the lock of `progress` is taken to find the beating thread, and that thread
 //! puts itself into `progress` under the lock before it first loads them: it sees the flag, or it is found and unparked.
 //! The release of each store pairs with the acquire of the load, so that the beat sees what was set before it was asked
-//! for.
+//! for. `beat_now` is swapped on both sides: of a request and a beat that takes one, the later one sees the earlier.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -73,7 +73,7 @@ impl Run {
     }
 
     pub(super) fn ask_for_beat(&self) {
-        self.beat_now.store(true, Ordering::Release);
+        self.beat_now.swap(true, Ordering::AcqRel);
         self.wake();
     }
 

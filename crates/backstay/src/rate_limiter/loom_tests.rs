@@ -1,19 +1,15 @@
 //! Every interleaving of the word's protocol, and of joining, leaving and waking in the line.
 #![allow(clippy::unwrap_used)]
 
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use backstay_core::rate_limiter::{Place, Scale};
-use loom::sync::{Condvar, Mutex};
-use loom::thread;
 
 use super::bucket::{Answer, Bucket, Parameters};
 use super::{KeyedRateLimiter, RateLimiter};
 use crate::clock::{Clock, ManualClock, Moment, Reading};
 use crate::sync::Arc;
+use crate::sync::thread::{self, block_on};
 
 const NOW: Reading = Reading::exact(Moment::ORIGIN);
 const SECOND: Duration = Duration::from_secs(1);
@@ -144,36 +140,6 @@ impl std::hash::BuildHasher for Same {
 
     fn build_hasher(&self) -> Self::Hasher {
         Self::Hasher::new()
-    }
-}
-
-/// A wake-up that stays until it is seen. Loom's own `park` forgets one that finds its thread at a lock.
-#[derive(Default)]
-struct Token {
-    woken: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Wake for Token {
-    fn wake(self: std::sync::Arc<Self>) {
-        *self.woken.lock().unwrap() = true;
-        self.changed.notify_one();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let token = std::sync::Arc::new(Token::default());
-    let waker = Waker::from(std::sync::Arc::clone(&token));
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        let mut woken = token.woken.lock().unwrap();
-        while !*woken {
-            woken = token.changed.wait(woken).unwrap();
-        }
-        *woken = false;
     }
 }
 

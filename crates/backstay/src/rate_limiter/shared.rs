@@ -333,7 +333,7 @@ impl Shared {
 
     /// In a model of the protocol nobody uses the system's clock.
     #[cfg(backstay_loom)]
-    fn settle<'a>(this: &'a Arc<Self>, guard: StateGuard<'a>) {
+    fn settle<'a>(_this: &'a Arc<Self>, guard: StateGuard<'a>) {
         drop(guard);
     }
 

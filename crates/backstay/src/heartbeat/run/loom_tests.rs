@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::*;
 use crate::sync::atomic::AtomicUsize;
-use crate::sync::park;
 
 /// Passed over by loom, which knows no time: what waits must be woken.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -16,9 +15,14 @@ fn beat(run: &Run, beats: &AtomicUsize) {
     while !run.is_asked_to_stop() {
         beats.fetch_add(1, Ordering::AcqRel);
         run.first_beat_made();
-        while !run.is_asked_to_stop() && !run.take_request() {
-            park();
-        }
+        wait(run);
+    }
+}
+
+/// `Beating::wait`, without time.
+fn wait(run: &Run) {
+    while !run.is_asked_to_stop() && !run.take_request() {
+        thread::park();
     }
 }
 
@@ -28,8 +32,7 @@ fn spawn() -> (Arc<Run>, Arc<AtomicUsize>, thread::JoinHandle<()>) {
     (run, beats, thread::spawn(move || beat(&theirs.0, &theirs.1)))
 }
 
-// HB-5: a stop is seen whenever it comes, also before the thread has begun; and its end is seen by whoever waits. A beat
-// is asked for in the same two steps.
+// HB-5: a stop is seen whenever it comes, also before the thread has begun; and whatever waits sees its end.
 #[test]
 fn loom_a_stop_is_never_missed() {
     loom::model(|| {
@@ -51,6 +54,25 @@ fn loom_a_start_sees_the_first_beat() {
         run.wait_for_first_beat(LIMIT).unwrap();
         assert_eq!(beats.load(Ordering::Acquire), 1);
         run.ask_to_stop();
+        beating.join().unwrap();
+    });
+}
+
+// HB-8: a beat that is asked for is made, and writes what was set before.
+#[test]
+fn loom_a_requested_beat_is_made() {
+    loom::model(|| {
+        let (run, status) = (Arc::new(Run::default()), Arc::new(AtomicUsize::new(0)));
+        let theirs = (Arc::clone(&run), Arc::clone(&status));
+        let beating = thread::spawn(move || {
+            let (run, status) = theirs;
+            let _here = run.beat_here();
+            while status.load(Ordering::Relaxed) == 0 {
+                wait(&run);
+            }
+        });
+        status.store(1, Ordering::Relaxed);
+        run.ask_for_beat();
         beating.join().unwrap();
     });
 }

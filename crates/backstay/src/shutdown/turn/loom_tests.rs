@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use loom::thread::yield_now;
 
 use super::*;
-use crate::sync::{block_on, spawn};
+use crate::sync::thread::{block_on, spawn};
 
 /// What became of a callback. Not loom's: it is only looked at when all is over.
 #[derive(Default)]
@@ -58,7 +58,7 @@ fn loom_an_abort_is_seen_and_so_is_what_follows() {
         let poller = spawn(move || block_on(drive));
         turn.abort();
         assert!(turn.comes_back(&Clock::system(), Moment::NEVER));
-        poller();
+        poller.join().unwrap();
         assert_eq!(trace.drops.load(Ordering::Relaxed), 1);
         assert!(!turn.is_busy());
     });
@@ -73,7 +73,7 @@ fn loom_a_late_callback_is_waited_for() {
         let callback = spawn(move || theirs.execute(|| ()));
         turn.abort();
         assert!(turn.comes_back(&Clock::system(), Moment::NEVER));
-        callback().unwrap();
+        callback.join().unwrap().unwrap();
     });
 }
 
@@ -90,7 +90,7 @@ fn loom_an_async_callback_runs_once_wherever_it_is_taken() {
         }
         let ended = turn.wait(&Clock::system(), Moment::NEVER, |turn| turn.ended.lock().take());
         assert_eq!(ended, Some(Ok(())));
-        runtime();
+        runtime.join().unwrap();
         assert_eq!((trace.polls.load(Ordering::Relaxed), trace.drops.load(Ordering::Relaxed)), (1, 1));
     });
 }
@@ -104,7 +104,7 @@ fn loom_a_runtime_that_forsakes_a_callback_says_so() {
         let runtime = spawn(move || drop(theirs));
         let begun = |turn: &Turn| turn.untouched.lock().is_none() || turn.forsaken.load(Ordering::SeqCst);
         turn.wait(&Clock::system(), Moment::NEVER, |turn| begun(turn).then_some(()));
-        runtime();
+        runtime.join().unwrap();
         assert!(turn.untouched.lock().take().is_some());
         assert_eq!(trace.polls.load(Ordering::Relaxed), 0);
     });
