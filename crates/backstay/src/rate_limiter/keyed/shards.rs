@@ -4,10 +4,14 @@
 //! moment is looked for in all shards once and then remembered (`idle_from`), so that a flood of new keys costs little.
 //!
 //! # Memory ordering
-//! `idle_from` of all and those of the shards are one protocol, in sequentially consistent order. Whoever looks marks
-//! the former with a number of its own, then reads the latter, then replaces its mark by what it found. Whoever makes a
-//! key idle earlier writes the latter, then removes mark or result. So either the look sees that key, or it finds its
-//! mark gone and remembers nothing. All else is counted only, and relaxed.
+//! `idle_from` is one word that is only swapped, acquire and release, so that each writer sees all that those before it
+//! did. A look swaps in a mark of its own, reads the words of the shards, then replaces its mark by what it found. A
+//! thread that makes a key idle earlier writes the word of its shard, then swaps in 0. So either the look sees that key,
+//! or it finds its mark gone and remembers nothing.
+//!
+//! A shard's word is written under the lock of its table. Its release, in `forgot`, follows the decrease of `keys` and
+//! pairs with the acquire in `make_room`: a thread that finds no idle key any more because another one removed it sees
+//! the smaller count as well, and so the room. All else is relaxed: `keys` is changed by read-modify-write alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +69,11 @@ struct Shard(Mutex<Table>);
 impl Shards {
     pub(super) fn new(quota: Quota, max_keys: usize, clock: Clock, name: Option<Arc<str>>) -> Self {
         let shards = (max_keys / KEYS_OF_SHARD).clamp(1, SHARDS_MAX).next_power_of_two();
+        Self::in_shards(shards, quota, max_keys, clock, name)
+    }
+
+    /// In so many shards, a power of two.
+    fn in_shards(shards: usize, quota: Quota, max_keys: usize, clock: Clock, name: Option<Arc<str>>) -> Self {
         Self {
             quota,
             scale: quota.scale(),
@@ -176,14 +185,14 @@ impl Shards {
             if self.claim_place() {
                 let removed = table.insert(hash, full_at, now);
                 if removed > 0 {
-                    self.idle_from_of[shard].store(table.first_full(), Ordering::SeqCst);
+                    self.forgot(removed, shard, &table);
                 }
                 self.may_be_idle(shard, full_at);
-                self.keys.fetch_sub(removed, Ordering::Relaxed);
                 return true;
             }
             drop(table);
-            if !self.make_room(shard, now) {
+            // Where there was no idle key, another thread may have removed more of them than it needed.
+            if !self.make_room(shard, now) && self.keys() >= self.max_keys {
                 return false;
             }
         }
@@ -197,24 +206,30 @@ impl Shards {
     /// Notes, under the lock of the shard, that a key of it is idle at `full_at`.
     fn may_be_idle(&self, shard: usize, full_at: u64) {
         // Most keys become idle after those that were there.
-        if self.idle_from_of[shard].load(Ordering::SeqCst) > full_at {
-            self.idle_from_of[shard].fetch_min(full_at, Ordering::SeqCst);
-            self.idle_from.store(0, Ordering::SeqCst);
+        if self.idle_from_of[shard].load(Ordering::Relaxed) > full_at {
+            self.idle_from_of[shard].store(full_at, Ordering::Release);
+            self.idle_from.swap(0, Ordering::AcqRel);
         }
+    }
+
+    /// Notes, under the lock of the shard, that so many keys have gone from its `table`.
+    fn forgot(&self, removed: usize, shard: usize, table: &Table) {
+        self.keys.fetch_sub(removed, Ordering::Relaxed);
+        self.idle_from_of[shard].store(table.first_full().min(NEVER), Ordering::Release);
     }
 
     /// Forgets idle keys, of `first` or else of another shard. Whether any were found, in at most [`LOOKS`] shards: the
     /// next call goes on where this one stops.
     fn make_room(&self, first: usize, now: u64) -> bool {
-        let known = self.idle_from.load(Ordering::SeqCst);
+        let known = self.idle_from.load(Ordering::Acquire);
         if known < MARK && known > now {
             return false;
         }
         let mark = MARK | self.looks.fetch_add(1, Ordering::Relaxed);
-        self.idle_from.store(mark, Ordering::SeqCst);
+        self.idle_from.swap(mark, Ordering::AcqRel);
         let (mut least, mut looks) = (NEVER, LOOKS);
         for shard in std::iter::once(first).chain(0..self.shards.len()) {
-            let idle_from = self.idle_from_of[shard].load(Ordering::SeqCst);
+            let idle_from = self.idle_from_of[shard].load(Ordering::Acquire);
             if idle_from > now {
                 least = least.min(idle_from);
                 continue;
@@ -224,17 +239,14 @@ impl Shards {
             let mut table = self.shards[shard].0.lock();
             let idle = table.first_full() <= now;
             let removed = if idle { table.sweep(now) } else { 0 };
-            let idle_from = table.first_full().min(NEVER);
-            self.idle_from_of[shard].store(idle_from, Ordering::SeqCst);
-            drop(table);
-            self.keys.fetch_sub(removed, Ordering::Relaxed);
+            self.forgot(removed, shard, &table);
             if removed > 0 {
                 return true;
             }
-            least = least.min(idle_from);
+            least = least.min(table.first_full());
         }
         // A mark that was replaced means that others looked, or that a key became idle earlier.
-        let _ = self.idle_from.compare_exchange(mark, least, Ordering::SeqCst, Ordering::Relaxed);
+        let _ = self.idle_from.compare_exchange(mark, least, Ordering::AcqRel, Ordering::Relaxed);
         false
     }
 
@@ -252,7 +264,7 @@ impl Shards {
         match self.scale.wait(self.full_at(hash), self.scale.cost(tokens), now) {
             // It was refused for want of a place.
             Duration::ZERO => {
-                let known = Some(self.idle_from.load(Ordering::SeqCst)).filter(|known| (1..MARK).contains(known));
+                let known = Some(self.idle_from.load(Ordering::Relaxed)).filter(|known| (1..MARK).contains(known));
                 let least = || self.idle_from_of.iter().map(|idle_from| idle_from.load(Ordering::Relaxed)).min();
                 self.scale.moment(known.or_else(least).unwrap_or(0)).since(now)
             }
@@ -260,3 +272,6 @@ impl Shards {
         }
     }
 }
+
+#[cfg(all(test, backstay_loom))]
+mod loom_tests;

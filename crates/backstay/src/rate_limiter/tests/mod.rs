@@ -458,6 +458,17 @@ fn the_bound_on_keys_holds_and_nobody_is_forgotten_while_limited() {
     }
 }
 
+// RL-8, RL-11: a key that is reset makes room at once, also where it was known that no key is idle yet.
+#[test]
+fn a_key_that_is_reset_makes_room() {
+    let hand = ManualClock::new();
+    let limiter = KeyedRateLimiter::<u8>::builder(1).max_keys(2).clock(&hand).build().unwrap();
+    assert!(limiter.try_acquire(&1) && limiter.try_acquire(&2) && !limiter.try_acquire(&3));
+    limiter.reset(&2);
+    assert!(limiter.try_acquire(&3), "no room");
+    assert!(!limiter.try_acquire(&1), "a limited key was dropped");
+}
+
 // RL-2, RL-9: a pause by a very slow rate, with many waiting, is no burst when the rate is fast again.
 #[test]
 fn a_line_survives_a_pause() {
