@@ -7,8 +7,8 @@ use backstay_core::watchdog::SLOT;
 use super::*;
 use crate::Watchdog;
 
-/// Two slots: time goes by in single ones.
-const TIMEOUT: Duration = Duration::from_nanos(2 << 22);
+/// Four slots and two, where time goes by in single ones: the second watchdog's deadline may be the earlier one.
+const TIMEOUTS: [Duration; 2] = [Duration::from_nanos(4 << 22), Duration::from_nanos(2 << 22)];
 const STEPS: u32 = 6;
 /// The shortest timeout that a builder does not clamp.
 const SECOND: Duration = Duration::from_secs(1);
@@ -47,10 +47,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let beat = || Arc::new(Beat::new(Clock::system(), TIMEOUT, false, None));
+        let beat = |timeout| Arc::new(Beat::new(Clock::system(), timeout, false, None));
         Self {
             monitor: Box::leak(Box::default()),
-            beats: [beat(), beat()],
+            beats: TIMEOUTS.map(beat),
             started: [None; 2],
             looks: [0; 2],
             thread: Thread::None,
@@ -83,7 +83,7 @@ impl World {
         }
         let run = beat.run().next();
         beat.set_run(run);
-        let look_at = self.now + TIMEOUT;
+        let look_at = self.now + TIMEOUTS[which];
         let entry = Entry { beat: Arc::clone(beat), inner: Weak::new(), run, looks: None, hand: None, look_at };
         self.woken |= state.add(entry);
         (self.started[which], self.looks[which]) = (Some(self.now), 0);
@@ -102,7 +102,7 @@ impl World {
                     let which = usize::from(Arc::ptr_eq(&entry.beat, &self.beats[1]));
                     assert!(entry.look_at <= self.now, "looked at too early");
                     self.looks[which] += u32::from(entry.is_on());
-                    entry.look_at = self.now + TIMEOUT;
+                    entry.look_at = self.now + TIMEOUTS[which];
                     entry.is_on()
                 });
                 Thread::Sleeps(self.monitor.put_back(due, self.now))
@@ -114,7 +114,7 @@ impl World {
     fn check(&self) {
         for (which, started) in self.started.iter().enumerate() {
             let Some(started) = *started else { continue };
-            let due = started + TIMEOUT + SLOT;
+            let due = started + TIMEOUTS[which] + SLOT;
             match self.thread {
                 Thread::None => panic!("nobody watches {which}"),
                 Thread::Sleeps(until) if !self.woken && self.looks[which] == 0 => {
