@@ -110,9 +110,6 @@ impl<W> Queue<W> {
             self.end = fine(scale, place.full_at);
             self.origin = self.end;
         } else {
-            if self.waiters.len() >= 2 * self.len + FEW {
-                self.compact();
-            }
             // Without a gap the distance is the cost: not the difference of two ends, which may have been rounded, or
             // have met the last moment that a bucket can count.
             let adjoins = place.full_at.saturating_sub(place.cost) <= units(scale, self.end);
@@ -160,7 +157,7 @@ impl<W> Queue<W> {
         if refund > 0 {
             self.ends.add(index, -fine(scale, refund));
             self.end -= fine(scale, refund);
-            self.moved |= self.own > 0;
+            self.note_move();
         }
         self.remove(index)
     }
@@ -169,19 +166,17 @@ impl<W> Queue<W> {
     pub fn refill(&mut self, scale: &Scale, now: Moment) -> u64 {
         let full = scale.units(now);
         let due = self.count_due(scale, now);
-        if due > 0 {
-            // They have their tokens. What they do not use has spilled over, now that the bucket is full.
-            let spilled = fine(scale, scale.capacity);
-            self.origin -= spilled;
-            self.ends.add(due, spilled);
-            self.end -= if due == self.waiters.len() { spilled } else { 0 };
-        }
+        // Those that are due have their tokens. What they do not use has spilled over, now that the bucket is full.
+        let spilled = fine(scale, scale.capacity);
+        self.origin -= spilled;
+        self.ends.add(due, spilled);
+        self.end -= if due == self.waiters.len() { spilled } else { 0 };
         let Some(first) = (due..self.waiters.len()).find(|index| self.waiters[*index].here) else { return full };
         // One after the other they wait for nothing but the tokens of those before: all move by the same distance.
         let distance = fine(scale, full) + cost(self.waiters[first].tokens) - self.end_at(first);
         self.ends.add(due, distance);
         self.end += distance;
-        self.moved |= self.own > 0;
+        self.note_move();
         units(scale, self.end)
     }
 
@@ -194,17 +189,13 @@ impl<W> Queue<W> {
             return old.convert(full_at, new, now);
         }
         let was_last = full_at == units(old, self.end);
-        let waiting = self.count_due(old, now) < self.waiters.len();
         let moved = horizon(new, now) - horizon(old, now);
         self.origin += moved;
         self.end += moved;
-        self.moved |= self.own > 0;
+        self.note_move();
         let end = units(new, self.end);
-        match (was_last, waiting) {
-            (true, _) => end,
-            (false, true) => old.convert(full_at, new, now).max(end),
-            (false, false) => old.convert(full_at, new, now),
-        }
+        // What was taken since stands behind the queue, however it is rounded.
+        if was_last { end } else { old.convert(full_at, new, now).max(end) }
     }
 
     /// When [`take_due`](Self::take_due) has to be called; `None` where all who listen wake by themselves in time.
@@ -221,25 +212,22 @@ impl<W> Queue<W> {
         if self.shared == 0 && !self.moved {
             return;
         }
-        let mut from = 0;
-        while let Some(index) = self.listener(from).filter(|_| taken.len() < most) {
+        while let Some(index) = self.listener(0).filter(|_| taken.len() < most) {
             if due(scale, self.end_at(index)) > now {
                 return;
             }
             taken.extend(self.deafen(index));
-            from = index + 1;
         }
     }
 
     /// Takes out the wakers of those who listen and came after `ticket` (or at all), the first `most` of them. Returns
     /// the last one whose waker was taken.
     pub fn take_behind(&mut self, ticket: Option<Ticket>, most: usize, taken: &mut Vec<W>) -> Option<Ticket> {
-        let mut from = ticket.map_or(0, |ticket| self.waiters.partition_point(|waiter| waiter.ticket <= ticket));
+        let from = ticket.map_or(0, |ticket| self.waiters.partition_point(|waiter| waiter.ticket <= ticket));
         let mut last = None;
         while let Some(index) = self.listener(from).filter(|_| taken.len() < most) {
             taken.extend(self.deafen(index));
             last = Some(self.waiters[index].ticket);
-            from = index + 1;
         }
         last
     }
@@ -294,6 +282,10 @@ impl<W> Queue<W> {
         Some(wake)
     }
 
+    fn note_move(&mut self) {
+        self.moved |= self.own > 0;
+    }
+
     fn count(&mut self, alarm: Alarm) -> &mut usize {
         match alarm {
             Alarm::Own => &mut self.own,
@@ -307,7 +299,7 @@ impl<W> Queue<W> {
         self.len -= 1;
         if self.len == 0 {
             self.clear();
-        } else if self.waiters.len() >= 4 * self.len + FEW {
+        } else if self.waiters.len() >= 2 * self.len + FEW {
             self.compact();
         }
         wake

@@ -97,7 +97,7 @@ fn scale(rate: usize) -> Scale {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }) })]
+    #![proptest_config(crate::cases(256))]
 
     // RL-4, RL-6, RL-8, RL-9: places, order and whom to wake are those of a plain list.
     #[test]
@@ -164,6 +164,8 @@ prop_assert!(scale.tokens(scale.level(full_at, now)) <= old.tokens(level) + roun
             let first = naive.waiters.iter().find(|(ticket, ..)| naive.listening.contains(ticket));
             prop_assert_eq!(queue.alarm_at(&scale), first.map(|(_, end, _)| due(&scale, *end)));
             let mut taken = Vec::new();
+            queue.take_due(&scale, now, 2, &mut taken);
+            prop_assert!(taken.len() <= 2);
             queue.take_due(&scale, now, usize::MAX, &mut taken);
             prop_assert_eq!(taken, naive.take_due(&scale, now));
         }
@@ -201,6 +203,62 @@ fn an_alarm_of_ones_own_is_enough_until_the_waiter_moves_up() {
     assert_eq!(queue.alarm_at(&scale), None);
 }
 
+// RL-4: only a move while such a waiter listens makes its alarm late.
+#[test]
+fn an_alarm_of_ones_own_is_enough_where_nobody_moved_since() {
+    let (now, scale) = (Moment::from_nanos(1 << 40), scale(0));
+    let (mut queue, mut full_at) = (Queue::default(), scale.holding(0.0, now));
+    let mut join = |queue: &mut Queue<u32>| {
+        let place = scale.reserve(full_at, scale.cost(1), now);
+        full_at = place.full_at;
+        queue.join(&scale, place)
+    };
+    let [first, second, third, fourth] = [join(&mut queue), join(&mut queue), join(&mut queue), join(&mut queue)];
+    queue.leave(&scale, first, scale.cost(1));
+    queue.listen(third, 3, Alarm::Own);
+    assert_eq!(queue.alarm_at(&scale), None, "it listens since the others moved");
+    let mut taken = Vec::new();
+    queue.take_due(&scale, now + Duration::from_secs(9), 9, &mut taken);
+    assert_eq!(taken, [], "it wakes by itself");
+    queue.leave(&scale, fourth, 0);
+    assert_eq!(queue.alarm_at(&scale), None, "nothing moved");
+    queue.refill(&scale, now);
+    assert!(queue.alarm_at(&scale).is_some_and(|at| at <= now), "a refill moves all");
+    queue.take_due(&scale, now, 9, &mut taken);
+    assert_eq!(taken, [3]);
+    assert_eq!(queue.listen(third, 4, Alarm::Own), None);
+    assert_eq!(queue.alarm_at(&scale), None);
+    queue.convert(&scale, &self::scale(1), now, 0);
+    assert!(queue.alarm_at(&scale).is_some(), "so does a change of the rate");
+    queue.served(second);
+    assert!(queue.alarm_at(&scale).is_some());
+}
+
+// RL-6: those that left are forgotten when they are as many as the others, and not one by one.
+#[test]
+fn forgetting_pays() {
+    let (now, scale) = (Moment::ORIGIN, scale(0));
+    let mut queue = Queue::<()>::default();
+    let tickets: Vec<_> = (1..=1000).map(|_| queue.join(&scale, scale.reserve(0, scale.cost(1), now))).collect();
+    let capacity = queue.waiters.capacity();
+    for ticket in &tickets {
+        queue.served(*ticket);
+        // Twice those that are left and 32, at each time.
+        let kept = match queue.len() {
+            485.. => 1000,
+            227.. => 484,
+            98.. => 226,
+            33.. => 97,
+            1.. => 32,
+            0 => 0,
+        };
+        assert_eq!(queue.waiters.len(), kept, "{} wait", queue.len());
+        if queue.len() > 227 {
+            assert_eq!(queue.waiters.capacity(), capacity, "{} wait", queue.len());
+        }
+    }
+}
+
 // RL-6: a crowd leaves nothing behind, neither entries nor memory.
 #[test]
 fn those_who_left_are_forgotten() {
@@ -218,7 +276,7 @@ fn those_who_left_are_forgotten() {
         } else {
             queue.leave(&scale, ticket, scale.cost(1));
         }
-        assert!(queue.waiters.len() <= 4 * queue.len() + FEW);
+        assert!(queue.waiters.len() <= 2 * queue.len() + FEW);
     }
     assert!(queue.waiters.capacity() <= 4 * (2 * queue.len() + FEW), "{}", queue.waiters.capacity());
     for ticket in tickets.into_iter().rev() {
