@@ -133,11 +133,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig {
-            cases: if cfg!(miri) { 4 } else { 256 },
-            failure_persistence: None,
-            ..ProptestConfig::default()
-        })]
+        #![proptest_config(crate::cases(256))]
 
         // ALL-1: no arithmetic on nonsense panics; it ends at the ends.
         #[test]

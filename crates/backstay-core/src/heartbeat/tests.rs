@@ -217,7 +217,7 @@ fn beats_do_not_drift() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 512 }))]
+    #![proptest_config(crate::cases(512))]
 
     // HB-1: against a list of the due times.
     #[test]

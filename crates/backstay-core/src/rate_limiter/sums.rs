@@ -88,7 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }) })]
+        #![proptest_config(crate::cases(256))]
 
         #[test]
         fn sums_are_those_of_a_plain_list(steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>(), 0..100u32), 1..24)) {

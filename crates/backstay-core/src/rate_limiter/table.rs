@@ -147,7 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }) })]
+        #![proptest_config(crate::cases(256))]
 
         // RL-11: only what is idle goes; whoever is limited stays, as it was.
         #[test]

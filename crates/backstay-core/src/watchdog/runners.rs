@@ -57,7 +57,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 256 }) })]
+        #![proptest_config(crate::cases(256))]
 
         // WD-3: callbacks that block are joined by as many threads as there are jobs, within a few looks, and never by
         // more than the bound.

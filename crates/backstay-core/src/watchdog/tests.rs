@@ -170,7 +170,7 @@ fn what_is_due_next_is_due_then() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 256 }))]
+    #![proptest_config(crate::cases(256))]
 
     // WD-4: what is due comes out, never early and at most one slot late, whatever the order.
     #[test]

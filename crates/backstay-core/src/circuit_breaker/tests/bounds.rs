@@ -15,11 +15,7 @@ fn phases() -> impl Strategy<Value = Phase> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 8 } else { 512 },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(crate::cases(512))]
 
     #[test]
     fn every_phase_has_a_word_of_its_own(phase in phases(), other in phases()) {
@@ -97,7 +93,7 @@ fn what_remains_is_at_most_a_reset_timeout() {
     let remaining = |now| policy.remaining(at(31), at(now));
     assert_eq!(
         [remaining(0), remaining(2), remaining(31), remaining(99)],
-        [30 * SECOND, 29 * SECOND, SECOND * 0, SECOND * 0]
+        [30 * SECOND, 29 * SECOND, Duration::ZERO, Duration::ZERO]
     );
     assert_eq!(policy.remaining(Moment::NEVER, at(0)), Duration::MAX);
 }

@@ -94,11 +94,7 @@ fn scales() -> impl Strategy<Value = Scale> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 512 },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(crate::cases(512))]
 
     // RL-2: against the formula, up to the last nanosecond that counts and beyond it.
     #[test]

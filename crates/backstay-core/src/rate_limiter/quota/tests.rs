@@ -30,12 +30,7 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 2048 },
-        failure_persistence: None,
-        max_global_rejects: 1 << 14,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(ProptestConfig { max_global_rejects: 1 << 14, ..crate::cases(2048) })]
 
     // RL-1, RL-2: the capacity is exact, and a nanosecond is worth the rate, rounded up in the last bit.
     #[test]

@@ -113,6 +113,8 @@ impl Reference {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     // CB-1, CB-3, CB-4, CB-5, CB-6, CB-7, CB-9, CB-10: any interleaving does what the reference says.
     #[test]
     fn the_breaker_does_what_the_reference_says(places in 1_u32..4, lag in 0_u64..9, steps in steps()) {
