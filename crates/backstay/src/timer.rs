@@ -71,6 +71,7 @@ impl Alarm {
     }
 
     /// Whether it will still go off, in this process.
+    #[cfg(any(feature = "tokio", test))]
     pub(crate) fn is_pending(&self) -> bool {
         self.is_ours() && self.timer.lock().pending.contains_key(&self.key)
     }
