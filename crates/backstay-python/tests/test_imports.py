@@ -150,3 +150,23 @@ print(breaker.call(int, "42"))
         timeout=60,
     )
     assert (code, out) == (0, "True True\nTrue True\n42\n"), (code, out, err)
+
+
+# PY-7, PY-8: a module that another thread is importing is there, and lacks what it will have.
+@pytest.mark.parametrize("name", ["asyncio", "trio", "trio.lowlevel", "gevent.monkey"])
+def test_what_another_thread_imports_is_not_there_yet(name):
+    code, out, err = run(
+        f"""
+        import sys, types
+        sys.modules[{name!r}] = types.ModuleType({name!r})
+        from backstay import GracefulShutdown, RateLimiter
+
+        limiter = RateLimiter(rate=100, burst=1)
+        print(limiter.acquire(), limiter.acquire())
+        shutdown = GracefulShutdown()
+        shutdown.register("callback", lambda: print("callback", flush=True))
+        print(shutdown.wait(timeout=0.01), flush=True)
+        shutdown.trigger()
+        """
+    )
+    assert (code, out) == (0, "True True\nFalse\ncallback\n"), (code, out, err)

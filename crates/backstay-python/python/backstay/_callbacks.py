@@ -32,11 +32,12 @@ _left: set[asyncio.Task[_Ended]] = shared("left", set)
 
 def running_loop() -> Any:
     """The asyncio loop that runs in this thread; `None` where there is none."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
+    # While another thread imports asyncio, the module is there and lacks the function; no loop runs here then.
+    get_running_loop = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
+    if get_running_loop is None:
         return None
     try:
-        return asyncio.get_running_loop()
+        return get_running_loop()
     except RuntimeError:
         return None
 

@@ -55,8 +55,9 @@ def in_task() -> bool:
 
 def in_greenlet() -> bool:
     """Whether gevent has patched the threads, and runs a hub in this one."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not monkey.is_module_patched("threading"):
+    # `None` also while another thread imports it.
+    is_module_patched = getattr(sys.modules.get("gevent.monkey"), "is_module_patched", None)
+    if is_module_patched is None or not is_module_patched("threading"):
         return False
     # `gevent.get_hub` would make one, in threads of ours as well.
     from gevent._hub_local import get_hub_if_exists
@@ -89,11 +90,12 @@ def wait_in_greenlet(pending: Pending, seconds: float | None) -> tuple[Any] | No
 
 
 def _trio_runs() -> bool:
-    trio = sys.modules.get("trio")
-    if trio is None:
+    # `None` also while another thread imports it.
+    current_trio_token = getattr(sys.modules.get("trio.lowlevel"), "current_trio_token", None)
+    if current_trio_token is None:
         return False
     try:
-        trio.lowlevel.current_trio_token()
+        current_trio_token()
     except RuntimeError:
         return False
     return True
