@@ -60,14 +60,22 @@ pub(crate) fn seconds_within(
     Ok(applied)
 }
 
-/// Says what became of an argument that is out of range.
+/// Logs what an argument that is out of range was clamped to.
 fn clamped<T: Display>(whose: &str, name: &str, given: &Bound<'_, PyAny>, applied: T, least: T, most: T) {
-    // Python writes no integer of thousands of digits.
-    let given = given.str().map_or_else(|_| "a number of many digits".to_owned(), |given| given.to_string());
+    let given = shown(name, given);
     tracing::warn!(
         target: "backstay",
         "{whose}: {name}={given} is out of range and was clamped to {applied} (allowed are {least} to {most})"
     );
+}
+
+/// A number for a line of the log: as Python writes it, or the nearest float where that is long, more than one word, or
+/// an error.
+fn shown(name: &str, given: &Bound<'_, PyAny>) -> String {
+    const LONGEST: usize = 40;
+    let is_word = |text: &String| text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let text = given.str().ok().map(|text| text.to_string()).filter(is_word);
+    text.unwrap_or_else(|| number(name, given).map_or_else(|_| "?".to_owned(), |number| format!("{number:?}")))
 }
 
 /// How long to wait at most: zero or more; `None` and infinity for ever.

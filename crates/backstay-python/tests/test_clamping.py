@@ -1,12 +1,19 @@
 """Arguments out of range are clamped, with a warning that names them."""
 
 import logging
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
 from backstay import CircuitBreaker, GracefulShutdown, Heartbeat, Watchdog, circuit_breaker, watchdog_context
 
 HUGE = 10**5000
+
+
+class ManyLines(float):
+    def __str__(self):
+        return "0\nWARNING another line"
 
 
 def register(priority):
@@ -17,7 +24,7 @@ CLAMPED = [
     (lambda: CircuitBreaker(max_failures=0), "CircuitBreaker", "max_failures=0", "1 (allowed are 1 to 100)"),
     (lambda: CircuitBreaker(max_failures=101), "CircuitBreaker", "max_failures=101", "100"),
     (lambda: CircuitBreaker(max_failures=2**40), "CircuitBreaker", f"max_failures={2**40}", "100"),
-    (lambda: CircuitBreaker(max_failures=HUGE), "CircuitBreaker", "max_failures=a number of many digits", "100"),
+    (lambda: CircuitBreaker(max_failures=HUGE), "CircuitBreaker", "max_failures=inf", "100"),
     (lambda: CircuitBreaker(reset_timeout=0.25), "CircuitBreaker", "reset_timeout=0.25", "1 (allowed are 1 to 3600)"),
     (lambda: CircuitBreaker(reset_timeout=-1), "CircuitBreaker", "reset_timeout=-1", "1"),
     (lambda: CircuitBreaker(reset_timeout=float("inf")), "CircuitBreaker", "reset_timeout=inf", "3600"),
@@ -32,7 +39,11 @@ CLAMPED = [
     (lambda: Heartbeat(interval=301), "Heartbeat", "interval=301", "300"),
     (lambda: Heartbeat.is_alive("x", -1), "Heartbeat", "max_age_seconds=-1", "0"),
     (lambda: GracefulShutdown(timeout=1), "GracefulShutdown", "timeout=1", "5 (allowed are 5 to 300)"),
-    (lambda: GracefulShutdown(timeout=HUGE), "GracefulShutdown", "timeout=a number of many digits", "300"),
+    (lambda: GracefulShutdown(timeout=HUGE), "GracefulShutdown", "timeout=inf", "300"),
+    (lambda: GracefulShutdown(timeout=Fraction(1, 10**99)), "GracefulShutdown", "timeout=1e-99", "5"),
+    (lambda: GracefulShutdown(timeout=Fraction(1, 3)), "GracefulShutdown", "timeout=1/3", "5"),
+    (lambda: GracefulShutdown(timeout=Decimal("0.10")), "GracefulShutdown", "timeout=0.10", "5"),
+    (lambda: GracefulShutdown(timeout=ManyLines(0.5)), "GracefulShutdown", "timeout=0.5", "5"),
     (lambda: register(2**31), "GracefulShutdown", f"priority={2**31}", f"{2**31 - 1}"),
     (lambda: register(-(2**70)), "GracefulShutdown", f"priority={-(2**70)}", f"{-(2**31)}"),
 ]
