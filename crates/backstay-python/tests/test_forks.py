@@ -121,6 +121,39 @@ def test_a_shutdown_in_a_forked_child_starts_anew():
     assert (code, len(out.split())) == (0, 12), (code, out, err)
 
 
+# PY-10, GS-7: the parent's block is not the child's to end; one that the child enters itself is.
+@pytest.mark.parametrize(
+    "child, printed",
+    [
+        ("", "parent\n"),
+        ("asyncio.run(shutdown.__aexit__(None, None, None))", "parent\n"),
+        ("shutdown.__enter__()", "child\nparent\n"),
+    ],
+)
+def test_a_forked_child_leaves_its_parents_block(child, printed):
+    code, out, err = run(
+        f"""
+        import asyncio, os
+        from backstay import GracefulShutdown
+
+        parent = os.getpid()
+        shutdown = GracefulShutdown()
+        shutdown.register("callback", lambda: os.write(1, b"parent\\n" if os.getpid() == parent else b"child\\n"))
+        try:
+            with shutdown:
+                pid = os.fork()
+                if pid == 0:
+                    {child or "pass"}
+                    raise KeyError
+                assert os.waitpid(pid, 0)[1] == 0
+        except KeyError:
+            os._exit(0)
+        """,
+        timeout=60,
+    )
+    assert (code, out) == (0, printed), (code, out, err)
+
+
 # GS-2: installed again below another one, it does not forget who was there before both.
 def test_installed_again_below_another_one_the_chain_stays_whole():
     code, out, err = run(

@@ -39,7 +39,7 @@ class GracefulShutdown(_native.GracefulShutdown):
     callback still runs when everything is over; a second signal exits at once, with 128 + its number.
 
     A `with` or `async with` block installs it; leaving the block, also by an exception, runs the callbacks if nothing
-    has begun, waits for their end, then uninstalls.
+    has begun, waits for their end, then uninstalls. A forked child that leaves a block of its parent runs nothing.
 
     >>> shutdown = GracefulShutdown()
     >>> shutdown.register("database", print, priority=10)
@@ -68,6 +68,8 @@ class GracefulShutdown(_native.GracefulShutdown):
     _signals: tuple[int, ...] | None = None
     # The process in which the signals are taken.
     _owner: int | None = None
+    # Whether this is a forked child of the process that installed it: a block that was entered there is the parent's.
+    _is_inherited = False
     # The frame of the delivery that is being handled.
     _handling: FrameType | None = None
 
@@ -112,7 +114,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         taken = []
         refusal: Exception | None = None
         # From the first one on, a signal may come.
-        self._owner = os.getpid()
+        self._owner, self._is_inherited = os.getpid(), False
         try:
             for number in wanted:
                 try:
@@ -158,7 +160,7 @@ class GracefulShutdown(_native.GracefulShutdown):
 
     def _forget(self) -> None:
         """What a fork does to the child's."""
-        self._owner = None
+        self._owner, self._is_inherited = None, True
         self._put_back()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -249,17 +251,19 @@ class GracefulShutdown(_native.GracefulShutdown):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.trigger()
-        self.uninstall()
+        if not self._is_inherited:
+            self.trigger()
+            self.uninstall()
 
     async def __aenter__(self) -> Self:
         self.install()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        # Where this wait is cancelled, the signals stay taken and the end of the program waits for the callbacks.
-        await self.atrigger()
-        self.uninstall()
+        if not self._is_inherited:
+            # Where this wait is cancelled, the signals stay taken and the end of the program waits for the callbacks.
+            await self.atrigger()
+            self.uninstall()
 
 
 def __getattr__(name: str) -> Any:
