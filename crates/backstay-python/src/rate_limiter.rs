@@ -107,7 +107,7 @@ impl RateLimiter {
     ///
     /// Raises:
     ///     RateLimitExceededError: they would come after more than `timeout` seconds, or never, being more than the
-    ///         bucket holds; nobody waits in vain.
+    ///         bucket holds.
     #[pyo3(signature = (*, blocking = true, timeout = None, tokens = None))]
     fn acquire(
         &self,
@@ -157,7 +157,7 @@ impl RateLimiter {
     /// seconds, and stays as it is where it is not given.
     ///
     /// Raises:
-    ///     ValueError: a number that cannot be meant; the rate is as before then.
+    ///     ValueError: an invalid number; the rate is unchanged.
     #[pyo3(signature = (rate, per = None))]
     fn set_rate(&self, py: Python<'_>, rate: &Bound<'_, PyAny>, per: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let handle = self.handle()?;

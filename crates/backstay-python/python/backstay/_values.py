@@ -31,7 +31,7 @@ class CircuitStats:
 
     @property
     def neutral_calls(self) -> int:
-        """Calls that say nothing of the service: excluded exceptions, cancelled calls."""
+        """Calls that were neither success nor failure: excluded exceptions, cancelled calls."""
         return self.total_calls - self.successful_calls - self.failed_calls - self.rejected_calls
 
     def record_success(self) -> None:
@@ -45,7 +45,7 @@ class CircuitStats:
         self.failed_calls += 1
 
     def record_rejection(self) -> None:
-        """Counts a call that was turned away."""
+        """Counts a call that was rejected."""
         self.total_calls += 1
         self.rejected_calls += 1
 
@@ -68,7 +68,7 @@ class RateLimiterStats:
         self.total_acquired += 1
 
     def record_rejected(self) -> None:
-        """Counts a refusal."""
+        """Counts a rejection."""
         self.total_rejected += 1
 
     def record_wait(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Circuit breaker: calls that keep failing are not made for a while."""
+"""Circuit breaker: stops calling what keeps failing, for a while."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ __all__ = [
 
 
 class CircuitBreaker(_native.CircuitBreaker):
-    """Lets calls pass until `max_failures` in a row fail; then turns them away for `reset_timeout` seconds.
+    """Admits calls until `max_failures` in a row fail; then rejects them for `reset_timeout` seconds.
 
-    What is not given comes from the configuration, or else is what stands in brackets: 1 to 100 failures (5), 1 to 3600
-    seconds (60), and `half_open_max_calls`, 1 to 10 trials at once (1). A number out of range is clamped, and
-    a warning logged. `excluded_exceptions` are neither success nor failure.
+    Arguments that are not given are the configuration's, or the defaults: `max_failures` 1 to 100 (5), `reset_timeout` 1
+    to 3600 seconds (60), `half_open_max_calls` 1 to 10 half-open calls at once (1). Out-of-range numbers are clamped, with
+    a warning. `excluded_exceptions` count neither as success nor as failure.
 
     A half-open call that has not ended after `half_open_timeout` seconds (1 to 3600; default: `reset_timeout`) loses its
     slot, so that another call can be made. Its outcome still counts while that half-open period lasts: a service that is
-    slower than the timeout closes the circuit. With `cancellation_is_failure` a call that was cancelled counts as failed, so that time-outs around it open
-    the breaker. `on_state_change`, plain or async, is called with the old and the new state, after each change and in
-    order.
+    slower than the timeout closes the circuit. With `cancellation_is_failure`, cancelled calls count as failed, so that
+    timeouts around them open the breaker. `on_state_change`, plain or async, is called with the old and the new state,
+    after each change and in order.
 
     >>> breaker = CircuitBreaker(max_failures=3, reset_timeout=30)
     >>> breaker.call(len, "abc")
     3
 
     Raises:
-        ValueError: a number that cannot be meant, as nan.
+        ValueError: an invalid number, such as nan.
         TypeError: an argument of the wrong kind.
         ConfigError: the configuration is broken.
     """
@@ -131,7 +131,7 @@ class CircuitBreaker(_native.CircuitBreaker):
         return result
 
     def __call__(self, func: Callable[_P, _R]) -> _Guarded[_P, _R]:
-        """A function that calls `func` through this breaker: `@breaker`. A generator asks for leave when it is begun."""
+        """Decorates `func` to be called through this breaker: `@breaker`. A generator is admitted when it is started."""
         from functools import partial, wraps
 
         from backstay._functions import async_generator, checked, is_async, is_async_generator, is_generator
@@ -208,7 +208,7 @@ def circuit_breaker(
     ...     return 42.0
 
     Raises:
-        ValueError: a number that cannot be meant, as nan.
+        ValueError: an invalid number, such as nan.
         TypeError: an argument of the wrong kind, or `func` cannot be called.
         ConfigError: the configuration is broken.
         CircuitOpenError: by the function, while the breaker is open.

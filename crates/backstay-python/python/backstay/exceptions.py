@@ -88,7 +88,7 @@ class WatchdogTimeoutError(WatchdogError):
 
     @property
     def seconds_inactive(self) -> float:
-        """Seconds for which nobody had pinged."""
+        """Seconds since the last ping."""
         return float(self.args[1])
 
     def __str__(self) -> str:

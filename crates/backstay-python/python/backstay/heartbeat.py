@@ -1,4 +1,4 @@
-"""Heartbeat: a file that says to other processes that this one lives."""
+"""Heartbeat: a file by which other processes see that this one is alive."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["Heartbeat", "HeartbeatState", "HeartbeatTarget", "OnAlertCallback"]
 
 
 class Heartbeat(_native.Heartbeat):
-    """Writes `state_file` every `interval` seconds (1 to 300, brought to the nearer bound; the configuration's, or 10)
-    while it runs. Folders are made when missing. Without a file it only asks its target and calls its callbacks.
+    """Writes `state_file` every `interval` seconds (clamped to 1 to 300; default: the configuration's, or 10) while it
+    runs. Missing folders are created. Without a file it only checks its target and calls its callbacks.
 
-    `on_missed_beat` hears each beat that could not be written, `on_beat` each that was. While `target.is_dead`, the
-    file says "degraded", by "watchdog" where the target is a `Watchdog` and by "target" otherwise, and `on_target_dead`
-    is called once. Callbacks may be plain or async.
+    `on_beat` is called after each beat, `on_missed_beat` with the error of one that could not be written. While
+    `target.is_dead`, the file says "degraded", by "watchdog" where the target is a `Watchdog` and by "target" otherwise,
+    and `on_target_dead` is called once. Callbacks may be plain or async.
 
     Where another heartbeat writes the same file, a warning is logged and `on_alert` is called, once for each other
     process, naming it. With `exclusive=True` the file is left to the other one instead: `start` raises
@@ -36,7 +36,7 @@ class Heartbeat(_native.Heartbeat):
     >>> heartbeat = Heartbeat("/tmp/bot.heartbeat", interval=10)
 
     Raises:
-        ValueError, TypeError: an argument that cannot be meant, or metadata that is no JSON.
+        ValueError, TypeError: an invalid argument, or metadata that is no JSON.
         ConfigError: the configuration is broken.
     """
 
@@ -143,11 +143,11 @@ class Heartbeat(_native.Heartbeat):
 
     @staticmethod
     def is_alive(state_file: str | Path, max_age_seconds: float = 30.0) -> bool:
-        """Whether the last beat in the file is `max_age_seconds` old at most, its process is not gone, and it has not
-        said farewell by `stop`. A process that stands still (SIGSTOP) is alive until its beat is too old. Never blocks.
+        """Whether the last beat in the file is `max_age_seconds` old at most, its process exists, and it was not
+        stopped by `stop`. A stopped process (SIGSTOP) is alive until its beat is too old. Never blocks.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be meant.
+            ValueError, TypeError: an invalid argument.
         """
         return _native.Heartbeat._is_alive(state_file, max_age_seconds)
 

@@ -31,16 +31,16 @@ __all__ = [
 class RateLimiter(_native.RateLimiter):
     """Grants `rate` tokens per `per` seconds, and up to `burst` at once after a pause.
 
-    Without a rate the configuration says, or else 10 per second. `burst` is `rate` where it is not given, so that up to
-    twice `rate` pass in the first `per`; `burst=1` makes the pace even. The bucket holds one token at least, and starts
-    full; with `burst=0` it starts empty. Waiters, threads and tasks together, are served first come, first served.
+    The default rate is the configuration's, or 10 per second. `burst` defaults to `rate`, so that up to twice `rate` pass in
+    the first `per`; `burst=1` spaces calls evenly. The bucket holds at least one token and starts full; with `burst=0` it
+    starts empty. Waiters, threads and tasks together, get tokens in the order in which they came.
 
     >>> limiter = RateLimiter(rate=10, per=1.0)
     >>> limiter.acquire()
     True
 
     Raises:
-        ValueError: a number that cannot be meant.
+        ValueError: an invalid number.
         TypeError: an argument of the wrong kind.
         ConfigError: the configuration is broken.
     """
@@ -77,7 +77,7 @@ class RateLimiter(_native.RateLimiter):
         return RateLimiterStats(*self._stats())
 
     async def acquire_async(self, *, timeout: float | None = None, tokens: int | None = None) -> bool:
-        """Waits for a token in a task, or for as many as `tokens` says. Cancelled, it gives its place back.
+        """Waits in a task for a token, or for `tokens` of them. Cancelled, it returns them to the limiter.
 
         Raises:
             RateLimitExceededError: they would come after more than `timeout` seconds, or never, being more than the
@@ -103,18 +103,19 @@ class RateLimiter(_native.RateLimiter):
 
 
 class KeyedRateLimiter(_native.KeyedRateLimiter):
-    """Limits each key, a user or an address, for itself: `rate` tokens per `per` seconds, up to `burst` at once.
+    """Limits each key (a user, an address) separately: `rate` tokens per `per` seconds, up to `burst` at once.
 
-    Refuses, and does not wait. Remembers `max_keys` keys (a million) in 16 bytes each. A key whose bucket is full again
-    is forgotten when there is need, which changes nothing for it; one that is being limited never is: while there are
-    `max_keys` of those, new keys are refused. A key is a `str`, `bytes`, `int`, `float`, `None`, or a tuple of them.
+    Rejects and never waits. Keeps up to `max_keys` keys (default: a million) in 16 bytes each. A key whose bucket is full
+    again is dropped when room is needed, which changes nothing for it. A key that is being limited is never dropped: while
+    there are `max_keys` of those, new keys are rejected. A key is a `str`, `bytes`, `int`, `float`, `None`, or a tuple of
+    them.
 
     >>> limiter = KeyedRateLimiter(rate=10)
     >>> limiter.try_acquire("alice")
     True
 
     Raises:
-        ValueError: a number that cannot be meant.
+        ValueError: an invalid number.
         TypeError: an argument of the wrong kind.
     """
 
@@ -180,7 +181,7 @@ def rate_limiter(
     ... def call_api() -> None: ...
 
     Raises:
-        ValueError, TypeError: a number that cannot be meant, or `fn` cannot be called.
+        ValueError, TypeError: an invalid number, or `fn` cannot be called.
         ConfigError: the configuration is broken.
         RateLimitExceededError: by the function, where it does not wait.
     """

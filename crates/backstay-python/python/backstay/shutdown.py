@@ -1,4 +1,4 @@
-"""Graceful shutdown: what has to be closed is closed in order, on a signal or when told."""
+"""Graceful shutdown: runs callbacks in order, on a signal or when triggered."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _FORCE_EXIT_CODE = _Unless(1)
 
 
 class GracefulShutdown(_native.GracefulShutdown):
-    """Runs the registered callbacks once, lowest priority first, in `timeout` seconds in all (5 to 300, brought to the
-    nearer bound; the configuration's, or 30).
+    """Runs the registered callbacks once, lowest priority first, within `timeout` seconds in total (clamped to 5 to 300;
+    default: the configuration's, or 30).
 
-    `install` lets SIGTERM and SIGINT, or `signals`, begin it. The callbacks then run beside a loop that is still in its
-    turn. The first has its turn `drain_delay` seconds (up to a day; the configuration's, or 0) after `is_shutting_down`
-    became true. On a signal, the process exits with `force_exit_code` (0 to 255; the configuration's, or 1) if a
-    callback still runs when everything is over; a second signal exits at once, with 128 + its number.
+    After `install`, SIGTERM and SIGINT, or `signals`, begin it. The callbacks run on another thread, while the main loop
+    may still be in an iteration. The first one starts `drain_delay` seconds (0 to a day; default: the configuration's, or
+    0) after `is_shutting_down` became true. On a signal, the process exits with `force_exit_code` (0 to 255; default: the
+    configuration's, or 1) if a callback still runs at the end; a second signal exits at once, with 128 + its number.
 
     A `with` or `async with` block installs it; leaving the block, also by an exception, runs the callbacks if nothing
     has begun, waits for their end, then uninstalls. A forked child that leaves a block of its parent runs nothing.
@@ -45,7 +45,7 @@ class GracefulShutdown(_native.GracefulShutdown):
     >>> shutdown.register("database", print, priority=10)
 
     Raises:
-        ValueError, TypeError: an argument that cannot be meant.
+        ValueError, TypeError: an invalid argument.
         ConfigError: the configuration is broken.
     """
 
@@ -81,7 +81,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         return self._owner == os.getpid()
 
     def install(self) -> None:
-        """Takes the signals. Handlers that were there keep their turn. Installed already, it changes nothing.
+        """Installs the signal handlers. Handlers that were there before are called as well. Once installed, it does nothing.
 
         If the program ends while callbacks run, its end waits for them. In a forked child nothing is installed: there
         the handlers are those from before `install`, and a signal that arrives during the fork reaches them; the
@@ -135,7 +135,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         self._note_loop()
 
     def uninstall(self) -> None:
-        """Puts back what was there, where it is still ours. A shutdown that has begun goes on."""
+        """Restores the previous handlers where ours are still in place. A shutdown that has begun goes on."""
         import atexit
 
         was_installed, self._owner = self.is_installed, None
@@ -208,9 +208,10 @@ class GracefulShutdown(_native.GracefulShutdown):
     def register(
         self, name: str, callback: Any, *, priority: int = 100, timeout: float | None = None
     ) -> None:
-        """Registers a callback, plain or async: the lowest priority has its turn first, equal ones in order of
-        registration. It may take `timeout` seconds, at most what is left of the total; without one, all that is left.
-        One that takes longer is left behind, and the next has its turn.
+        """Registers a callback, plain or async. The lowest priority runs first, equal ones in order of registration.
+
+        It may take `timeout` seconds, at most what is left of the total (the default). One that takes longer counts as
+        timed out, and the next one runs.
 
         Raises:
             ShutdownError: the name is taken, or the shutdown has begun.

@@ -21,17 +21,17 @@ __all__ = ["OnAlertCallback", "Watchdog", "WatchdogStats", "watchdog_context"]
 
 
 class Watchdog(_native.Watchdog):
-    """Fires when nobody has pinged for `timeout` seconds (1 to 3600, brought to the nearer bound; the configuration's,
+    """Fires when there was no ping for `timeout` seconds (clamped to 1 to 3600; default: the configuration's,
     or 30). Time in which the whole process did not run (SIGSTOP, a suspended machine) does not count.
 
-    Firing logs who froze and where, then calls `on_timeout`, plain or async, and `on_alert` with a channel, a message
-    and a mapping, on a thread of their own: neither waits for the frozen thread or loop.
+    Firing logs the frozen thread's name and stack, then calls `on_timeout`, plain or async, and `on_alert` with a channel,
+    a message and a mapping, on a thread of their own: neither waits for the frozen thread or loop.
 
     >>> with Watchdog(timeout=30) as watchdog:
     ...     watchdog.ping()
 
     Raises:
-        ValueError, TypeError: an argument that cannot be meant.
+        ValueError, TypeError: an invalid argument.
         ConfigError: the configuration is broken.
     """
 
@@ -63,7 +63,7 @@ class Watchdog(_native.Watchdog):
         the nearer bound; `max_age / 2`).
 
         Raises:
-            ValueError, TypeError: an argument that cannot be meant.
+            ValueError, TypeError: an invalid argument.
         """
         self = cls.__new__(cls)
         if name is None:
@@ -165,7 +165,7 @@ def watchdog_context(
     ...     watchdog.ping()
 
     Raises:
-        ValueError, TypeError: an argument that cannot be meant.
+        ValueError, TypeError: an invalid argument.
         ConfigError: the configuration is broken.
     """
     watchdog = Watchdog.__new__(Watchdog)
