@@ -151,9 +151,10 @@ impl Life {
         }
     }
 
-    /// The program is alive, and says by this way that it is frozen: silence counts from its last sign.
-    pub(crate) fn is_frozen(&mut self, source: Source) {
-        for due in self.dues.iter_mut().filter(|due| !self.stops && due.source == source) {
+    /// The program was alive at `at` and reported by this way that it is frozen: silence counts from its last sign. A
+    /// report from before that sign is left over from an earlier start.
+    pub(crate) fn is_frozen(&mut self, source: Source, at: Moment) {
+        for due in self.dues.iter_mut().filter(|due| !self.stops && due.source == source && at >= due.last) {
             due.counts = true;
             due.begun = true;
         }

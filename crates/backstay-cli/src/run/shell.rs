@@ -277,8 +277,8 @@ impl Shell {
         };
         let beat = match beat {
             Some(Beat::Alive(at)) => Some(at),
-            Some(Beat::Frozen) => {
-                self.supervisor.is_frozen(Source::Heartbeat);
+            Some(Beat::Frozen(at)) => {
+                self.supervisor.is_frozen(Source::Heartbeat, at);
                 None
             }
             None => None,

@@ -55,19 +55,18 @@ pub(crate) enum Strictness {
 pub(crate) enum Beat {
     /// It beat then.
     Alive(Moment),
-    /// A background thread beats, and says that the program is frozen.
-    Frozen,
+    /// It beat then, from a background thread, and the beat says that the program is frozen.
+    Frozen(Moment),
 }
 
 impl BeatFile {
     pub(crate) fn look(&self, now: Moment) -> Option<Beat> {
         let state = Heartbeat::read_state(&self.path).ok()?;
         let Liveness::Alive { age } = state.liveness(Duration::MAX) else { return None };
-        if self.strictness.is_frozen(state.status, state.degraded_by) {
-            return Some(Beat::Frozen);
-        }
         let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-        Some(Beat::Alive(Moment::from_nanos(now.as_nanos().saturating_sub(age))))
+        let at = Moment::from_nanos(now.as_nanos().saturating_sub(age));
+        let is_frozen = self.strictness.is_frozen(state.status, state.degraded_by);
+        Some(if is_frozen { Beat::Frozen(at) } else { Beat::Alive(at) })
     }
 }
 

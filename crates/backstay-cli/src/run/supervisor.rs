@@ -173,9 +173,9 @@ impl Supervisor {
     }
 
     /// The program says of itself that it is frozen.
-    pub(crate) fn is_frozen(&mut self, source: Source) {
+    pub(crate) fn is_frozen(&mut self, source: Source, at: Moment) {
         if let Phase::Child(child) = &mut self.phase {
-            child.life.is_frozen(source);
+            child.life.is_frozen(source, at);
         }
     }
 

@@ -89,7 +89,20 @@ fn a_program_that_says_it_is_frozen_is_frozen_from_the_first_look_on() {
     let mut world = World::new(unwatched(Restart::Never), Pace { min_uptime: 1000 * SECOND, ..pace() });
     world.start();
     world.clock.advance(30 * SECOND);
-    world.supervisor.is_frozen(Source::Heartbeat);
+    world.supervisor.is_frozen(Source::Heartbeat, world.clock.now());
     let actions = world.on(Event::Tick);
     assert_eq!(news(&actions), [&News::Froze { source: Source::Heartbeat, inactive: 30 * SECOND }]);
+}
+
+// CL-3: the file of an earlier start may still be there when the program is restarted and has not written its own.
+#[test]
+fn a_freeze_that_an_earlier_start_reported_is_not_one_of_this_start() {
+    let mut world = World::new(unwatched(Restart::Never), Pace { min_uptime: 1000 * SECOND, ..pace() });
+    let before = world.clock.now();
+    world.clock.advance(SECOND);
+    world.start();
+    world.clock.advance(30 * SECOND);
+    world.supervisor.is_frozen(Source::Heartbeat, before);
+    let actions = world.on(Event::Tick);
+    assert!(!news(&actions).iter().any(|news| matches!(news, News::Froze { .. })), "{actions:?}");
 }
