@@ -77,7 +77,7 @@ impl Table {
         let before = self.len;
         let live = self.slots().filter(|slot| slot.full_at > now).count();
         // Space enough that this, which looks at every slot, pays; and not too much, at 16 bytes each.
-        let slots = ((live + 1) * 16).div_ceil(13).next_power_of_two().max(2 * WIDTH);
+        let slots = (live * 16).div_ceil(13).next_power_of_two().max(2 * WIDTH);
         let old = core::mem::replace(&mut self.groups, vec![Group::default(); slots / WIDTH].into_boxed_slice());
         let old = Self { groups: old, len: before };
         old.slots().filter(|slot| slot.full_at > now).for_each(|slot| self.place(*slot));
@@ -157,22 +157,53 @@ mod tests {
             let mut now = 0;
             for (key, busy, passed) in steps {
                 now += passed;
-                let hash = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) << 1;
+                let hash = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
                 let full_at = now + busy;
                 match table.full_at(hash) {
                     Some(known) => *known = full_at,
                     None => {
                         prop_assert!(model.get(&key).is_none_or(|known| *known <= now));
-                        table.insert(hash, full_at, now);
+                        let before = table.len();
+                        let removed = table.insert(hash, full_at, now);
+                        prop_assert_eq!(table.len() + removed, before + 1);
                     }
                 }
                 model.insert(key, full_at);
                 for (key, full_at) in model.iter().filter(|(_, full_at)| **full_at > now) {
-                    let hash = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) << 1;
+                    let hash = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
                     prop_assert_eq!(table.full_at(hash).copied(), Some(*full_at));
                 }
+                prop_assert_eq!(table.len(), table.slots().count());
                 prop_assert!(table.len() * 8 <= table.groups.len() * WIDTH * 7);
             }
+        }
+    }
+
+    // RL-11: a table says what is in it, and when the first of it is idle; sweeping takes what is idle by then.
+    #[test]
+    fn a_table_says_what_is_in_it() {
+        let mut table = Table::new();
+        assert_eq!((table.is_empty(), table.first_full(), table.bytes()), (true, u64::MAX, 0));
+        assert_eq!([table.insert(2, 50, 0), table.insert(4, 40, 0), table.insert(6, 60, 0)], [0; 3]);
+        assert_eq!((table.is_empty(), table.len(), table.first_full()), (false, 3, 40));
+        assert_eq!((table.sweep(39), table.len()), (0, 3));
+        assert_eq!((table.sweep(40), table.len(), table.first_full()), (1, 2, 50));
+        assert_eq!([4, 2].map(|hash| table.full_at(hash).copied()), [None, Some(50)]);
+        assert_eq!((table.sweep(60), table.is_empty(), table.first_full()), (2, true, u64::MAX));
+    }
+
+    // RL-11: seven eighths of the slots are used before there are twice as many.
+    #[test]
+    fn a_table_grows_when_it_is_seven_eighths_full() {
+        let mut table = Table::new();
+        for key in 1..=28 {
+            assert_eq!(table.insert(key << 1, u64::MAX, 0), 0);
+            let slots = match key {
+                1..=7 => 8,
+                8..=14 => 16,
+                _ => 32,
+            };
+            assert_eq!((table.len() as u64, table.bytes()), (key, slots * 16), "{key} keys");
         }
     }
 

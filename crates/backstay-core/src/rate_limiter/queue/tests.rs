@@ -143,7 +143,7 @@ proptest! {
                     prop_assert_eq!(full_at, naive.refill(&scale, now));
                 }
                 Step::Rate(rate) => {
-                    let (old, waiting) = (scale, naive.waiters.last().is_some_and(|(_, end, _)| due(&scale, *end) > now));
+                    let old = scale;
                     let level = old.level(full_at, now);
                     scale = self::scale(rate);
                     full_at = queue.convert(&old, &scale, now, full_at);
@@ -151,8 +151,8 @@ proptest! {
                     // Nobody gets more by it, and whoever comes next comes after all who wait.
                     let rounding = scale.tokens(1) + old.tokens(1);
 prop_assert!(scale.tokens(scale.level(full_at, now)) <= old.tokens(level) + rounding);
-                    if waiting {
-                        prop_assert!(full_at >= units(&scale, naive.end.unwrap()));
+                    if let Some(end) = naive.end {
+                        prop_assert!(full_at >= units(&scale, end));
                     }
                 }
             }
@@ -228,10 +228,13 @@ fn an_alarm_of_ones_own_is_enough_where_nobody_moved_since() {
     assert_eq!(taken, [3]);
     assert_eq!(queue.listen(third, 4, Alarm::Own), None);
     assert_eq!(queue.alarm_at(&scale), None);
+    queue.listen(second, 2, Alarm::Own);
     queue.convert(&scale, &self::scale(1), now, 0);
     assert!(queue.alarm_at(&scale).is_some(), "so does a change of the rate");
-    queue.served(second);
-    assert!(queue.alarm_at(&scale).is_some());
+    assert_eq!(queue.served(second), Some(2));
+    assert!(queue.alarm_at(&scale).is_some(), "the other one listens since before");
+    assert_eq!(queue.served(third), Some(4));
+    assert!(queue.alarm_at(&scale).is_none());
 }
 
 // RL-6: those that left are forgotten when they are as many as the others, and not one by one.
@@ -253,8 +256,11 @@ fn forgetting_pays() {
             0 => 0,
         };
         assert_eq!(queue.waiters.len(), kept, "{} wait", queue.len());
-        if queue.len() > 227 {
-            assert_eq!(queue.waiters.capacity(), capacity, "{} wait", queue.len());
+        // Memory goes back once it is twice what is needed.
+        match queue.len() {
+            227.. => assert_eq!(queue.waiters.capacity(), capacity),
+            98.. => assert!((484..968).contains(&queue.waiters.capacity())),
+            _ => {}
         }
     }
 }

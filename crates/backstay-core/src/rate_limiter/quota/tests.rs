@@ -126,3 +126,16 @@ fn a_new_rate_keeps_a_given_burst() {
     assert_eq!((quota.rate(), quota.per(), quota.start()), (7.0, SECOND * 2, 7.0));
     assert!(quota.with_rate(0.0, SECOND).is_err());
 }
+
+// RL-9: what a quota was given can be read, and which of two rates is the slower one.
+#[test]
+fn a_quota_says_what_it_was_given() {
+    let quota = |rate, seconds, burst| Quota::new(rate, SECOND * seconds, burst).unwrap();
+    // One and a half a second.
+    let given = quota(3.0, 2, Some(5.0));
+    assert_eq!((given.rate(), given.per(), given.burst()), (3.0, SECOND * 2, Some(5.0)));
+    assert_eq!(quota(3.0, 2, None).burst(), None);
+    assert!(given.is_slower_than(&quota(6.4, 4, None)));
+    assert!(!given.is_slower_than(&quota(5.6, 4, None)));
+    assert!(!given.is_slower_than(&quota(6.0, 4, None)));
+}
