@@ -139,3 +139,11 @@ fn a_quota_says_what_it_was_given() {
     assert!(!given.is_slower_than(&quota(5.6, 4, None)));
     assert!(!given.is_slower_than(&quota(6.0, 4, None)));
 }
+
+// RL-1: the fastest rate that the words can hold.
+#[test]
+fn a_quota_may_be_nearly_four_tokens_a_nanosecond() {
+    let quota = |rate| Quota::new(rate, Duration::from_nanos(1), None);
+    assert!(quota(3.9).is_ok() && quota(4.0_f64.next_down()).is_ok());
+    assert!(quota(4.0).is_err());
+}
