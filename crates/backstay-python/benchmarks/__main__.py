@@ -19,14 +19,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import drawing
-from contestants import BUDGETS, IMPORT_BUDGET, IMPORTS, OPERATIONS, OURS, PAGE, Contestants, Names
+from contestants import IMPORTS, NANOSECONDS, OPERATIONS, OURS, PAGE, TIMES, Contestants, Names
 
 Figures = dict[str, float]
 Loop = Callable[[int], float]
 
 AGAIN = 2
 """How often a budget that is broken is measured again before that counts: the machine may have done something else."""
-TURN = 0.004
+TURN = 0.001
 """Seconds for which a contestant's turn lasts."""
 
 
@@ -67,7 +67,8 @@ def in_two_threads(loop: Loop, times: int) -> float:
 
 
 def measured(contestants: Contestants, rounds: int, threads: int) -> Figures:
-    """Nanoseconds for one operation: the median of many turns, in each of which every contestant has one."""
+    """Nanoseconds for one operation: the least of many short turns, in each of which every contestant has one. What else
+    the machine does adds to most of them and takes from none."""
     loops: dict[str, tuple[Loop, int]] = {}
     for name, (statement, names) in contestants.items():
         if threads > 1 and "await" in statement:
@@ -86,7 +87,12 @@ def measured(contestants: Contestants, rounds: int, threads: int) -> Figures:
             took = loop(times) if threads == 1 else in_two_threads(loop, times)
             turns[name].append(took / times * 1e9)
     gc.collect()
-    return {name: statistics.median(figures) for name, figures in turns.items()}
+    return {name: least(figures) for name, figures in turns.items()}
+
+
+def least(figures: list[float]) -> float:
+    """The least; not a number where none is one."""
+    return min((figure for figure in figures if not math.isnan(figure)), default=math.nan)
 
 
 def imports(rounds: int) -> Figures:
@@ -98,7 +104,7 @@ def imports(rounds: int) -> Figures:
             out = subprocess.run([sys.executable, "-c", code.format(target)], capture_output=True, text=True)
             if out.returncode == 0:
                 turns[name].append(float(out.stdout))
-    return {name: statistics.median(figures) for name, figures in turns.items() if figures}
+    return {name: min(figures) for name, figures in turns.items() if figures}
 
 
 def shown(nanoseconds: float) -> str:
@@ -127,20 +133,24 @@ def ratio(operation: str, results: dict[str, tuple[Figures, Figures]]) -> float:
     return one.get(PAGE, math.nan) / one.get(OURS, math.nan)
 
 
-def broken(results: dict[str, tuple[Figures, Figures]]) -> list[str]:
-    return [operation for operation, times in BUDGETS.items() if ratio(operation, results) < times]
-
-
-def judged(results: dict[str, tuple[Figures, Figures]]) -> list[tuple[str, bool]]:
-    """Each budget in words, and whether it holds."""
-    verdicts = []
-    for operation, times in BUDGETS.items():
+def judged(results: dict[str, tuple[Figures, Figures]]) -> dict[str, tuple[str, bool]]:
+    """For each operation with a budget: the budget in words, and whether it holds."""
+    verdicts = {}
+    for operation, times in TIMES.items():
         found = ratio(operation, results)
         if not math.isnan(found):
-            verdicts.append((f"{operation}: {found:.1f} times as fast as {PAGE}, wanted {times}", found >= times))
-    spent = results["import"][0][OURS]
-    verdicts.append((f"import: {shown(spent)}, allowed {shown(IMPORT_BUDGET)}", spent <= IMPORT_BUDGET))
+            verdicts[operation] = f"{found:.1f} times as fast as {PAGE}, wanted {times}", found >= times
+    for operation, allowed in NANOSECONDS.items():
+        spent = results[operation][0][OURS]
+        verdicts[operation] = f"{shown(spent)}, allowed {shown(allowed)}", spent <= allowed
     return verdicts
+
+
+def measured_again(operation: str, rounds: int, before: tuple[Figures, Figures]) -> tuple[Figures, Figures]:
+    print(f"{operation} again ...", file=sys.stderr, flush=True)
+    one = imports(rounds) if operation == "import" else measured(OPERATIONS[operation], rounds, 1)
+    print("\n".join(table(f"{operation}, again", one, before[1])), flush=True)
+    return one, before[1]
 
 
 def main() -> int:
@@ -149,7 +159,7 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="WORD", help="operations with this word; writes nothing")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    rounds = 5 if options.short else 25
+    rounds = 20 if options.short else 100
     results: dict[str, tuple[Figures, Figures]] = {}
     for operation, contestants in OPERATIONS.items():
         if options.only in operation:
@@ -160,19 +170,20 @@ def main() -> int:
     if options.only:
         return 0
     print("import ...", file=sys.stderr, flush=True)
-    results["import"] = imports(max(5, rounds // 2)), {}
+    results["import"] = imports(rounds // 8), {}
     print("\n".join(table("import", *results["import"])), flush=True)
     for _ in range(AGAIN):
-        for operation in broken(results):
-            print(f"{operation} again ...", file=sys.stderr, flush=True)
-            results[operation] = measured(OPERATIONS[operation], rounds, 1), results[operation][1]
-            print("\n".join(table(f"{operation}, again", *results[operation])), flush=True)
+        for operation, (_, holds) in judged(results).items():
+            if not holds:
+                results[operation] = measured_again(operation, rounds // 8 if operation == "import" else rounds, results[operation])
     verdicts = judged(results)
-    words = [f"- {'holds' if holds else 'BROKEN'}: {verdict}" for verdict, holds in verdicts]
+    words = [
+        f"- {'holds' if holds else 'BROKEN'}: {operation}: {verdict}" for operation, (verdict, holds) in verdicts.items()
+    ]
     print("\n".join(words))
     if not options.short:
         write(results, words)
-    return 0 if all(holds for _, holds in verdicts) else 1
+    return 0 if all(holds for _, holds in verdicts.values()) else 1
 
 
 def write(results: dict[str, tuple[Figures, Figures]], words: list[str]) -> None:
@@ -184,11 +195,17 @@ Written by `scripts/bench-python`. {machine}.
 
 ![Nanoseconds for one operation](benchmarks-python.svg)
 
-All contestants are in one process and take turns of {TURN * 1000:.0f} ms; the figure is the median, beside it how many times ours it
-is. The garbage collector is on. On two threads both work on one object, and the figure is what each waits for its own.
+All contestants are in one process and take turns of {TURN * 1000:.0f} ms. The figure is the least of all turns, beside it how many
+times ours it is. The garbage collector is on. On two threads both work on one object, and the figure is what each waits for its own.
 Rejections are raised and caught. `kstlib` is the package that the ordered page describes. Awaited operations are
 measured in one thread, to which their loop belongs. A budget that is broken is measured again, twice at most, before that
 counts.
+
+The floor of `acall` is the row "an `async def` that only forwards": a coroutine function that takes any arguments costs
+that much before it does anything, the guarded coroutine included. `acall` stays one, because `inspect.iscoroutinefunction`,
+tracebacks, trio and the warning for a coroutine that is not awaited rely on it. Above the floor are two calls of the
+native half, one before the guarded call and one after it. The floor of a constructor in Python is the row "an empty
+class", which does nothing with its arguments; those of `RateLimiter` and `CircuitBreaker` are native.
 
 ## Budgets
 

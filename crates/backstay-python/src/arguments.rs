@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyInt, PyString};
 
 /// A number, however large; an integer beyond all floats is as good as infinite.
 pub(crate) fn number(name: &str, given: &Bound<'_, PyAny>) -> PyResult<f64> {
@@ -132,7 +133,7 @@ pub(crate) fn count(name: &str, given: &Bound<'_, PyAny>) -> PyResult<u64> {
 
 /// An integer; one of more than 64 bits becomes the nearest that has them.
 pub(crate) fn integer(name: &str, number: &Bound<'_, PyAny>) -> PyResult<i64> {
-    if !number.hasattr("__index__")? {
+    if !number.is_exact_instance_of::<PyInt>() && !number.hasattr(intern!(number.py(), "__index__"))? {
         return Err(wrong_kind(name, number, "an integer"));
     }
     match number.extract::<i64>() {

@@ -40,22 +40,31 @@ impl CircuitBreaker {
 
 #[pymethods]
 impl CircuitBreaker {
+    /// Takes any arguments: those of a subclass may be others.
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(*, max_failures=None, reset_timeout=None, half_open_max_calls=None, excluded_exceptions=(), \
+                          name=None, half_open_timeout=None, cancellation_is_failure=None, on_state_change=None)"
+    )]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self(OnceLock::new())
     }
 
     #[allow(clippy::too_many_arguments)] // as many as it has settings
-    fn _build(
+    #[pyo3(signature = (
+        *, max_failures = None, reset_timeout = None, half_open_max_calls = None, excluded_exceptions = Excluded(None),
+        name = None, half_open_timeout = None, cancellation_is_failure = None, on_state_change = None
+    ))]
+    fn __init__(
         &self,
         py: Python<'_>,
-        max_failures: Option<Bound<'_, PyAny>>,
-        reset_timeout: Option<Bound<'_, PyAny>>,
-        half_open_max_calls: Option<Bound<'_, PyAny>>,
-        excluded_exceptions: &Bound<'_, PyAny>,
-        name: Option<Bound<'_, PyAny>>,
-        half_open_timeout: Option<Bound<'_, PyAny>>,
+        max_failures: Option<&Bound<'_, PyAny>>,
+        reset_timeout: Option<&Bound<'_, PyAny>>,
+        half_open_max_calls: Option<&Bound<'_, PyAny>>,
+        excluded_exceptions: Excluded<'_>,
+        name: Option<&Bound<'_, PyAny>>,
+        half_open_timeout: Option<&Bound<'_, PyAny>>,
         cancellation_is_failure: Option<bool>,
         on_state_change: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
@@ -63,25 +72,28 @@ impl CircuitBreaker {
         logging::look(py);
         let mut builder = Handle::builder();
         if let Some(number) = max_failures {
-            builder = builder.max_failures(integer_within(WHO, "max_failures", &number, &MAX_FAILURES_BOUNDS)?);
+            builder = builder.max_failures(integer_within(WHO, "max_failures", number, &MAX_FAILURES_BOUNDS)?);
         }
         if let Some(seconds) = reset_timeout {
-            builder = builder.reset_timeout(seconds_within(WHO, "reset_timeout", &seconds, &RESET_TIMEOUT_BOUNDS)?);
+            builder = builder.reset_timeout(seconds_within(WHO, "reset_timeout", seconds, &RESET_TIMEOUT_BOUNDS)?);
         }
         if let Some(number) = half_open_max_calls {
-            let number = integer_within(WHO, "half_open_max_calls", &number, &HALF_OPEN_MAX_CALLS_BOUNDS)?;
+            let number = integer_within(WHO, "half_open_max_calls", number, &HALF_OPEN_MAX_CALLS_BOUNDS)?;
             builder = builder.half_open_max_calls(number);
         }
         if let Some(seconds) = half_open_timeout {
             builder =
-                builder.half_open_timeout(seconds_within(WHO, "half_open_timeout", &seconds, &RESET_TIMEOUT_BOUNDS)?);
+                builder.half_open_timeout(seconds_within(WHO, "half_open_timeout", seconds, &RESET_TIMEOUT_BOUNDS)?);
         }
         if let Some(is_failure) = cancellation_is_failure {
             builder = builder.cancellation_is_failure(is_failure);
         }
-        let excluded = exception_classes(excluded_exceptions)?;
+        let excluded = match excluded_exceptions {
+            Excluded(None) => PyTuple::empty(py),
+            Excluded(Some(given)) => exception_classes(&given)?,
+        };
         if let Some(name) = name {
-            builder = builder.name(text("name", &name)?);
+            builder = builder.name(text("name", name)?);
         }
         let mut callbacks = Callbacks::new();
         if let Some(callback) = callbacks.add("on_state_change", on_state_change)? {
@@ -341,6 +353,17 @@ fn is_cancellation(error: &Bound<'_, PyBaseException>) -> bool {
             (Some("asyncio"), "CancelledError") | (Some("trio"), "Cancelled")
         )
     })
+}
+
+/// The argument `excluded_exceptions`, where it is given: `None` is an argument, too, and wrong.
+struct Excluded<'py>(Option<Bound<'py, PyAny>>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Excluded<'py> {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(given.to_owned())))
+    }
 }
 
 /// A class of exceptions or any iterable of them, as a tuple (PY-6).

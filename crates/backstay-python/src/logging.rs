@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -19,6 +19,9 @@ use crate::interpreter;
 /// more than refusing.
 static DEBUG: AtomicBool = AtomicBool::new(false);
 
+/// `logging.DEBUG`.
+const DEBUG_LEVEL: u8 = 10;
+
 /// From now on the library's words go to `logging`.
 pub(crate) fn install() {
     // Another one can only be there when this module is loaded twice, and then it is the same.
@@ -27,12 +30,20 @@ pub(crate) fn install() {
 
 /// Looks whether somebody listens to `DEBUG`.
 pub(crate) fn look(py: Python<'_>) {
-    static LISTENS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let asked = || LISTENS.import(py, "backstay._logging", "listens_to_debug")?.call0()?.is_truthy();
-    let listens = asked().unwrap_or(false);
+    let listens = listens_to_debug(py).unwrap_or(false);
     if DEBUG.swap(listens, Ordering::Relaxed) != listens {
         tracing::callsite::rebuild_interest_cache();
     }
+}
+
+/// Asks the logger. The question is kept, because making it costs ten times as much as asking it.
+fn listens_to_debug(py: Python<'_>) -> PyResult<bool> {
+    static QUESTION: PyOnceLock<(Py<PyAny>, Py<PyTuple>)> = PyOnceLock::new();
+    let (is_enabled_for, level) = QUESTION.get_or_try_init(py, || -> PyResult<_> {
+        let is_enabled_for = py.import("backstay._logging")?.call_method0("is_enabled_for")?;
+        Ok((is_enabled_for.unbind(), PyTuple::new(py, [DEBUG_LEVEL])?.unbind()))
+    })?;
+    is_enabled_for.bind(py).call1(level.bind(py))?.is_truthy()
 }
 
 /// [`look`], at some of the refusals.
@@ -70,12 +81,12 @@ impl Subscriber for ToLogging {
             Level::ERROR => 40,
             Level::WARN => 30,
             Level::INFO => 20,
-            _ => 10,
+            _ => DEBUG_LEVEL,
         };
         // A handler that is refused something says so, and what is said of that is not for it.
         let is_inside = SPEAKS.replace(true);
         // Nobody hears what is said while the interpreter ends.
-        if !is_inside || level > 10 {
+        if !is_inside || level > DEBUG_LEVEL {
             interpreter::enter(|py| match words.say(py, level) {
                 Err(error) if error.is_instance_of::<PyException>(py) => error.write_unraisable(py, None),
                 Err(error) => interpreter::raise_later(py, error),

@@ -56,36 +56,38 @@ impl RateLimiter {
 
 #[pymethods]
 impl RateLimiter {
+    /// Takes any arguments: those of a subclass may be others.
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(rate=None, per=None, *, burst=None, name=None)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self { handle: OnceLock::new(), blocks_loop: AtomicBool::new(false) }
     }
 
-    fn _build(
+    #[pyo3(signature = (rate = None, per = None, *, burst = None, name = None))]
+    fn __init__(
         &self,
         py: Python<'_>,
-        rate: Option<Bound<'_, PyAny>>,
-        per: Option<Bound<'_, PyAny>>,
-        burst: Option<Bound<'_, PyAny>>,
-        name: Option<Bound<'_, PyAny>>,
+        rate: Option<&Bound<'_, PyAny>>,
+        per: Option<&Bound<'_, PyAny>>,
+        burst: Option<&Bound<'_, PyAny>>,
+        name: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         logging::look(py);
         let mut builder = Handle::configured();
         let has_rate = rate.is_some();
         if let Some(rate) = rate {
-            builder = builder.rate(number("rate", &rate)?);
+            builder = builder.rate(number("rate", rate)?);
         }
         if let Some(per) = per {
-            builder = builder.per(positive_seconds("per", &per)?);
+            builder = builder.per(positive_seconds("per", per)?);
         } else if has_rate {
             builder = builder.per(Duration::from_secs(1));
         }
         if let Some(burst) = burst {
-            builder = builder.burst(number("burst", &burst)?);
+            builder = builder.burst(number("burst", burst)?);
         }
         if let Some(name) = name {
-            builder = builder.name(text("name", &name)?);
+            builder = builder.name(text("name", name)?);
         }
         let handle = builder.build().map_err(|error| errors::build(py, error))?;
         self.make(handle)

@@ -100,3 +100,30 @@ def test_bad_texts_and_paths():
     for make in (backstay.Heartbeat, backstay.Heartbeat.read_state, backstay.Heartbeat.is_alive, backstay.Watchdog.from_state_file):
         with pytest.raises(TypeError, match="state_file is a bytes, allowed is a str or a path"):
             make(b"beat")
+
+
+# PY-1: the native constructors have the signature that is documented, and a subclass may have one of its own.
+@pytest.mark.parametrize("component", [backstay.CircuitBreaker, backstay.RateLimiter])
+def test_a_subclass_has_arguments_of_its_own(component):
+    import inspect
+
+    class Own(component):
+        def __init__(self, host, *hosts, **options):
+            super().__init__(name=host, **options)
+            self.hosts = hosts
+
+    class Plain(component):
+        pass
+
+    own = Own("a", "b", "c")
+    assert own.name == "a" and own.hosts == ("b", "c")
+    assert Plain(name="a").name == "a"
+    assert inspect.signature(Plain) == inspect.signature(component)
+    documented = inspect.signature(component).parameters
+    with pytest.raises(TypeError, match="unknown"):
+        Own("a", unknown=1)
+    for name, parameter in documented.items():
+        assert parameter.default == (() if name == "excluded_exceptions" else None)
+        component(**{name: parameter.default})
+    with pytest.raises(RuntimeError, match="twice"):
+        own.__init__("a")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-_DEBUG = 10
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-def listens_to_debug() -> bool:
-    """Whether somebody wants to know everything."""
+def is_enabled_for() -> Callable[[int], bool]:
+    """Returns what tells whether the logger `backstay` logs at a level."""
     # Imported before anything runs: a forked child must not find it half imported.
     import logging
 
     import backstay._threads  # noqa: F401
 
-    return logging.getLogger("backstay").isEnabledFor(_DEBUG)
+    return logging.getLogger("backstay").isEnabledFor
 
 
 def say(level: int, message: str, fields: dict[str, str]) -> None:

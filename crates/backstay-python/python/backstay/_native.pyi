@@ -35,16 +35,17 @@ _shared: dict[str, Any]
 @disjoint_base
 class CircuitBreaker:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
-    def _build(
+    def __init__(
         self,
-        max_failures: SupportsIndex | None,
-        reset_timeout: float | None,
-        half_open_max_calls: SupportsIndex | None,
-        excluded_exceptions: type[BaseException] | Iterable[type[BaseException]],
-        name: str | None,
-        half_open_timeout: float | None,
-        cancellation_is_failure: bool | None,
-        on_state_change: Callable[[CircuitState, CircuitState], Awaitable[None] | None] | None,
+        *,
+        max_failures: int | None = None,
+        reset_timeout: float | None = None,
+        half_open_max_calls: int | None = None,
+        excluded_exceptions: type[BaseException] | Iterable[type[BaseException]] = (),
+        name: str | None = None,
+        half_open_timeout: float | None = None,
+        cancellation_is_failure: bool | None = None,
+        on_state_change: Callable[[CircuitState, CircuitState], Awaitable[None] | None] | None = None,
     ) -> None: ...
     def _build_named(self, name: str) -> None: ...
     def call(self, func: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
@@ -68,7 +69,14 @@ class Permit:
 @disjoint_base
 class RateLimiter:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
-    def _build(self, rate: float | None, per: float | None, burst: float | None, name: str | None) -> None: ...
+    def __init__(
+        self,
+        rate: float | None = None,
+        per: float | None = None,
+        *,
+        burst: float | None = None,
+        name: str | None = None,
+    ) -> None: ...
     def _build_named(self, name: str) -> None: ...
     def try_acquire(self, *, tokens: SupportsIndex | None = None) -> bool: ...
     def acquire(

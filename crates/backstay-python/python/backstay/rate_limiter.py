@@ -45,16 +45,6 @@ class RateLimiter(_native.RateLimiter):
         ConfigError: the configuration is broken.
     """
 
-    def __init__(
-        self,
-        rate: float | None = None,
-        per: float | None = None,
-        *,
-        burst: float | None = None,
-        name: str | None = None,
-    ) -> None:
-        self._build(rate, per, burst, name)
-
     @classmethod
     def named(cls, name: str) -> Self:
         """The process's limiter of this name, the same for everyone who asks.
