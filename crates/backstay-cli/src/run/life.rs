@@ -81,8 +81,9 @@ impl Watch {
 /// The signs of life of one start of the program.
 #[derive(Debug)]
 pub(crate) struct Life {
+    started: Moment,
     dues: Vec<Due>,
-    /// It said that it stops: no sign gives it more time.
+    /// The program has announced its stop: no sign of life extends its time.
     stops: bool,
 }
 
@@ -131,7 +132,7 @@ impl Life {
             }
         };
         let dues = Source::ALL.into_iter().filter(|source| watch.looks_at(*source)).map(due).collect();
-        Self { dues, stops: false }
+        Self { started, dues, stops: false }
     }
 
     /// When somebody has to look.
@@ -151,10 +152,11 @@ impl Life {
         }
     }
 
-    /// The program was alive at `at` and reported by this way that it is frozen: silence counts from its last sign. A
-    /// report from before that sign is left over from an earlier start.
+    /// The program reported at `at` that it is frozen: silence counts from its last sign of life. A report from before this
+    /// start is about the previous one.
     pub(crate) fn is_frozen(&mut self, source: Source, at: Moment) {
-        for due in self.dues.iter_mut().filter(|due| !self.stops && due.source == source && at >= due.last) {
+        let counts = !self.stops && at >= self.started;
+        for due in self.dues.iter_mut().filter(|due| counts && due.source == source) {
             due.counts = true;
             due.begun = true;
         }

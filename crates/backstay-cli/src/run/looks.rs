@@ -1,6 +1,7 @@
 //! Looking at the program's heartbeat file, which may be on a file system that hangs.
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use backstay::clock::{Clock, Moment};
@@ -36,6 +37,11 @@ impl Looks {
         // A slow file system is no freeze; one that hangs is not to hide one for ever.
         let limit = timeout.clamp(Duration::from_secs(1), Duration::from_secs(10));
         Self { file, clock, limit, task: None, until: Moment::NEVER }
+    }
+
+    /// The heartbeat file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.file.path
     }
 
     /// Looks, or asks what came of the last look where that is not known yet.

@@ -125,8 +125,15 @@ fn open(folder: &Path, user: Option<&User>) -> io::Result<(File, Ear)> {
     match user {
         Some(user) if is_root => {
             // Nobody else can put anything in their place: the folder is root's.
-            chown(&beats, Some(user.uid), Some(user.gid))?;
-            chown(&socket, Some(user.uid), Some(user.gid))?;
+            let give = |path: &Path| {
+                let fail = |error: io::Error| {
+                    let what = format!("{} cannot be given to user {}: {error}", path.display(), user.uid);
+                    io::Error::new(error.kind(), what)
+                };
+                chown(path, Some(user.uid), Some(user.gid)).map_err(fail)
+            };
+            give(&beats)?;
+            give(&socket)?;
             set_permissions(&socket, Permissions::from_mode(0o600))?;
         }
         _ if is_root => set_permissions(&socket, Permissions::from_mode(0o666))?,

@@ -1,12 +1,12 @@
 //! `--tty`: a pseudo-terminal on which the program writes line by line.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
-/// Opens one: the end that we read, and the end that the program writes. It is nobody's controlling terminal.
+/// Opens one: the end that we read, and the end that the program writes. It controls no session.
 pub(crate) fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags)?;
@@ -17,8 +17,11 @@ pub(crate) fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     modes.output_modes -= OutputModes::OPOST;
     modes.local_modes -= LocalModes::ECHO;
     tcsetattr(&theirs, OptionalActions::Now, &modes)?;
-    if let Ok(size) = tcgetwinsize(rustix::stdio::stdout()) {
-        tcsetwinsize(&theirs, size)?;
-    }
+    let _ = copy_size(&theirs);
     Ok((ours, theirs))
+}
+
+/// Gives it the size of the terminal on our standard output.
+pub(crate) fn copy_size(pty: impl AsFd) -> io::Result<()> {
+    Ok(tcsetwinsize(pty, tcgetwinsize(rustix::stdio::stdout())?)?)
 }

@@ -1,32 +1,31 @@
-//! The hands of the supervisor: waits for whatever happens, asks it what to do, and does it.
+//! Carries out the supervisor's decisions: waits for events, hands them over, and performs the actions.
 
 use std::time::Duration;
 
 use backstay::clock::{Clock, Moment};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getpid, kill_process};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH};
 
 use super::Plan;
 use super::event::{Action, Event, SIGCONT, Standing};
 use super::family::{self, Change, Family};
 use super::foreground::Terminal;
-use super::guard::Guard;
 use super::life::Source;
-use super::looks::{Look, Looks};
 use super::message::Said;
-use super::news::{Ask, News};
+use super::news::{Ask, Exit, News};
 use super::notify::Ear;
+use super::processes::{Ended, Processes};
 use super::reporter::Reporter;
 use super::sender::Sender;
 use super::signals::Signals;
-use super::signs::{Beat, BeatFile, LastSeen, Pump};
+use super::signs::{Pump, Signs};
 use super::supervisor::Supervisor;
 
-/// Between two looks at a family that ends: not every process that ends is a child of ours.
+/// Polling interval during the stop of a process tree: descendants that are not our children end without SIGCHLD.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// As many messages are heard before something else has its turn.
+/// Notifications handled before other events have their turn.
 const MOST_HEARD: usize = 64;
 
 pub(crate) struct Shell {
@@ -36,18 +35,9 @@ pub(crate) struct Shell {
     pub(crate) clock: Clock,
     pub(crate) signals: Signals,
     pub(crate) ear: Ear,
-    pub(crate) beats: BeatFile,
-    pub(crate) looks: Looks,
-    pub(crate) output: LastSeen,
-    pub(crate) health: Vec<LastSeen>,
-    pub(crate) guard: Option<Guard>,
-    /// Children that we had from the start.
-    pub(crate) elders: Vec<Pid>,
-    pub(crate) family: Option<Family>,
-    /// Some of the last family would not die.
-    pub(crate) abandoned: bool,
-    pub(crate) hook: Option<Pid>,
-    /// A message of another process was told of.
+    pub(crate) signs: Signs,
+    pub(crate) processes: Processes,
+    /// The first notification of a stranger was logged.
     pub(crate) strangers: bool,
     pub(crate) pumps: Vec<Pump>,
     /// Lent to the program, with `--foreground`.
@@ -55,7 +45,7 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    /// Until there is nothing left to supervise; the exit code.
+    /// Supervises until the end; the exit code.
     pub(crate) fn run(mut self) -> u8 {
         let mut ended = None;
         let mut greeting = self.clock.now();
@@ -74,9 +64,9 @@ impl Shell {
             if self.supervisor.standing() == Standing::Ending {
                 until = until.min(now + LOOK);
             }
-            // What is due is judged when the look at the heartbeat is over.
+            // A freeze is judged after the pending look at the heartbeat file.
             if until <= now
-                && let Some((_, look)) = self.looks.pending(now)
+                && let Some((_, look)) = self.signs.looks.pending(now)
             {
                 until = look;
             }
@@ -86,15 +76,9 @@ impl Shell {
                 let actions = self.supervisor.on(event, now);
                 ended = self.perform(actions).or(ended);
             }
-            if !self.supervisor.has_child()
-                && let Some(family) = self.family.take()
-            {
-                self.terminal.iter_mut().for_each(Terminal::take_back);
-                self.abandoned = !family.is_gone(&self.known());
-                if !self.abandoned {
-                    // The kernel may give the id to somebody else now.
-                    self.guard.iter_mut().for_each(|guard| guard.watch(None));
-                }
+            if !self.supervisor.has_child() {
+                self.take_back_terminal();
+                self.processes.release();
             }
             self.reporter.show(&self.supervisor, self.clock.now());
         }
@@ -107,10 +91,10 @@ impl Shell {
             PollFd::new(self.signals.get_read(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.ear.as_fd(), PollFlags::IN),
         ];
-        // One that nothing waits for is left to end by itself.
-        let look = self.looks.pending(now).filter(|_| self.supervisor.deadline() <= now);
+        // A look that no decision depends on needs no wake-up.
+        let look = self.signs.looks.pending(now).filter(|_| self.supervisor.deadline() <= now);
         fds.extend(look.map(|(look, _)| PollFd::from_borrowed_fd(look, PollFlags::IN)));
-        // The sleep of the kernel is not shorter than asked; a sleep for ever has no number.
+        // The kernel never sleeps for less; no timeout is a sleep without end.
         let time = (until != Moment::NEVER).then(|| until.since(now));
         let time = time.and_then(|time| Timespec::try_from(time).ok());
         let _ = poll(&mut fds, time.as_ref());
@@ -120,25 +104,29 @@ impl Shell {
     /// they are in different groups.
     fn stand_still(&mut self) -> Duration {
         let began = self.clock.now();
-        self.look_for_signs(began);
+        self.signs.look(&mut self.supervisor, began);
         let can_stand_still = family::can_stand_still();
         if can_stand_still {
-            self.signal_family(SIGSTOP);
-            self.terminal.iter_mut().for_each(Terminal::take_back);
+            self.processes.signal(SIGSTOP);
+            self.take_back_terminal();
             let _ = kill_process(getpid(), Signal::STOP);
         }
-        // Without a shell that could continue it, a program that has the terminal goes on at once.
+        // Without a shell that could continue it, a program in the foreground continues at once.
         if can_stand_still || self.terminal.is_some() {
             self.lend_terminal();
-            self.signal_family(SIGCONT);
+            self.processes.signal(SIGCONT);
         }
         self.clock.now().since(began)
     }
 
     /// Whether the program has the terminal.
     pub(crate) fn lend_terminal(&mut self) -> bool {
-        let group = self.family.as_ref().map(Family::group);
+        let group = self.processes.family.as_ref().map(Family::group);
         group.zip(self.terminal.as_mut()).is_some_and(|(group, terminal)| terminal.lend(group))
+    }
+
+    fn take_back_terminal(&mut self) {
+        self.terminal.iter_mut().for_each(Terminal::take_back);
     }
 
     /// The program was stopped by a signal.
@@ -148,20 +136,13 @@ impl Shell {
         }
         // It asked for the terminal before it had it.
         if matches!(signal, SIGTTIN | SIGTTOU) && self.lend_terminal() {
-            self.signal_family(SIGCONT);
+            self.processes.signal(SIGCONT);
             return None;
         }
         Some(Event::Stood(self.stand_still()))
     }
 
-    fn signal_family(&mut self, signal: i32) {
-        let known = self.known();
-        if let Some(family) = &mut self.family {
-            family.signal(signal, &known);
-        }
-    }
-
-    /// What happened since the last time. What the program said comes before its end.
+    /// The events since the last call: notifications come before the program's end.
     fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         for (sender, message) in std::iter::from_fn(|| self.ear.hear()).take(MOST_HEARD).collect::<Vec<_>>() {
@@ -172,37 +153,34 @@ impl Shell {
         for signal in self.signals.pending().collect::<Vec<_>>() {
             match signal {
                 SIGCHLD => {}
+                SIGWINCH => self.resized(),
                 SIGTSTP => events.push(Event::Stood(self.stand_still())),
                 SIGTERM | SIGINT | SIGQUIT => events.push(Event::Asked(Ask(signal))),
                 signal => events.push(Event::PassOn(signal)),
             }
         }
         self.reap(&mut events);
-        let known = self.known();
-        if let Some(family) = &mut self.family {
-            family.remind(&known);
-            // What the command for freezes leaves comes to us when it is gone itself.
-            if self.supervisor.waits_for_family() && self.hook.is_none() && family.is_gone(&known) {
-                events.push(Event::FamilyGone);
-            }
+        self.processes.remind();
+        if self.supervisor.waits_for_family() && self.processes.is_family_gone() {
+            events.push(Event::FamilyGone);
         }
         let now = self.clock.now();
         if now >= self.supervisor.deadline() {
-            // A program that ends or waits gives no signs of life that would matter.
+            // Signs of life do not matter while the program ends or waits.
             let watched = [Standing::Starting, Standing::Running, Standing::Suspended];
             let is_watched = watched.contains(&self.supervisor.standing());
-            if !is_watched || self.look_for_signs(now) {
+            if !is_watched || self.signs.look(&mut self.supervisor, now) {
                 events.push(Event::Tick);
             }
         }
         events
     }
 
-    /// Whether the program sent it, or root. That others try is told once, because they could try without end.
+    /// Whether the program or root sent it. The first other sender is logged; more could flood the log.
     fn trusts(&mut self, sender: Sender) -> bool {
         let named = self.plan.user.as_ref().map(|user| user.uid);
-        let users: Vec<u32> = self.family.as_ref().and_then(Family::user).into_iter().chain(named).collect();
-        let is_trusted = sender.is_trusted(&self.known(), &users);
+        let users: Vec<u32> = self.processes.family.as_ref().and_then(Family::user).into_iter().chain(named).collect();
+        let is_trusted = sender.is_trusted(&self.processes.known(), &users);
         if !is_trusted && !std::mem::replace(&mut self.strangers, true) {
             let pid = sender.pid.map_or_else(|| "an unknown process".to_owned(), |pid| format!("process {pid}"));
             let what = format!("notification ignored: {pid} of user {} is not the program's", sender.uid);
@@ -225,74 +203,45 @@ impl Shell {
 
     fn reap(&mut self, events: &mut Vec<Event>) {
         while let Some((pid, change)) = family::next_change() {
-            let is_program = self.family.as_ref().is_some_and(|family| family.is_led_by(pid));
-            let exit = match change {
-                Change::Ended(exit) => exit,
-                Change::Stopped(signal) if is_program => {
-                    events.extend(self.suspended(signal));
-                    continue;
-                }
-                Change::Continued if is_program => {
-                    events.push(Event::Continued);
-                    continue;
-                }
-                Change::Stopped(_) | Change::Continued => continue,
-            };
-            self.elders.retain(|elder| *elder != pid);
-            let known = self.known();
-            if let Some(family) = self.family.as_mut().filter(|_| is_program) {
-                family.fetched();
-                let family_left = self.hook.is_some() || !family.is_gone(&known);
+            let is_program = self.processes.is_program(pid);
+            match change {
+                Change::Ended(exit) => events.extend(self.ended(pid, exit)),
+                Change::Stopped(signal) if is_program => events.extend(self.suspended(signal)),
+                Change::Continued if is_program => events.push(Event::Continued),
+                Change::Stopped(_) | Change::Continued => {}
+            }
+        }
+    }
+
+    fn ended(&mut self, pid: Pid, exit: Exit) -> Option<Event> {
+        match self.processes.ended(pid) {
+            Ended::Program => {
+                let family_left = !self.processes.is_family_gone();
                 self.drain();
-                events.push(Event::Exited { exit, family_left });
-            } else if self.hook == Some(pid) {
-                self.hook = None;
+                // The program may have left it in a mode that garbles the log.
+                self.take_back_terminal();
+                Some(Event::Exited { exit, family_left })
+            }
+            Ended::Hook => {
                 if !exit.is_success() {
                     self.reporter.tell(&News::HookFailed { error: exit.to_string() });
                 }
-                events.push(Event::HookEnded);
-            } else if let Some(guard) = self.guard.as_mut().filter(|guard| guard.pid == pid) {
-                let what = match guard.start_again(self.clock.now()) {
-                    Ok(()) => format!("the guard ended ({exit}): another one is started"),
-                    Err(error) => {
-                        self.guard = None;
-                        format!("no guard: should this process be killed, the program will go on alone: {error}")
-                    }
-                };
-                self.reporter.tell(&News::Trouble { what });
+                Some(Event::HookEnded)
             }
-        }
-    }
-
-    /// Our own children besides the program.
-    fn known(&self) -> Vec<Pid> {
-        self.guard.iter().map(|guard| guard.pid).chain(self.hook).chain(self.elders.iter().copied()).collect()
-    }
-
-    /// Whether all is known that there is to know.
-    fn look_for_signs(&mut self, now: Moment) -> bool {
-        let (beat, is_known) = match self.looks.look(now) {
-            Look::Seen(beat) => (beat, true),
-            Look::Pending => (None, false),
-        };
-        let beat = match beat {
-            Some(Beat::Alive(at)) => Some(at),
-            Some(Beat::Frozen(at)) => {
-                self.supervisor.is_frozen(Source::Heartbeat, at);
+            Ended::Guard => {
+                let news = self.processes.restart_guard(exit, self.clock.now());
+                news.iter().for_each(|news| self.reporter.tell(news));
                 None
             }
-            None => None,
-        };
-        // All must be well: the one that was silent for the longest time counts.
-        let health = self.health.iter().map(LastSeen::last).min();
-        for (source, at) in
-            [(Source::Heartbeat, beat), (Source::Output, Some(self.output.last())), (Source::Http, health)]
-        {
-            if let Some(at) = at {
-                self.supervisor.sign(source, at);
-            }
+            Ended::Other => None,
         }
-        is_known
+    }
+
+    /// Our terminal has another size: so has the program's, which no kernel signals to it because it controls no session.
+    fn resized(&self) {
+        if self.pumps.iter().filter(|pump| pump.resize()).count() > 0 {
+            self.processes.signal_program(SIGWINCH);
+        }
     }
 
     pub(crate) fn perform(&mut self, actions: Vec<Action>) -> Option<u8> {
@@ -313,30 +262,22 @@ impl Shell {
                     let actions = self.supervisor.on(event, now);
                     ended = self.perform(actions).or(ended);
                 }
-                Action::Signal(signal) => self.signal_family(signal),
-                Action::SignalProgram(signal) => {
-                    if let Some(family) = &self.family {
-                        family.signal_program(signal);
-                    }
-                }
+                Action::Signal(signal) => self.processes.signal(signal),
+                Action::SignalProgram(signal) => self.processes.signal_program(signal),
                 Action::RunHook { pid, inactive, source } => self.run_hook(pid, inactive, source),
-                Action::KillHook => {
-                    if let Some(hook) = self.hook {
-                        let _ = rustix::process::kill_process_group(hook, Signal::KILL);
-                    }
-                }
+                Action::KillHook => self.processes.kill_hook(),
                 Action::Exit(code) => ended = Some(code),
             }
         }
         ended
     }
 
-    /// Nothing that the program wrote is lost: who reads slowly is waited for, as the program itself would have waited,
-    /// unless somebody asks for the end.
+    /// Waits until all output of the program has been passed on, as the program itself would have waited for a slow reader,
+    /// unless a signal asks for the end.
     fn leave(mut self) {
         let began = self.clock.now();
-        // What would not die may keep the pipe open for ever.
-        let is_short = self.abandoned || self.supervisor.was_asked();
+        // A process that survived SIGKILL may keep the pipe open for ever.
+        let is_short = self.processes.abandoned || self.supervisor.was_asked();
         let until = if is_short { began + self.plan.grace } else { Moment::NEVER };
         let mut pause = Duration::from_millis(1);
         while self.pumps.iter().any(|pump| !pump.is_finished()) && self.clock.now() < until {
@@ -351,11 +292,7 @@ impl Shell {
             }
             pause = (pause * 2).min(LOOK);
         }
-        if let Some(guard) = &mut self.guard
-            && !self.abandoned
-        {
-            guard.dismiss();
-        }
+        self.processes.dismiss_guard();
         self.plan.folder.remove();
         self.reporter.farewell(!self.supervisor.has_failed());
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -12,12 +12,12 @@ use super::family;
 
 pub(crate) type Signals = SignalDelivery<UnixStream, SignalOnly>;
 
-const HEARD: [i32; 8] = [SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP];
+const HEARD: [i32; 9] = [SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP, SIGWINCH];
 const STAY_IGNORED: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTSTP];
 
 pub(crate) fn listen() -> io::Result<Signals> {
     let (read, write) = UnixStream::pair()?;
-    // The parent may have blocked them, and a mask is inherited: we would hear nothing.
+    // A signal mask is inherited: the parent may have blocked them.
     change_mask(libc::SIG_UNBLOCK, &HEARD)?;
     // Signals that were ignored at the start (nohup, a background job) stay ignored, for the program as well.
     let ignored = family::ignored_signals();

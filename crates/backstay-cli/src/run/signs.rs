@@ -15,8 +15,12 @@ use backstay::heartbeat::{DegradedBy, Liveness, Status};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::ioctl_fionread;
 
+use super::life::Source;
 use super::log::{Log, Stream};
+use super::looks::{Look, Looks};
 use super::news::News;
+use super::pty;
+use super::supervisor::Supervisor;
 
 /// When something last happened; written by a thread, looked at by ours.
 #[derive(Clone, Debug, Default)]
@@ -53,9 +57,9 @@ pub(crate) enum Strictness {
 /// What the heartbeat file of a program that is alive says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Beat {
-    /// It beat then.
+    /// The program is alive: time of the heartbeat.
     Alive(Moment),
-    /// It beat then, from a background thread, and the beat says that the program is frozen.
+    /// A background thread reports that the program is frozen: time of that heartbeat.
     Frozen(Moment),
 }
 
@@ -79,6 +83,36 @@ impl Strictness {
                 Self::Watchdog => cause == Some(DegradedBy::Watchdog),
                 Self::Strict => true,
             }
+    }
+}
+
+/// All signs of life of the program but its notifications.
+pub(crate) struct Signs {
+    pub(crate) looks: Looks,
+    /// Of the output.
+    pub(crate) output: LastSeen,
+    /// Of each health URL.
+    pub(crate) health: Vec<LastSeen>,
+}
+
+impl Signs {
+    /// Reports the last signs of life to the supervisor. False while the heartbeat file has not answered.
+    pub(crate) fn look(&mut self, supervisor: &mut Supervisor, now: Moment) -> bool {
+        let (beat, is_known) = match self.looks.look(now) {
+            Look::Seen(beat) => (beat, true),
+            Look::Pending => (None, false),
+        };
+        match beat {
+            Some(Beat::Alive(at)) => supervisor.sign(Source::Heartbeat, at),
+            Some(Beat::Frozen(at)) => supervisor.is_frozen(Source::Heartbeat, at),
+            None => {}
+        }
+        supervisor.sign(Source::Output, self.output.last());
+        // All must pass: the one that was silent for the longest time counts.
+        if let Some(at) = self.health.iter().map(LastSeen::last).min() {
+            supervisor.sign(Source::Http, at);
+        }
+        is_known
     }
 }
 
@@ -116,6 +150,11 @@ impl Pump {
 
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// Gives a pseudo-terminal the size of ours. False where the output is a pipe.
+    pub(crate) fn resize(&self) -> bool {
+        self.is_terminal && self.source.upgrade().is_some_and(|source| pty::copy_size(&source).is_ok())
     }
 
     /// Whether everything that was written so far has been passed on. The kernel moves what is written to a terminal

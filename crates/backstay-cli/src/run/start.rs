@@ -1,4 +1,4 @@
-//! Starts the program, and the command for freezes.
+//! Starts the program and the --on-freeze command.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Pid;
 
 use super::event::Event;
-use super::family::{self, Family};
+use super::family;
 use super::life::Source;
 use super::log::Stream;
 use super::news::News;
@@ -20,7 +20,7 @@ use super::signs::Pump;
 const DRAIN: Duration = Duration::from_millis(250);
 
 impl Shell {
-    /// Somebody tidied up where temporary files are.
+    /// The private folder may be gone: programs clean up where temporary files are.
     fn renew_folder(&mut self) {
         match self.plan.folder.renew() {
             Ok(None) => {}
@@ -31,25 +31,25 @@ impl Shell {
 
     pub(crate) fn spawn(&mut self) -> Event {
         self.renew_folder();
-        let mut command = self.plan.command(&self.beats.path, self.supervisor.starts());
+        let mut command = self.plan.command(self.supervisor.starts());
         let streams = match self.redirect(&mut command) {
             Ok(streams) => streams,
-            Err(error) => return Event::NotStarted { error: format!("no pseudo-terminal: {error}"), code: 126 },
+            Err(error) => {
+                return Event::NotStarted {
+                    error: format!("no pipe or pseudo-terminal for the output: {error}"),
+                    code: 126,
+                };
+            }
         };
         let spawned = family::spawn(&mut command);
         // It holds the program's ends, which have to be closed for the other ends to end.
         drop(command);
         match spawned {
-            Ok(mut child) => {
-                let program = Pid::from_child(&child);
-                self.family = Some(Family::of(program));
+            Ok(child) => {
+                self.processes.started(Pid::from_child(&child));
                 self.lend_terminal();
-                if let Some(guard) = &mut self.guard {
-                    guard.watch(Some(program));
-                }
                 self.pumps.retain(|pump| !pump.is_finished());
-                let piped = || Some([child.stdout.take()?.into(), child.stderr.take()?.into()]);
-                if let Some(streams) = streams.or_else(piped) {
+                if let Some(streams) = streams {
                     self.pump(streams);
                 }
                 Event::Started { pid: child.id() }
@@ -62,28 +62,32 @@ impl Shell {
         }
     }
 
-    /// Directs the output of the program to where we read it, if we do; our ends, where they are terminals.
+    /// Directs the output of the program to where we read it, if we do; our ends.
     fn redirect(&self, command: &mut Command) -> io::Result<Option<[OwnedFd; 2]>> {
-        if self.plan.tty {
-            let (stdout, theirs) = pty::open()?;
-            command.stdout(theirs);
-            let (stderr, theirs) = pty::open()?;
-            command.stderr(theirs);
-            return Ok(Some([stdout, stderr]));
+        let is_read = self.plan.watch.is_required(Source::Output);
+        if !self.plan.tty && !is_read {
+            return Ok(None);
         }
-        if self.plan.watch.is_required(Source::Output) {
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            // Into a pipe Python writes in blocks of 8 KiB: it would seem frozen.
-            if std::env::var_os("PYTHONUNBUFFERED").is_none() {
-                command.env("PYTHONUNBUFFERED", "1");
+        let open = || -> io::Result<(OwnedFd, OwnedFd)> {
+            let (ours, theirs) = if self.plan.tty { pty::open()? } else { pipe()? };
+            // A program of another user may open /dev/stdout again.
+            if let Some(user) = &self.plan.user {
+                user.own(&theirs)?;
             }
+            Ok((ours, theirs))
+        };
+        let ((stdout, their_stdout), (stderr, their_stderr)) = (open()?, open()?);
+        command.stdout(their_stdout).stderr(their_stderr);
+        // Into a pipe Python writes in blocks of 8 KiB: it would seem frozen.
+        if !self.plan.tty && std::env::var_os("PYTHONUNBUFFERED").is_none() {
+            command.env("PYTHONUNBUFFERED", "1");
         }
-        Ok(None)
+        Ok(Some([stdout, stderr]))
     }
 
     fn pump(&mut self, [stdout, stderr]: [OwnedFd; 2]) {
         for (from, to) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
-            match Pump::start(from, to, self.output.clone(), self.reporter.log.clone()) {
+            match Pump::start(from, to, self.signs.output.clone(), self.reporter.log.clone()) {
                 Ok(pump) => self.pumps.push(pump),
                 Err(error) => self.reporter.tell(&News::Trouble { what: format!("no thread for the output: {error}") }),
             }
@@ -105,7 +109,7 @@ impl Shell {
             .arg("-c")
             .arg(hook)
             .stdin(Stdio::null())
-            // By which the guard knows it.
+            // The guard finds it by this variable.
             .env("NOTIFY_SOCKET", self.plan.folder.socket())
             .env("BACKSTAY_PID", pid.to_string())
             .env("BACKSTAY_NAME", &self.plan.name)
@@ -116,7 +120,7 @@ impl Shell {
             command.stdout(stderr);
         }
         match family::spawn(&mut command) {
-            Ok(child) => self.hook = Some(Pid::from_child(&child)),
+            Ok(child) => self.processes.hook = Some(Pid::from_child(&child)),
             Err(error) => {
                 self.reporter.tell(&News::HookFailed { error: error.to_string() });
                 let now = self.clock.now();
@@ -125,4 +129,9 @@ impl Shell {
             }
         }
     }
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = io::pipe()?;
+    Ok((ours.into(), theirs.into()))
 }

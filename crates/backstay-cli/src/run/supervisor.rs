@@ -1,4 +1,4 @@
-//! What the supervisor decides: pure, with time as an argument. The shell around it starts, signals and listens.
+//! The supervisor's decisions: pure, with time as an argument. `shell` starts, signals and waits.
 //!
 //! ```text
 //!            spawn                      froze (with a hook)
@@ -11,30 +11,25 @@
 //!                      Done
 //! ```
 
+mod ending;
 mod said;
+mod standing;
 
 use std::time::Duration;
 
 use backstay::clock::Moment;
 
-use super::event::{Action, Event, Policy, Restart, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, Standing};
+use super::event::{Action, Event, Policy, SIGTERM};
 use super::gate::{Gate, Pass, Wait};
 use super::life::{Life, Source};
-use super::news::{Ask, Exit, News};
-
-/// How long what was killed may take to be gone, before one goes on without knowing.
-const FAREWELL: Duration = Duration::from_secs(5);
-
-/// `timeout` and others signal their child and then its group: what comes so soon after the first time is its echo, and
-/// nobody's impatience.
-const ECHO: Duration = Duration::from_millis(250);
+use super::news::{Exit, News};
 
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     policy: Policy,
     gate: Gate,
     phase: Phase,
-    /// Somebody asked for the end, then.
+    /// When the supervisor was asked to stop.
     asked: Option<Moment>,
     last_exit: Option<Exit>,
     starts: u64,
@@ -44,11 +39,11 @@ pub(crate) struct Supervisor {
 
 #[derive(Debug)]
 enum Phase {
-    /// For its turn to start.
+    /// For the next start.
     Waiting {
         until: Moment,
     },
-    /// For the shell to say that it started.
+    /// For the shell to report the start.
     Starting(Pass),
     Child(Child),
     Done,
@@ -62,26 +57,26 @@ struct Child {
     life: Life,
     stage: Stage,
     exit: Option<Exit>,
-    /// Taken for ready; where nobody waits for it to say so, from the start.
+    /// Ready: from the start, unless READY=1 is required.
     ready: bool,
     said_ready: bool,
     said_stopping: bool,
     froze: bool,
-    /// It was told that its terminal is gone.
+    /// SIGHUP was forwarded to it.
     hung_up: bool,
     suspended: bool,
-    /// It was said that nothing is watched.
+    /// The log says that nothing is watched.
     said_unwatched: bool,
 }
 
 #[derive(Debug, PartialEq)]
 enum Stage {
     Running,
-    /// The command for freezes runs.
+    /// The --on-freeze command runs.
     Dumping {
         until: Moment,
     },
-    /// It was told to end, or has ended and left others.
+    /// It was signalled to stop, or has ended and left descendants.
     Ending {
         until: Moment,
         killed: bool,
@@ -106,65 +101,6 @@ impl Supervisor {
         }
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        match &self.phase {
-            Phase::Waiting { .. } => Standing::Waiting,
-            Phase::Starting(_) => Standing::Starting,
-            Phase::Done => Standing::Done,
-            Phase::Child(child) => match child.stage {
-                Stage::Dumping { .. } => Standing::Frozen,
-                Stage::Ending { .. } => Standing::Ending,
-                Stage::Running if child.suspended => Standing::Suspended,
-                Stage::Running if child.ready => Standing::Running,
-                Stage::Running => Standing::Starting,
-            },
-        }
-    }
-
-    pub(crate) fn pid(&self) -> Option<u32> {
-        match &self.phase {
-            Phase::Child(child) if child.exit.is_none() => Some(child.pid),
-            _ => None,
-        }
-    }
-
-    /// Whether there is a family that was not seen to be gone.
-    pub(crate) fn has_child(&self) -> bool {
-        matches!(&self.phase, Phase::Child(_))
-    }
-
-    /// Whether the program ended and others of its family may be left.
-    pub(crate) fn waits_for_family(&self) -> bool {
-        matches!(&self.phase, Phase::Child(child) if child.exit.is_some())
-    }
-
-    /// Whether it ended by itself, and not well.
-    pub(crate) fn has_failed(&self) -> bool {
-        !self.was_asked() && self.last_exit.is_some_and(|exit| !exit.is_success())
-    }
-
-    /// Whether somebody asked for the end.
-    pub(crate) fn was_asked(&self) -> bool {
-        self.asked.is_some()
-    }
-
-    /// How often it was started.
-    pub(crate) fn starts(&self) -> u64 {
-        self.starts
-    }
-
-    pub(crate) fn restarts(&self) -> u64 {
-        self.starts.saturating_sub(1)
-    }
-
-    pub(crate) fn freezes(&self) -> u64 {
-        self.freezes
-    }
-
-    pub(crate) fn last_exit(&self) -> Option<Exit> {
-        self.last_exit
-    }
-
     /// The program gave a sign of life at `at`.
     pub(crate) fn sign(&mut self, source: Source, at: Moment) {
         if let Phase::Child(child) = &mut self.phase {
@@ -172,14 +108,14 @@ impl Supervisor {
         }
     }
 
-    /// The program says of itself that it is frozen.
+    /// The program reported at `at` that it is frozen.
     pub(crate) fn is_frozen(&mut self, source: Source, at: Moment) {
         if let Phase::Child(child) = &mut self.phase {
             child.life.is_frozen(source, at);
         }
     }
 
-    /// Takes in what happened; what is to be done about it, in this order.
+    /// Handles an event; the actions to take, in this order.
     pub(crate) fn on(&mut self, event: Event, now: Moment) -> Vec<Action> {
         match event {
             Event::Started { pid } => self.started(pid, now),
@@ -252,7 +188,7 @@ impl Supervisor {
     }
 
     fn try_to_start(&mut self, now: Moment) {
-        // The first start is no restart: it needs nobody's leave.
+        // The first start is no restart: no limit applies to it.
         match self.gate.pass(self.starts > 0) {
             Ok(pass) => {
                 self.phase = Phase::Starting(pass);
@@ -286,11 +222,11 @@ impl Supervisor {
             froze: false,
             hung_up: false,
             suspended: false,
-            // Once is enough.
+            // Logged for the first start only.
             said_unwatched: self.starts > 1,
         });
         self.tell(News::Started { pid, restarts: self.starts - 1 });
-        // Asked while it was being started.
+        // The stop was requested during the start.
         if self.was_asked() {
             self.end(SIGTERM, now);
         }
@@ -300,146 +236,12 @@ impl Supervisor {
         let Phase::Starting(pass) = std::mem::replace(&mut self.phase, Phase::Done) else { return };
         self.tell(News::NotStarted { error });
         let exit = Exit::Code(i32::from(code));
-        // Never once started, it is the command line that is wrong, not the program that is having a bad day.
+        // A program that never started points to an invalid command line: no retries.
         if self.starts == 0 {
             return self.done(exit);
         }
         self.gate.ended(pass, false, false);
         self.after(exit, false, now);
-    }
-
-    fn exited(&mut self, exit: Exit, family_left: bool, now: Moment) {
-        let Phase::Child(child) = &mut self.phase else { return };
-        child.exit = Some(exit);
-        let dumping = matches!(child.stage, Stage::Dumping { .. });
-        let ending = matches!(child.stage, Stage::Ending { .. });
-        let ran = now.since(child.started);
-        self.tell(News::Exited { exit, ran });
-        if dumping {
-            self.act(Action::KillHook);
-        }
-        if !family_left {
-            self.family_gone(now);
-        } else if !ending {
-            self.end(SIGTERM, now);
-        }
-    }
-
-    fn family_gone(&mut self, now: Moment) {
-        let Phase::Child(child) = std::mem::replace(&mut self.phase, Phase::Done) else { return };
-        let exit = child.exit.unwrap_or(Exit::Signal(SIGKILL));
-        let proven = child.pass.is_proven(child.started, now);
-        let well = exit.is_success() && !child.froze || self.asked.is_some();
-        self.gate.ended(child.pass, well, proven);
-        if child.hung_up && exit == Exit::Signal(SIGHUP) {
-            return self.done(exit);
-        }
-        // A key of the terminal ended it, or the terminal went: the person there wants no restart.
-        if self.policy.foreground && matches!(exit, Exit::Signal(SIGHUP | SIGINT | SIGQUIT)) {
-            self.asked.get_or_insert(now);
-        }
-        self.after(exit, !child.froze && exit.is_success(), now);
-    }
-
-    fn after(&mut self, exit: Exit, well: bool, now: Moment) {
-        self.last_exit = Some(exit);
-        let again = match self.policy.restart {
-            Restart::Always => true,
-            Restart::OnFailure => !well,
-            Restart::Never => false,
-        };
-        if self.was_asked() || !again {
-            return self.done(exit);
-        }
-        let wait = self.gate.next_wait();
-        self.wait(wait, now);
-    }
-
-    fn done(&mut self, exit: Exit) {
-        self.phase = Phase::Done;
-        self.last_exit = Some(exit);
-        self.act(Action::Exit(exit.code()));
-    }
-
-    fn asked(&mut self, ask: Ask, now: Moment) {
-        let again = self.asked.is_some();
-        let asked = *self.asked.get_or_insert(now);
-        if !again {
-            self.tell(News::Asked(ask));
-        } else if now < asked + ECHO {
-            return;
-        }
-        match &self.phase {
-            Phase::Waiting { .. } => self.done(self.last_exit.unwrap_or(Exit::Code(0))),
-            Phase::Child(_) if again => {
-                self.tell(News::AskedAgain(ask));
-                self.kill(now);
-            }
-            Phase::Child(child) => {
-                let ending = matches!(child.stage, Stage::Ending { .. });
-                if matches!(child.stage, Stage::Dumping { .. }) {
-                    self.act(Action::KillHook);
-                }
-                if ending { self.act(Action::Signal(ask.signal())) } else { self.end(ask.signal(), now) }
-            }
-            Phase::Starting(_) | Phase::Done => {}
-        }
-    }
-
-    fn pass_on(&mut self, signal: i32, now: Moment) {
-        match &mut self.phase {
-            Phase::Child(child) => {
-                child.hung_up |= signal == SIGHUP;
-                self.act(Action::SignalProgram(signal));
-                // One that is stopped, because it asked for the terminal perhaps, has to go on to hear of it.
-                if signal == SIGHUP {
-                    self.act(Action::SignalProgram(SIGCONT));
-                }
-            }
-            // The terminal is gone, and there is no program that could say what it makes of that.
-            Phase::Waiting { .. } if signal == SIGHUP => self.asked(Ask(signal), now),
-            _ => {}
-        }
-    }
-
-    fn hook_ended(&mut self, now: Moment) {
-        if matches!(&self.phase, Phase::Child(Child { stage: Stage::Dumping { .. }, .. })) {
-            self.end(SIGTERM, now);
-        }
-    }
-
-    fn froze(&mut self, source: Source, inactive: Duration, now: Moment) {
-        let Phase::Child(child) = &mut self.phase else { return };
-        if child.stage != Stage::Running || child.exit.is_some() {
-            return;
-        }
-        child.froze = true;
-        let pid = child.pid;
-        self.freezes += 1;
-        self.tell(News::Froze { source, inactive });
-        match self.policy.hook {
-            Some(time) => {
-                self.set_stage(Stage::Dumping { until: now + time });
-                self.act(Action::RunHook { pid, inactive, source });
-            }
-            None => self.end(SIGTERM, now),
-        }
-    }
-
-    /// Politely. What stands still has to go on to hear it.
-    fn end(&mut self, signal: i32, now: Moment) {
-        self.set_stage(Stage::Ending { until: now + self.policy.grace, killed: false });
-        self.act(Action::Signal(signal));
-        self.act(Action::Signal(SIGCONT));
-    }
-
-    fn kill(&mut self, now: Moment) {
-        if matches!(&self.phase, Phase::Child(Child { stage: Stage::Dumping { .. }, .. })) {
-            self.act(Action::KillHook);
-        }
-        self.set_stage(Stage::Ending { until: now + FAREWELL, killed: true });
-        self.tell(News::Killing);
-        self.act(Action::Signal(SIGKILL));
     }
 
     fn set_stage(&mut self, stage: Stage) {

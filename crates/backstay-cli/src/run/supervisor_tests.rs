@@ -2,8 +2,10 @@
 
 use backstay::clock::{Clock, ManualClock};
 
+use super::super::event::{Restart, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, Standing};
 use super::super::gate::{Pace, Reason};
 use super::super::life::Watch;
+use super::super::news::{Ask, Exit};
 use super::*;
 
 #[path = "supervisor_suspended_tests.rs"]

@@ -2,6 +2,8 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::fchown;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,16 +24,16 @@ pub(crate) struct User {
 impl User {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
-        let found = match (nix::unistd::User::from_name(user), user.parse()) {
+        let found = match (nix::unistd::User::from_name(user), id(user)) {
             (Ok(Some(found)), _) => Some(found),
-            (_, Ok(uid)) => nix::unistd::User::from_uid(Uid::from_raw(uid)).ok().flatten(),
+            (_, Some(uid)) => nix::unistd::User::from_uid(Uid::from_raw(uid)).ok().flatten(),
             _ => return Err(format!("there is no user {user:?}")),
         };
-        let uid = found.as_ref().map(|user| user.uid.as_raw()).or_else(|| user.parse().ok()).unwrap_or_default();
+        let uid = found.as_ref().map(|user| user.uid.as_raw()).or_else(|| id(user)).unwrap_or_default();
         let gid = match (group, &found) {
             (Some(group), _) => match Group::from_name(group) {
                 Ok(Some(group)) => group.gid,
-                _ => group.parse().map(Gid::from_raw).map_err(|_| format!("there is no group {group:?}"))?,
+                _ => id(group).map(Gid::from_raw).ok_or_else(|| format!("there is no group {group:?}"))?,
             },
             (None, Some(user)) => user.gid,
             (None, None) => return Err(format!("user {user} is in no database; give a group too: {user}:{user}")),
@@ -52,6 +54,11 @@ impl User {
         Err("--user: only root can run a program as another user".to_owned())
     }
 
+    /// Gives the user a file that this process has open.
+    pub(crate) fn own(&self, file: impl AsFd) -> io::Result<()> {
+        if self.is_us() { Ok(()) } else { fchown(file, Some(self.uid), Some(self.gid)) }
+    }
+
     fn is_us(&self) -> bool {
         !getuid().is_root() && self.uid == getuid().as_raw()
     }
@@ -62,9 +69,11 @@ impl User {
         if self.is_us() {
             return;
         }
-        if let Some((name, home)) = &self.entry {
-            command.env("USER", name).env("LOGNAME", name).env("HOME", home);
-        }
+        match &self.entry {
+            Some((name, home)) => command.env("USER", name).env("LOGNAME", name).env("HOME", home),
+            // The caller's are not this user's.
+            None => command.env_remove("USER").env_remove("LOGNAME").env("HOME", "/"),
+        };
         let (uid, gid, groups) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid), self.groups.clone());
         // The user comes last: it has no right to change the others.
         let become_user = move || {
@@ -76,6 +85,11 @@ impl User {
         // SAFETY: between fork and exec it makes three system calls, and allocates nothing.
         unsafe { command.pre_exec(become_user) };
     }
+}
+
+/// A user or group id. The highest number stands for "no change" in system calls.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 #[cfg(test)]
@@ -93,6 +107,8 @@ mod tests {
             ("", "no user"),
             ("no-such-user", "no user"),
             ("-1", "no user"),
+            ("4294967295:0", "no user"),
+            ("0:4294967295", "no group"),
             ("root:no-such-group", "no group"),
             ("4294967290", "give a group"),
         ] {

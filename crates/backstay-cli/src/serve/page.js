@@ -133,7 +133,7 @@ function headline(services) {
   const count = {};
   for (const { look } of services) count[look] = (count[look] ?? 0) + 1;
   const worst = ["dead", "unknown", "unready", "stopped", "well"].find((look) => count[look]);
-  if (!worst) return { look: "stopped", text: "Nobody beats here" };
+  if (!worst) return { look: "stopped", text: "No heartbeats here" };
   if (count.well === services.length) return { look: "well", text: count.well === 1 ? "Alive" : `All ${count.well} alive` };
   const parts = ["dead", "unknown", "unready", "stopped"].filter((look) => count[look])
     .map((look) => `${count[look]} ${LOOKS[look].word}`);
@@ -174,7 +174,7 @@ function show(page) {
   }
   const cells = services.length ? services[0].strip.length : 0;
   put($("ago"), `${Math.round((cells * page.cell) / 60)} min ago`);
-  $("nobody").hidden = services.length > 0 || page.trouble !== null;
+  $("none").hidden = services.length > 0 || page.trouble !== null;
   $("tools").hidden = $("legend").hidden = services.length === 0;
   $("more").hidden = page.left_out === 0;
   put($("more"), `${page.left_out} more are not shown.`);

@@ -215,10 +215,21 @@ fn friendly(text: &str) -> Option<Duration> {
     Duration::try_from(text.trim().parse::<jiff::SignedDuration>().ok()?).ok()
 }
 
-/// The word in `known` that was probably meant by `word`.
+/// The word in `known` that was probably meant by `word`: the nearest, if few enough characters differ.
 pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = beginning(word);
-    known.min_by_key(|known| distance(&word, &known.to_lowercase()))
+    let slips = |known: &str| slips(&word, &known.to_lowercase());
+    known.filter_map(|known| Some((slips(known)?, known))).min_by_key(|(slips, _)| *slips).map(|(_, known)| known)
+}
+
+/// The distance of two words, or of the two parts of a variable's name (`SECTION__KEY`). `None` where a third of the
+/// characters or more differ: that is another word.
+fn slips(word: &str, known: &str) -> Option<usize> {
+    if let (Some((section, key)), Some((known_section, known_key))) = (word.split_once("__"), known.split_once("__")) {
+        return Some(slips(section, known_section)? + slips(key, known_key)?);
+    }
+    let slips = distance(word, known);
+    (3 * slips <= word.len().max(known.len())).then_some(slips)
 }
 
 /// Whether `word` is `known` but for a slip or two.

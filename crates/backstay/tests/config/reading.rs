@@ -375,7 +375,7 @@ fn a_number_that_does_not_hold_is_not_warned_about() {
     );
 }
 
-// CF-4: an unknown key is a warning that names the nearest known one.
+// CF-4: an unknown key is a warning that names the nearest known one, and none that differs too much.
 #[test]
 fn unknown_keys_are_warned_about_and_name_the_nearest() {
     let text = "\
@@ -394,6 +394,7 @@ resilience:
       b: {default_rate: 1}
   shutdown: {time_out: 5, instances: {}, dfeault_timeout: 5, timeuot: 5}
   watchdog: {404: 5}
+  run: {wait: 1, stable: 5}
 ";
     assert_eq!(
         warnings(text),
@@ -413,11 +414,13 @@ resilience:
             "conf.yml:13:11: `resilience.rate_limiter.instances.b.default_rate` is not known and is ignored; did you \
              mean `rate`?",
             "conf.yml:14:14: `resilience.shutdown.time_out` is not known and is ignored; did you mean `timeout`?",
-            "conf.yml:14:27: `resilience.shutdown.instances` is not known and is ignored; did you mean `timeout`?",
+            "conf.yml:14:27: `resilience.shutdown.instances` is not known and is ignored",
             "conf.yml:14:42: `resilience.shutdown.dfeault_timeout` is not known and is ignored; did you mean \
              `default_timeout`?",
             "conf.yml:14:62: `resilience.shutdown.timeuot` is not known and is ignored; did you mean `timeout`?",
-            "conf.yml:15:14: `resilience.watchdog.404` is not known and is ignored; did you mean `timeout`?",
+            "conf.yml:15:14: `resilience.watchdog.404` is not known and is ignored",
+            "conf.yml:16:9: `resilience.run.wait` is not known and is ignored",
+            "conf.yml:16:18: `resilience.run.stable` is not known and is ignored",
         ]
     );
 
@@ -428,6 +431,10 @@ resilience:
         ["environment variable BACKSTAY_CIRCUIT_BRAKER__MAX_FAILURES: `BACKSTAY_CIRCUIT_BRAKER__MAX_FAILURES` is not \
           known and is ignored; did you mean `BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES`?"]
     );
+    // The section's part is right: the key's decides.
+    let sources = Sources::none().variable("BACKSTAY_RUN__WAIT", "3");
+    let shown: Vec<_> = Config::load(&sources).unwrap().warnings().iter().map(|warning| warning.text.clone()).collect();
+    assert_eq!(shown, ["`BACKSTAY_RUN__WAIT` is not known and is ignored"]);
 }
 
 // CF-4: a variable with one underscore where two belong is warned about; other programs' and our own others are not.

@@ -1,4 +1,4 @@
-//! What the program says of itself, and what a signal that stops it means.
+//! Notifications of the program, and stops of it by signals.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ impl Supervisor {
     }
 
     pub(super) fn stopping(&mut self, now: Moment) {
-        // Before the polite signal it has the time of everyone who is well, too.
+        // A stop that the program announces before SIGTERM has at least the time between two signs of life.
         let time = self.policy.grace.max(self.policy.watch.timeout);
         let Phase::Child(child) = &mut self.phase else { return };
         if std::mem::replace(&mut child.said_stopping, true) {

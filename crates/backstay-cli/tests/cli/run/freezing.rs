@@ -18,10 +18,12 @@ const BEATS: &str = r#"beat() {
     [ $(wc -l < starts) -ge 2 ] && exit 0
     trap 'exit 0' TERM; while :; do sleep 0.05; done"#;
 
-/// Beats from a process of its own, `degraded` by the cause that is given, in the first start.
+/// Beats from a process of its own, `degraded` by the cause that is given, in the first start. The second one needs longer
+/// than the timeout for its first beat.
 const DEGRADED: &str = r#"
 import datetime, json, os, socket, sys, time
 first = os.environ["BACKSTAY_RESTARTS"] == "0"
+if not first: time.sleep(2.5)
 for _ in range(1000 if first else 1):
     now = datetime.datetime.now(datetime.timezone.utc).isoformat()
     state = {"timestamp": now, "pid": os.getpid(), "hostname": socket.gethostname(), "metadata": {}}

@@ -135,6 +135,7 @@ fn a_program_runs_as_another_user() {
         ls "${NOTIFY_SOCKET%/*}" && exit 41
         [ "$(stat -c %a:%u "$NOTIFY_SOCKET" "${BACKSTAY_HEARTBEAT_FILE%/*}" | tr '\n' ' ')" = "600:65534 700:65534 " ] || exit 42
         [ "$(stat -c %a:%u "${NOTIFY_SOCKET%/*}")" = "711:0" ] || exit 43
+        [ "$HOME" != /root ] || exit 44
         exit 38"#;
     let home = tempfile::tempdir().unwrap();
     // Groups of the supervisor's are not for the program.
@@ -142,8 +143,25 @@ fn a_program_runs_as_another_user() {
     let run = ["run", "--user", "65534:65533", "--restart", "never", "--", "sh", "-c", script];
     let mut command = Command::new("setpriv");
     command.args(with_a_group).args(run).current_dir("/").env("BACKSTAY_DIR", home.path()).env("TMPDIR", "/tmp");
-    let Ok(output) = command.output() else { return eprintln!("passed over: no setpriv") };
+    let Ok(output) = command.env("HOME", "/root").output() else { return eprintln!("passed over: no setpriv") };
     assert_eq!(output.status.code(), Some(38), "{output:?}");
+}
+
+// CL-9: many programs open /dev/stdout as a file. An id that no database has gets no environment of the supervisor's user.
+#[test]
+fn a_program_of_another_user_can_open_its_output_again() {
+    if !getuid().is_root() {
+        return eprintln!("passed over: only root can do this");
+    }
+    let script = r#"echo out > /dev/stdout && echo err > /dev/stderr && [ "$HOME$USER$LOGNAME" = / ]"#;
+    for way in [&["--health", "output"][..], &["--tty"]] {
+        let home = tempfile::tempdir().unwrap();
+        let mut command = backstay(home.path());
+        command.args(["run", "--user", "4711:4711", "--restart", "never"]).args(way).args(["--", "sh", "-c", script]);
+        let output = command.current_dir("/").env("USER", "root").env("TMPDIR", "/tmp").output().unwrap();
+        assert!(output.status.success(), "{way:?}: {output:?}");
+        assert_eq!(output.stdout, b"out\n");
+    }
 }
 
 // CL-9: neither the program nor anybody else learns the paths from a list of processes.

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::is_gone;
 use crate::until;
@@ -71,6 +72,10 @@ impl Session {
 
     fn press(&mut self, keys: &[u8]) {
         self.ours.write_all(keys).unwrap();
+    }
+
+    fn resize(&self, columns: u16) {
+        tcsetwinsize(&self.ours, Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     }
 
     fn state(&self) -> serde_json::Value {
@@ -180,4 +185,20 @@ fn a_program_that_is_stopped_and_continued_is_told() {
     rustix::process::kill_process(pid, Signal::CONT).unwrap();
     it.news("continued");
     it.signal(Signal::TERM);
+}
+
+// The pseudo-terminal of --tty has the size of ours, also when that changes.
+#[test]
+fn a_pseudo_terminal_follows_the_size_of_the_terminal() {
+    let program = "import os, signal, time
+def show(*_): print('columns', os.get_terminal_size(1).columns, 'of', os.get_terminal_size(2).columns)
+signal.signal(signal.SIGWINCH, show)
+show()
+while True: time.sleep(0.05)";
+    let Some(mut it) = Session::run(&["--tty"], &["python3", "-c", program]) else { return };
+    it.sees("columns ");
+    it.resize(123);
+    it.sees("columns 123 of 123");
+    it.press(&[3]);
+    assert_eq!(it.code(), Some(130));
 }
