@@ -23,7 +23,7 @@ pub(crate) fn written(result: io::Result<()>) {
     }
 }
 
-/// Whether something is missing that somebody still wanted to read.
+/// Whether output was lost for another reason than a closed pipe.
 pub(crate) fn has_failed() -> bool {
     FAILED.load(Ordering::Relaxed)
 }

@@ -29,7 +29,7 @@ fn among_others() -> PathBuf {
     std::env::temp_dir().join(format!("backstay-{}", getuid().as_raw()))
 }
 
-/// The folder, which is there now. Where anybody may have made it before us, it has to be ours alone to write to.
+/// Makes the folder where it is missing. The default one below a shared folder must be writable by this user alone.
 pub(crate) fn make_folder() -> io::Result<PathBuf> {
     if let Some(folder) = chosen() {
         let _ = std::fs::create_dir_all(&folder);
@@ -41,7 +41,7 @@ pub(crate) fn make_folder() -> io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Rejects the default folder below one that everybody can write to, unless it belongs to this user alone: another user
+/// Rejects the default folder below one that all users can write to, unless it belongs to this user alone: another user
 /// may have made it, and would choose what is read from it. A folder that was named is the caller's choice.
 fn check_owner(folder: &Path) -> io::Result<()> {
     if chosen().is_some() || folder != among_others() {
@@ -81,7 +81,7 @@ pub(crate) fn first_heartbeats(folder: &Path, most: usize) -> io::Result<(BTreeS
 pub(crate) fn name(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or_default();
     match stem.to_str() {
-        // What reads like an escaped byte is none: nobody can be called what a name of other bytes is.
+        // A literal `\x` is escaped, so that it differs from an escaped byte.
         Some(text) if text.contains(r"\x") => text.replace('\\', "\\\\"),
         Some(text) => text.to_owned(),
         None => stem.as_encoded_bytes().escape_ascii().to_string(),

@@ -19,7 +19,7 @@ impl<T: Send + 'static> Task<T> {
         let (sender, result) = sync_channel(1);
         std::thread::Builder::new().name("backstay-files".to_owned()).spawn(move || {
             let _ = sender.send(work());
-            // Closed after the result is there: whoever polls for it finds it.
+            // Closed after the send: a poll that returns finds the result.
             drop(working);
         })?;
         Ok(Self { result, end })

@@ -1,18 +1,18 @@
-//! What the supervisor hears and says, and what it was told to begin with.
+//! The supervisor's events, actions and policy.
 
 use std::time::Duration;
 
 use super::life::{Source, Watch};
 use super::news::{Ask, Exit, News};
 
-/// What is not decided anew each time.
+/// Settings that hold for every start.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     pub(crate) restart: Restart,
     pub(crate) watch: Watch,
-    /// From the polite signal to the last.
+    /// Between SIGTERM and SIGKILL.
     pub(crate) grace: Duration,
-    /// How long the command for freezes may take, where there is one.
+    /// Time limit of the --on-freeze command, if there is one.
     pub(crate) hook: Option<Duration>,
     /// The program has the terminal: the signals of its keys reach the program, and not us.
     pub(crate) foreground: bool,
@@ -45,11 +45,11 @@ pub(crate) enum Event {
         exit: Exit,
         family_left: bool,
     },
-    /// Nobody of the family is left.
+    /// No process of the program's tree is left.
     FamilyGone,
-    /// Somebody wants it to end: the first time politely.
+    /// A signal asks the supervisor to stop; a second one to stop at once.
     Asked(Ask),
-    /// Somebody has something to say to the program.
+    /// A signal is to be forwarded to the program.
     PassOn(i32),
     HookEnded,
     Ready,
@@ -93,7 +93,7 @@ pub(crate) const SIGHUP: i32 = signal_hook::consts::SIGHUP;
 pub(crate) const SIGINT: i32 = signal_hook::consts::SIGINT;
 pub(crate) const SIGQUIT: i32 = signal_hook::consts::SIGQUIT;
 
-/// How things stand, for those who look from outside.
+/// The supervisor's state, as it is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Waiting,

@@ -1,4 +1,4 @@
-//! The program and everything that it started: one process group, and orphans that came to us.
+//! The program's process tree: one process group, and adopted orphans.
 
 use std::fs;
 use std::io;
@@ -17,15 +17,15 @@ use super::tree;
 #[derive(Debug)]
 pub(crate) struct Family {
     program: Pid,
-    /// Fetched, so that its id may be somebody else's.
+    /// Reaped: the kernel may reuse its id.
     fetched: bool,
-    /// What everybody was last told to end by,
+    /// The last signal to end that the tree got,
     ending: Option<Signal>,
-    /// and who heard it beyond the group.
+    /// and the processes outside the group that got it.
     told: Vec<Pid>,
 }
 
-/// What became of a child.
+/// A change of state of a child.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
     Ended(Exit),
@@ -58,7 +58,7 @@ impl Family {
         self.fetched = true;
     }
 
-    /// Signals everybody.
+    /// Signals the whole tree.
     pub(crate) fn signal(&mut self, signal: i32, known: &[Pid]) {
         let Some(signal) = Signal::from_named_raw(signal) else { return };
         let _ = kill_process_group(self.program, signal);
@@ -71,8 +71,8 @@ impl Family {
         }
     }
 
-    /// Whoever came to us since everybody was told to end hears of it too: a child of theirs that left the group is out
-    /// of sight until its parent ends. KILL is said until nobody is left.
+    /// Signals orphans that were adopted since the last signal to end: a descendant that left the group cannot be listed
+    /// until its parent ends. SIGKILL is repeated until no process is left.
     pub(crate) fn remind(&mut self, known: &[Pid]) {
         let Some(signal) = self.ending else { return };
         if signal == Signal::KILL {
@@ -94,18 +94,18 @@ impl Family {
         }
     }
 
-    /// Whether nobody is left.
+    /// Whether no process is left.
     pub(crate) fn is_gone(&self, known: &[Pid]) -> bool {
         self.fetched
             && test_kill_process_group(self.program) == Err(Errno::SRCH)
             && strays(self.program, known).is_empty()
     }
 
-    /// Whom a signal to the group does not reach: orphans that left it, and perhaps the program itself.
+    /// Processes that a signal to the group does not reach: orphans that left it, and perhaps the program itself.
     fn outside(&self, known: &[Pid]) -> Vec<Pid> {
         let program = (!self.fetched).then_some(self.program);
-        let everybody = strays(self.program, known).into_iter().chain(program);
-        everybody.filter(|process| !is_in(self.program, *process)).collect()
+        let all = strays(self.program, known).into_iter().chain(program);
+        all.filter(|process| !is_in(self.program, *process)).collect()
     }
 }
 
@@ -124,7 +124,7 @@ pub(crate) fn children() -> Vec<Pid> {
     all
 }
 
-/// Whether whoever started us could let us go on, as a shell with jobs does.
+/// Whether the parent could continue this process after a stop, as a shell with job control does.
 pub(crate) fn can_stand_still() -> bool {
     let session = |process| Some(tree::place(process)?.session);
     getppid().and_then(session).is_some_and(|theirs| session(getpid()) == Some(theirs))
@@ -132,7 +132,7 @@ pub(crate) fn can_stand_still() -> bool {
 
 /// Whether a process is in the group that `leader` leads.
 pub(crate) fn is_in(leader: Pid, process: Pid) -> bool {
-    // Where nobody can say, as without /proc, it is: the signal for the group is not to come twice.
+    // Assumed where /proc is missing: a process must not get the group's signal twice.
     tree::place(process).is_none_or(|place| place.group == leader.as_raw_nonzero().get())
 }
 
@@ -178,7 +178,7 @@ fn change(status: WaitStatus) -> Option<Change> {
     exit.map(Change::Ended).or(stopped).or(status.continued().then_some(Change::Continued))
 }
 
-/// Orphans of the family come to us, as they do to process 1.
+/// Makes this process adopt orphans of the program, as process 1 does.
 pub(crate) fn adopt_orphans() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(getpid()))?)
 }

@@ -15,7 +15,7 @@ pub(crate) struct Pace {
     /// Before the first restart; twice as long before each further one, as long as the program does not last.
     pub(crate) backoff: Duration,
     pub(crate) max_backoff: Duration,
-    /// Whoever ran for so long did not crash at once.
+    /// Minimum uptime for a start to count as successful.
     pub(crate) min_uptime: Duration,
     /// At most so many restarts in `per`.
     pub(crate) restarts: u32,

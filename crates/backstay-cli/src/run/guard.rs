@@ -1,5 +1,5 @@
 //! What happens to the program when the supervisor itself is killed: a small process of its own holds the other end of
-//! a pipe, and ends the program as the supervisor would have done, politely and then not.
+//! a pipe, and ends the program as the supervisor would have done: SIGTERM, then SIGKILL.
 
 use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -34,22 +34,22 @@ pub(crate) struct Guard {
     pipe: ChildStdin,
     grace: Duration,
     folder: PathBuf,
-    /// Whom to end.
+    /// The process group to end.
     program: Option<Pid>,
     started: Moment,
-    /// How many in a row ended at once.
+    /// Number of guards in a row that ended early.
     early: u32,
 }
 
-/// Between two looks whether everybody is gone.
+/// Polling interval until all processes are gone.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A guard that lived for so long ended by something else than its own start.
+/// A guard that lived for this long did not fail at its start.
 const PROVEN: Duration = Duration::from_secs(10);
-/// So many that ended sooner, one after another, are not started again.
+/// Number of early ends in a row after which no other guard is started.
 const MOST_EARLY: u32 = 5;
 
-/// Said before the end of a supervisor that leaves nothing to do.
+/// Tells the guard that the supervisor ends in order.
 const FAREWELL: &str = "bye";
 
 /// Where the guard learns of the private folder: a command line can be read by every user, an environment by this one.
@@ -73,7 +73,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Whom to end from now on.
+    /// Sets the process group to end.
     pub(crate) fn watch(&mut self, program: Option<Pid>) {
         self.program = program;
         self.say(&program.map_or(0, |program| program.as_raw_nonzero().get()).to_string());
@@ -89,7 +89,7 @@ impl Guard {
 }
 
 fn spawn(grace: Duration, folder: &Path) -> io::Result<(Pid, ChildStdin)> {
-    // This very program, also where its file was replaced meanwhile.
+    // The running binary, also where its file was replaced meanwhile.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("backstay").arg("guard").arg("--grace").arg(grace.as_secs_f64().to_string()).env(FOLDER, folder);
     let mut child = family::spawn(command.stdin(Stdio::piped()).stdout(Stdio::null()))?;
@@ -100,15 +100,15 @@ fn spawn(grace: Duration, folder: &Path) -> io::Result<(Pid, ChildStdin)> {
 /// The process of its own.
 pub(crate) fn guard(arguments: &Arguments) -> ExitCode {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else {
-        output::error("error: `backstay run` starts this command, nobody else does");
+        output::error("error: this command is for `backstay run` alone");
         return ExitCode::from(2);
     };
     // Otherwise the name is that of the link by which it was started.
     let _ = rustix::thread::set_name(c"backstay-guard");
-    // Nobody sweeps the folder up while the program lives.
+    // Another supervisor must not sweep the folder while the program lives.
     let here = folder.clone();
     let _in_use = Task::start(move || private::in_use(&here));
-    // Whoever tells all of us to end (systemd, for one) means the supervisor, and it will dismiss us.
+    // A signal to the whole group (systemd, for one) is for the supervisor, which dismisses the guard at its end.
     for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
         let _ = signal_hook::flag::register(signal, Arc::default());
     }
@@ -124,8 +124,8 @@ pub(crate) fn guard(arguments: &Arguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Ends everybody: the group that we were told of, and whoever has the supervisor's socket in its environment. The last
-/// start may have come to nobody's ears, and grandchildren may have left the group.
+/// Ends the process group, and all processes that have the supervisor's socket in their environment: the last start may
+/// not have been reported yet, and descendants may have left the group.
 fn end(group: Option<Pid>, grace: Duration, folder: &Path) {
     let signal = |everybody: &[Pid], signal| {
         if let Some(group) = group {
@@ -141,7 +141,7 @@ fn end(group: Option<Pid>, grace: Duration, folder: &Path) {
     let mut told: Vec<Pid> = Vec::new();
     signal(&[], Signal::TERM);
     signal(&[], Signal::CONT);
-    // One that was being started is seen from its second look on.
+    // A process that was being started is listed from the second look on.
     let mut alone = 0;
     while alone < 3 {
         let everybody = marked(&mark);
@@ -162,7 +162,7 @@ fn end(group: Option<Pid>, grace: Duration, folder: &Path) {
     }
 }
 
-/// What the environment of the program and of the command for freezes has, and nobody else's.
+/// A variable that only the environment of the program and of the --on-freeze command has.
 fn mark(folder: &Path) -> Vec<u8> {
     [b"NOTIFY_SOCKET=", private::socket(folder).as_os_str().as_bytes()].concat()
 }

@@ -8,7 +8,7 @@ use backstay::clock::{Clock, Moment};
 
 use super::signs::LastSeen;
 
-/// More of an answer than anybody has to hear.
+/// Bytes of an answer that are read.
 const LONGEST: usize = 64 << 10;
 
 /// A URL that can be asked: `http://host[:port][/path]`.
@@ -114,7 +114,7 @@ impl HealthUrl {
     }
 }
 
-/// Reads on to the end of the answer: to hang up on whoever still writes is a reset, which ends simple servers.
+/// Reads to the end of the answer: closing earlier would reset the connection, which ends simple servers.
 fn hear_out(stream: &mut TcpStream, until: Moment, clock: &Clock) {
     let mut chunk = [0; 4096];
     let mut length = 0;

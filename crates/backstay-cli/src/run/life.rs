@@ -95,12 +95,12 @@ struct Due {
     timeout: Duration,
     /// The program asked for time until then.
     extended: Moment,
-    /// Somebody looked for a first sign; until there is one, it is looked for as often as for any other.
+    /// Last look for a first sign, which is looked for as often as for later ones.
     looked: Moment,
     begun: bool,
     /// Its silence means something: it was required, or has begun.
     counts: bool,
-    /// One look may come too late because nobody was awake to look; a second in a row does not.
+    /// One late look is forgiven, because the supervisor itself may not have run; a second in a row is not.
     forgiven: bool,
 }
 
@@ -135,7 +135,7 @@ impl Life {
         Self { started, dues, stops: false }
     }
 
-    /// When somebody has to look.
+    /// When the next look is due.
     pub(crate) fn deadline(&self) -> Moment {
         self.dues.iter().map(Due::next_look).min().unwrap_or(Moment::NEVER)
     }
@@ -222,10 +222,10 @@ impl Life {
         (self.dues, self.stops) = (vec![due], true);
     }
 
-    /// Who has been silent for too long, and for how long.
+    /// The health check that has been silent for too long, and for how long.
     ///
-    /// Time in which we did not run ourselves is nobody's freeze: who looks a quarter of the timeout too late starts
-    /// the clock again, once.
+    /// Time in which the supervisor itself did not run is no freeze: a look that is late by a quarter of the timeout
+    /// restarts the timeout, once.
     pub(crate) fn overdue(&mut self, now: Moment) -> Option<(Source, Duration)> {
         for due in &mut self.dues {
             let at = due.at();

@@ -15,9 +15,9 @@ use super::arguments::LogFormat;
 use super::news::News;
 use crate::output::{Paint, Tone, json as json_text, now, printable};
 
-/// A reader of our log who reads nothing for so long loses lines: nobody holds up the supervisor.
+/// A reader of the log that reads nothing for this long loses lines, so that it cannot block the supervisor.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// In characters: what is longer helps nobody.
+/// Maximum length of a text in the log, in characters.
 const LONGEST: usize = 1000;
 /// In bytes: a pipe takes as much in one piece, or not at all. One is for the end of a line before ours.
 const PIPE_BUF: usize = 4096 - 1;

@@ -15,7 +15,7 @@ pub(crate) enum Said {
     WatchdogTime(Duration),
 }
 
-/// A status longer than that helps nobody.
+/// Maximum length of a status text, in characters.
 const STATUS_LENGTH: usize = 200;
 
 /// Everything that a message says and that is understood, each kind once.
@@ -33,7 +33,7 @@ pub(crate) fn parse(message: &[u8]) -> Vec<Said> {
         ("WATCHDOG_USEC", time) => micros(time).filter(|time| !time.is_zero()).map(Said::WatchdogTime),
         _ => None,
     };
-    // Of each kind what was said last: whoever fills a message with them gives no more work than others.
+    // The last of each kind: a message full of them makes no more work than any other.
     let mut heard: Vec<Said> = Vec::new();
     for said in lines.filter_map(|line| say(&line)) {
         heard.retain(|earlier| discriminant(earlier) != discriminant(&said));

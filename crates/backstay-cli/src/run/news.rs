@@ -1,4 +1,4 @@
-//! What there is to tell, for people and for programs.
+//! The supervisor's news: log lines for people, and fields for programs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl std::fmt::Display for Exit {
     }
 }
 
-/// Who asks for the end.
+/// The signal that asks the supervisor to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ask(pub(crate) i32);
 
@@ -93,12 +93,12 @@ pub(crate) enum News {
         error: String,
     },
     Killing,
-    /// What was killed is not gone.
+    /// Killed processes are not gone.
     GaveUp,
     Waiting(Wait),
     Asked(Ask),
     AskedAgain(Ask),
-    /// Something of ours does not work, and the program goes on without it.
+    /// A part of the supervisor does not work; the program runs without it.
     Trouble {
         what: String,
     },

@@ -1,4 +1,4 @@
-//! systemd's notification protocol, sd_notify(3): heard from the program, and spoken to whoever supervises us.
+//! systemd's notification protocol, sd_notify(3): received from the program, and sent to the supervisor of this process.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,11 +15,11 @@ use super::message::{Said, parse};
 use super::sender::{self, Sender};
 use crate::output::printable;
 
-/// Where the program speaks to.
+/// The socket that the program sends notifications to.
 #[derive(Debug)]
 pub(crate) struct Ear(UnixDatagram);
 
-/// More than anyone says at once.
+/// Maximum length of a message, in bytes.
 const LONGEST: usize = 8192;
 
 impl Ear {
@@ -56,11 +56,11 @@ fn bind(socket: &UnixDatagram, path: &Path) -> io::Result<()> {
     Ok(rustix::net::bind(socket, &SocketAddrUnix::new(path)?)?)
 }
 
-/// To whom we speak ourselves; to nobody where nobody asked.
+/// The notification socket of this process's own supervisor, if it has one.
 #[derive(Debug, Default)]
 pub(crate) struct Mouth {
     to: Option<(UnixDatagram, SocketAddr)>,
-    /// How often to say that we live.
+    /// Interval of WATCHDOG=1.
     pub(crate) every: Option<Duration>,
 }
 

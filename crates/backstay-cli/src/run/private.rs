@@ -124,7 +124,7 @@ fn open(folder: &Path, user: Option<&User>) -> io::Result<(File, Ear)> {
     let ear = Ear::open(&socket)?;
     match user {
         Some(user) if is_root => {
-            // Nobody else can put anything in their place: the folder is root's.
+            // No other user can replace them: the folder is root's.
             let give = |path: &Path| {
                 let fail = |error: io::Error| {
                     let what = format!("{} cannot be given to user {}: {error}", path.display(), user.uid);
@@ -183,7 +183,7 @@ fn sweep(parent: &Path) {
         if !is_named_as_ours(&folder) || !is_ours(&folder).unwrap_or(false) {
             continue;
         }
-        // Held until it is gone: nobody begins to use it meanwhile.
+        // Held until the folder is gone: no supervisor begins to use it meanwhile.
         if let Ok(lock) = open_folder(&folder)
             && lock.try_lock().is_ok()
         {

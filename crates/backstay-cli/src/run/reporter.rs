@@ -1,4 +1,4 @@
-//! Telling the world: the log, the heartbeat file that `status` sees, and systemd.
+//! Reports: the log, the heartbeat file that `status` reads, and systemd.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

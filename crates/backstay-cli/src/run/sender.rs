@@ -1,4 +1,4 @@
-//! Who sent a notification: the kernel says so with every datagram, and the program's socket can be reached by others.
+//! The sender of a notification, as the kernel states it with every datagram: other users can reach the socket, too.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -19,7 +19,7 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// Whether this is a process of the program, or root. `known` are children of this process that are not the
-    /// program's; `users` are the users as whom the program is known to run.
+    /// program's; `users` are the user ids that the program is known to run with.
     pub(crate) fn is_trusted(self, known: &[Pid], users: &[u32]) -> bool {
         let Some(pid) = self.pid else { return self.uid == 0 };
         // One that has ended and was fetched has no place in the tree any more. It is not told from another process of
@@ -40,7 +40,7 @@ const CREDENTIALS: libc::c_uint = size_of::<libc::ucred>() as libc::c_uint;
 #[repr(C, align(8))]
 struct Control([u8; CONTROL]);
 
-/// Takes one datagram from a socket with `SO_PASSCRED`; how long it is, and who sent it.
+/// Receives one datagram from a socket with `SO_PASSCRED`: its length and its sender.
 ///
 /// rustix has this too, and takes a process id of 0 (a sender in another pid namespace) to be impossible.
 #[allow(unsafe_code)]

@@ -130,7 +130,7 @@ const CHUNK: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Pump {
     thread: JoinHandle<()>,
-    /// What the thread reads. It closes that when it ends: the program learns that nobody reads any more.
+    /// What the thread reads. The thread closes it at its end: the program's next write fails with EPIPE.
     source: Weak<File>,
     is_terminal: bool,
     busy: Arc<AtomicBool>,
@@ -193,7 +193,7 @@ impl Passing {
                     let (target, bytes) = (&mut self.target, &chunk[..length]);
                     match self.log.pass_on(self.to, || write_all(target, bytes), bytes[length - 1]) {
                         Ok(()) => {}
-                        // Nobody reads any more: the program learns it as it would without us, by its own pipe.
+                        // The reader is gone: the program's own pipe breaks, as it would without us.
                         Err(error) if error.kind() == ErrorKind::BrokenPipe => return,
                         // A disk may have room again.
                         Err(error) if !lost => {
@@ -213,7 +213,7 @@ impl Passing {
     }
 }
 
-/// Also where somebody who shares the stream has made it non-blocking.
+/// Also where another process has made the shared stream non-blocking.
 fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {

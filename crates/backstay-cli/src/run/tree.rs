@@ -49,7 +49,7 @@ pub(crate) fn descends_from_us(process: Pid, known: &[Pid]) -> Option<bool> {
     Some(false)
 }
 
-/// The user as whom a process runs.
+/// The user id of a process.
 pub(crate) fn user(process: Pid) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! The user as whom the program runs.
+//! The user and group that the program runs as.
 
 use std::ffi::CString;
 use std::io;

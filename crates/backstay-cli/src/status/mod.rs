@@ -69,7 +69,7 @@ fn look(arguments: &Status) -> Vec<Service> {
             Err(error) if path.is_dir() || error.kind() == io::ErrorKind::PermissionDenied => {
                 show(name, path, Some(Sighting::unreadable(path, &error)));
             }
-            // Nobody has run anything yet.
+            // `run` has not made the folder yet.
             Err(error) if !asked && error.kind() == io::ErrorKind::NotFound => {}
             // Not a folder: the file's own verdict says what is wrong.
             Err(_) => show(name, path, None),

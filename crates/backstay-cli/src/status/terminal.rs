@@ -27,7 +27,7 @@ impl Screen {
         Some(screen)
     }
 
-    /// Also after somebody else had the terminal.
+    /// Also after another program had the terminal.
     pub(super) fn enter(&self) {
         if let Some(before) = &self.before {
             let mut keys = before.clone();

@@ -29,7 +29,7 @@ enum Woken {
     Keys(Vec<u8>),
     /// There is no keyboard any more.
     Closed,
-    /// Somebody else is to have the terminal.
+    /// Another program gets the terminal.
     Stopped,
     /// It is ours again.
     Resumed,
@@ -94,7 +94,7 @@ const CTRL_D: u8 = 4;
 const CTRL_Z: u8 = 26;
 const CTRL_BACKSLASH: u8 = 28;
 
-/// Until the shell lets us go on; what it sends then wakes us once more, as it does after a stop that nobody announced.
+/// Stops until SIGCONT, which wakes the loop once more, as after a stop by SIGSTOP.
 fn stand_still(screen: Option<&Screen>) {
     if can_stand_still() {
         screen.into_iter().for_each(Screen::leave);

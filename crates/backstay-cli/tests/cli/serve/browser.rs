@@ -34,8 +34,8 @@ fn headline(text: &str) -> String {
 fn the_page_follows_the_heartbeats() {
     let mut served = Served::start(&[]);
     let Some(mut page) = open(&served) else { return };
-    page.until(&headline("Nobody beats here"));
-    page.until("!document.getElementById('nobody').hidden");
+    page.until(&headline("No heartbeats here"));
+    page.until("!document.getElementById('none').hidden");
 
     let heartbeat = beating(&served, "api");
     page.until(&headline("Alive"));
