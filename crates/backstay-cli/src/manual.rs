@@ -63,6 +63,8 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
         .manual("Backstay");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
+    // Neither hyphens within names nor stretched lines: names are searched for.
+    page.extend_from_slice(b".nh\n.ad l\n");
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;

@@ -60,6 +60,7 @@ fn each_command_has_a_man_page() {
         assert!(shown.contains(text), "{text:?}: {shown}");
     }
     assert!(shown.contains("Restart policy: on-failure") && !shown.contains("EXTRA"), "{shown}");
+    assert!(!shown.contains("BACK-\n") && !shown.contains("BACK\u{2010}\n"), "a name is in one piece: {shown}");
 }
 
 /// The page as `man` shows it on a terminal, where there is a `groff`.

@@ -1,8 +1,9 @@
 //! A freeze is noticed, looked into, ended and restarted.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -96,20 +97,23 @@ fn what_is_watched_is_told() {
     it.signal(Signal::TERM);
 }
 
-// Into a pipe Python would write when it has 8 KiB, or at its end.
+// Into a pipe Python would write when it has 8 KiB, or at its end, which here comes after its output was seen.
 #[test]
 fn a_program_that_prints_is_not_frozen() {
     let script = "
-import sys, time
-for tick in range(8):
-    print('tick', tick)
-    time.sleep(0.5)
+import os, sys, time
+print('tick')
+while not os.path.exists('seen'): time.sleep(0.02)
 sys.exit(9)";
     for options in [&[][..], &["--tty"]] {
-        let options = [options, &["--health", "output", "--timeout", "2s", "--restart", "never"]].concat();
+        let options = [options, &["--health", "output", "--timeout", "60s", "--restart", "never"]].concat();
         let mut it = Supervised::start(&options, &["python3", "-c", script], |it| {
-            it.env_remove("PYTHONUNBUFFERED");
+            it.env_remove("PYTHONUNBUFFERED").stdout(Stdio::piped());
         });
+        let mut line = String::new();
+        BufReader::new(it.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "tick\n", "{options:?}");
+        fs::write(it.path().join("seen"), "").unwrap();
         assert_eq!(it.code(), 9);
     }
     // What the user set holds.

@@ -187,7 +187,7 @@ fn a_program_that_is_stopped_and_continued_is_told() {
     it.signal(Signal::TERM);
 }
 
-// The pseudo-terminal of --tty has the size of ours, also when that changes.
+// CL-7: the pseudo-terminal of --tty has the size of ours, also when that changes.
 #[test]
 fn a_pseudo_terminal_follows_the_size_of_the_terminal() {
     let program = "import os, signal, time
