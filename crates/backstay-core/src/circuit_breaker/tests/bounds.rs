@@ -114,3 +114,13 @@ fn a_half_open_period_begins_on_a_step() {
     assert_eq!(since(1_000), Phase::HalfOpen { since: Moment::from_nanos(960), successes: 0 });
     assert_eq!(since(1_024), Phase::HalfOpen { since: Moment::from_nanos(1_024), successes: 0 });
 }
+
+// CB-5: a slot is held for half_open_timeout, by a call that was admitted since the period began; at its beginning, too.
+#[test]
+fn a_slot_is_held_until_its_moment() {
+    let held = Place::until(at(30));
+    assert_eq!([Place::FREE, held].map(|place| Place::unpack(place.pack())), [Place::FREE, held]);
+    assert_eq!((Place::FREE.pack(), held.pack(), held.lost_at()), (0, at(30).as_nanos(), at(30)));
+    let is_free = |since, now| held.is_free(10 * SECOND, at(since), at(now));
+    assert_eq!([is_free(19, 29), is_free(20, 29), is_free(21, 29), is_free(20, 30)], [false, false, true, true]);
+}
