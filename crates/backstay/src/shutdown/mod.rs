@@ -9,13 +9,13 @@ pub use backstay_core::shutdown::{Outcome, Report, Step};
 
 use crate::clock::{Clock, Moment};
 use crate::error::BuildError;
-use crate::log::say;
-use crate::signals::{self, Taken};
+use crate::signals::Taken;
 use crate::sync::Mutex;
 
 mod builder;
 mod context;
 mod error;
+mod install;
 mod registration;
 #[cfg(feature = "tokio")]
 mod reserve;
@@ -26,6 +26,7 @@ mod turn;
 pub use crate::signals::Signal;
 pub use builder::GracefulShutdownBuilder;
 pub use error::ShutdownError;
+pub use install::Installed;
 pub use registration::{CallbackResult, Registration};
 
 use registration::Cleanup;
@@ -197,77 +198,6 @@ impl GracefulShutdown {
         removed.is_some()
     }
 
-    /// Takes the signals: from now on the first of them begins the shutdown. Installed already, it changes nothing.
-    ///
-    /// Handlers that were there before are called as well, so signals keep reaching `tokio::signal` and the like. In a
-    /// forked child nothing is installed, and `install` may be called anew.
-    ///
-    /// # Errors
-    /// A signal that cannot be caught, or that the system refuses; none is taken then.
-    pub fn install(&self) -> Result<(), ShutdownError> {
-        let inner = self.inner();
-        let mut taken = inner.taken.lock();
-        if taken.as_ref().is_some_and(Taken::is_ours) {
-            return Ok(());
-        }
-        let shutdown = Arc::downgrade(inner);
-        let listener: signals::Listener = Arc::new(move |signal| {
-            if let Some(inner) = shutdown.upgrade() {
-                inner.signal(signal);
-            }
-        });
-        *taken = Some(signals::take(&inner.signals, &listener)?);
-        drop(taken);
-        say(|| tracing::debug!(target: "backstay", signals = ?inner.signals, "shutdown installed"));
-        Ok(())
-    }
-
-    /// [`install`](Self::install) for a scope: leaving it runs the callbacks, unless a signal or a trigger already has,
-    /// waits for their end, and gives the signals back.
-    ///
-    /// ```
-    /// # use backstay::GracefulShutdown;
-    /// # use std::sync::atomic::{AtomicBool, Ordering};
-    /// static IS_CLOSED: AtomicBool = AtomicBool::new(false);
-    /// let shutdown = GracefulShutdown::new()?;
-    /// shutdown.register("database", || IS_CLOSED.store(true, Ordering::Relaxed))?;
-    /// {
-    ///     let _scope = shutdown.install_scoped()?;
-    ///     // serve
-    /// }
-    /// assert!(IS_CLOSED.load(Ordering::Relaxed));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`install`](Self::install).
-    pub fn install_scoped(&self) -> Result<Installed, ShutdownError> {
-        self.install()?;
-        Ok(Installed(self.clone()))
-    }
-
-    /// Gives the signals back: what was there before is put in place again, unless somebody else has put another
-    /// handler there meanwhile. A shutdown that has begun goes on.
-    pub fn uninstall(&self) {
-        let taken = self.inner().taken.lock().take();
-        if taken.is_some() {
-            drop(taken);
-            say(|| tracing::debug!(target: "backstay", "shutdown uninstalled"));
-        }
-    }
-
-    /// Whether the signals are taken, in this process.
-    #[must_use]
-    pub fn is_installed(&self) -> bool {
-        self.inner().taken.lock().as_ref().is_some_and(Taken::is_ours)
-    }
-
-    /// Does what the arrival of `signal` does; for programs that learn of signals in another way. Never blocks, but may
-    /// end the process. Not for signal handlers themselves: it takes locks.
-    pub fn on_signal(&self, signal: Signal) {
-        self.inner().signal(signal);
-    }
-
     /// Begins the shutdown, or joins the one that is under way, and waits for its end. Everyone gets the same report.
     ///
     /// A callback that calls it gets back at once, with a report of the turns so far.
@@ -410,24 +340,5 @@ impl fmt::Debug for GracefulShutdown {
             .field("signals", &self.inner().signals)
             .field("is_shutting_down", &self.is_shutting_down())
             .finish_non_exhaustive()
-    }
-}
-
-/// A scope in which the signals are taken: [`GracefulShutdown::install_scoped`].
-///
-/// Dropping it triggers the shutdown, as [`GracefulShutdown::trigger`] does, waits for the callbacks, and gives the
-/// signals back; also when a panic unwinds through the scope. In a callback it does not wait.
-///
-/// In a task of a single-threaded runtime, await [`GracefulShutdown::trigger_async`] before: waiting in a destructor
-/// blocks the runtime that async callbacks need.
-#[derive(Debug)]
-#[must_use = "dropped at once, it triggers the shutdown at once"]
-pub struct Installed(GracefulShutdown);
-
-impl Drop for Installed {
-    fn drop(&mut self) {
-        // While it waits, a second signal must still be heard.
-        self.0.trigger();
-        self.0.uninstall();
     }
 }
