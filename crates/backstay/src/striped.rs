@@ -8,8 +8,8 @@
 //!
 //! # Memory ordering
 //! The counts are statistics, not a protocol: every addition is relaxed, and a sum is exact once the additions are done.
-//! A block's pointer is published with release, by the pool and by the handle, and read with acquire: so whoever adds to
-//! it comes after the zeros that were written to it.
+//! A block's pointer is published with release, by the pool and by the handle, and read with acquire: so each addition
+//! to it comes after the zeros that were written to it.
 
 use std::cell::Cell;
 use std::sync::atomic;

@@ -2,13 +2,13 @@ use core::time::Duration;
 
 use crate::time::{Moment, nanos};
 
-/// A place for a trial: free, or held until a moment. One word; the moment names the holder too, because whoever takes
-/// over an expired place holds it until later.
+/// A slot for a half-open call: free, or held until a moment. One word. The moment also names the holder, because a call
+/// that takes over an expired slot holds it until later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(Moment);
 
 impl Place {
-    /// Nobody's place.
+    /// The slot is free.
     pub const FREE: Self = Self(Moment::ORIGIN);
 
     pub(super) const fn until(moment: Moment) -> Self {

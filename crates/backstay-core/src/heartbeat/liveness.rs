@@ -100,7 +100,7 @@ impl fmt::Display for Liveness {
 pub enum Rival {
     /// It does not: its writer has stopped, is gone, or is silent.
     No,
-    /// Its writer may still run, where nobody here can look.
+    /// Its writer may still run, where this process cannot look.
     Possible,
     /// Its writer runs.
     Certain,

@@ -1,7 +1,7 @@
 //! The waiters of one bucket, in the order in which they came.
 //!
 //! A waiter's reservation ends where the bucket is full again after it. These ends are prefix sums: the distances
-//! between neighbours are kept in a Fenwick tree, so whoever leaves moves up all who came later by changing one
+//! between neighbours are kept in a Fenwick tree, so a waiter that leaves moves up all later ones by changing one
 //! element. They are counted in fractions of a token that no scale is finer than, so a change of the rate moves the
 //! origin and nothing else.
 
@@ -28,7 +28,7 @@ pub enum Alarm {
 ///
 /// Joining, leaving, being served, a refill and a change of the scale take O(log n) time, on average over many calls.
 /// Waking is the caller's part: [`alarm_at`](Self::alarm_at) says when [`take_due`](Self::take_due) has to be called
-/// next, so that nobody sleeps beyond its moment. A waiter that was taken does not listen any more until it
+/// next, so that no waiter sleeps beyond its moment. A waiter that was taken does not listen any more until it
 /// [`listen`](Self::listen)s again.
 ///
 /// ```
@@ -238,7 +238,7 @@ impl<W> Queue<W> {
         self.len
     }
 
-    /// Whether nobody waits.
+    /// Whether there is no waiter.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -355,13 +355,13 @@ fn cost(tokens: u32) -> i128 {
     i128::from(tokens) << FRACTION_BITS
 }
 
-/// Whole units of `scale`, rounded up: nobody is due before its token is there.
+/// Whole units of `scale`, rounded up: no waiter is due before its token is there.
 fn units(scale: &Scale, end: i128) -> u64 {
     let units = -(-end >> shift(scale));
     u64::try_from(units.max(0)).unwrap_or(FULL_AT_MAX).min(FULL_AT_MAX)
 }
 
-/// Whoever ends up to here is due at `now`.
+/// Reservations that end up to here are due at `now`.
 fn horizon(scale: &Scale, now: Moment) -> i128 {
     fine(scale, scale.units(now)) + fine(scale, scale.capacity)
 }

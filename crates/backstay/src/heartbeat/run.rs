@@ -53,7 +53,7 @@ impl Run {
         Leaving(self, |progress| progress.callbacks_over = true)
     }
 
-    /// Nobody will run callbacks.
+    /// No thread will run callbacks.
     pub(super) fn no_callbacks(&self) {
         self.progress().callbacks_over = true;
     }
@@ -77,7 +77,7 @@ impl Run {
         self.wake();
     }
 
-    /// Whether somebody asked; once for each time.
+    /// Whether a beat was requested; true once per request.
     pub(super) fn take_request(&self) -> bool {
         self.beat_now.swap(false, Ordering::AcqRel)
     }

@@ -1,10 +1,10 @@
 //! The one alarm of a limiter: it rings for the first waiter that depends on being woken, and is set anew for the next.
 //!
-//! On the system's clock a task has no alarm of its own: those behind whoever leaves become due earlier, and to tell each
-//! of them would cost O(n). It rings on the timer's thread, so a task that is woken but not polled holds up nobody.
+//! On the system's clock a task has no alarm of its own: when a waiter leaves, all behind it become due earlier, and telling
+//! each would cost O(n). It rings on the timer's thread, so a task that is woken but not polled delays no other waiter.
 //!
 //! Lock order: the alarm is set while the limiter's lock is *not* held, since the timer wakes on the spot when it has no
-//! thread. One thread at a time sets it (`setting`); whoever finds another at it leaves it to that one to look again.
+//! thread. One thread at a time sets it (`setting`); a thread that finds another one setting it has that one look again.
 
 use std::task::Waker;
 
@@ -112,7 +112,7 @@ impl std::task::Wake for Shared {
             Self::settle(&self, guard);
         } else {
             // It rings while it is being set: at once, or because the timer has no thread, and then before anyone is due.
-            // In that case whoever waits has to look for itself, over and over.
+            // In that case each waiter has to look for itself, over and over.
             state.alarm.setting = Setting::Again;
             let (scale, now) = (self.bucket.scale(), self.clock().now());
             let mut woken = Vec::new();

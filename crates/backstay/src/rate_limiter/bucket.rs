@@ -21,8 +21,8 @@ use crate::sync::atomic::{AtomicU64, Ordering, fence};
 
 const CHANGING: u64 = u64::MAX;
 
-/// All that a limit consists of, in one block without pointers. It fits into one cache line: whoever takes writes the
-/// word and needs the parameters, so a line for each would make two misses of one.
+/// All that a limit consists of, in one block without pointers. It fits into one cache line: taking a token
+/// writes the word and needs the parameters, so a line for each would make two misses of one.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Bucket {
@@ -200,7 +200,7 @@ impl Bucket {
 
     /// Goes over to another quota. `convert` makes the new `full_at` of the old one.
     ///
-    /// It is called when nobody can take any more: what was taken by then was taken at no later time.
+    /// It is called when no token can be taken any more: what was taken by then was taken at no later time.
     pub(super) fn change(&self, new: &Parameters, convert: impl FnOnce(u64) -> u64) {
         let word = self.word.swap(CHANGING, Ordering::AcqRel);
         let full_at = convert(word >> 1);

@@ -52,8 +52,8 @@ pub(super) struct State {
     with_deadline: usize,
 }
 
-/// How many wait, and how long those waited that got their tokens. Apart from the queue, so that reading it waits for
-/// nobody.
+/// How many wait, and how long those waited that got their tokens. Separate from the queue, so that reading it takes no
+/// lock.
 #[derive(Debug, Default)]
 struct Waited {
     waiting: AtomicU64,
@@ -308,7 +308,7 @@ impl Shared {
     fn wake_behind<'a>(this: &'a Arc<Self>, mut guard: StateGuard<'a>, mut ticket: Option<Ticket>) {
         let mut woken = Vec::new();
         while let Some(state) = guard.as_deref_mut() {
-            // On from the last one: whoever was woken may listen again already.
+            // Continues after the last one: a waiter that was woken may already listen again.
             ticket = state.queue.take_behind(ticket, BATCH, &mut woken);
             if ticket.is_none() {
                 break;
@@ -331,7 +331,7 @@ impl Shared {
         self.state.lock()
     }
 
-    /// In a model of the protocol nobody uses the system's clock.
+    /// Models of the protocol do not use the system's clock.
     #[cfg(backstay_loom)]
     fn settle<'a>(_this: &'a Arc<Self>, guard: StateGuard<'a>) {
         drop(guard);

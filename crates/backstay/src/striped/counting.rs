@@ -1,4 +1,4 @@
-//! The protocol of [`Striped`], over the atomics of whoever includes it: std's, or loom's in the model.
+//! The protocol of [`Striped`], over the atomics of the including module: std's, or loom's in the model.
 #![allow(unsafe_code)]
 
 use std::ptr;
@@ -56,7 +56,7 @@ impl Block {
     }
 }
 
-/// Adds where nobody else writes.
+/// Adds to a counter that only this thread writes.
 #[inline]
 fn add_alone(count: &AtomicU64, amount: u64) {
     count.store(count.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
@@ -164,7 +164,7 @@ pub(super) struct Counts<const N: usize, const SHARED: usize> {
     own: [AtomicU64; N],
     /// Those of all others while there is no block to be had.
     shared: [AtomicU64; SHARED],
-    /// The number of the first thread, plus one; 0 as long as nobody has counted.
+    /// The number of the first thread, plus one; 0 before the first addition.
     owner: AtomicUsize,
     block: AtomicPtr<Block>,
 }
@@ -249,7 +249,7 @@ impl<const N: usize, const SHARED: usize> Counts<N, SHARED> {
         inside.wrapping_add(self.block().map_or(0, |block| block.sum(counter)))
     }
 
-    /// The handle goes: its block is for others. Nobody counts any more.
+    /// Gives the block back when the handle is dropped, and no thread can count any more.
     pub(super) fn release(&mut self, pool: &Pool) {
         let block = self.block.swap(ptr::null_mut(), Ordering::Acquire);
         // SAFETY: as in `block`.
