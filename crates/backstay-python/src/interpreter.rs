@@ -122,8 +122,10 @@ pub(crate) fn waiting<T>(py: Python<'_>, function: impl FnOnce() -> T) -> T {
     }
     WAITS.fetch_add(1, Ordering::SeqCst);
     let value = function();
-    WAITS.fetch_sub(1, Ordering::SeqCst);
-    py.detach(see_off);
+    // The outermost wait closes the door again.
+    if WAITS.fetch_sub(1, Ordering::SeqCst) == 1 {
+        py.detach(see_off);
+    }
     value
 }
 

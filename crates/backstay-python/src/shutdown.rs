@@ -139,17 +139,20 @@ impl GracefulShutdown {
     /// Begins the shutdown, or joins the one that is under way, and waits for its end.
     fn _trigger(&self, py: Python<'_>) -> PyResult<()> {
         let handle = &self.made()?.handle;
-        let is_over = interpreter::leave(py, || {
-            // Polled once, it has begun, and goes on by itself. A callback is done at once.
-            let mut run = pin!(handle.trigger_async());
-            run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
-        });
-        if !is_over && waiting::in_greenlet(py)? {
-            self._atrigger()?.wait_in_greenlet(py, None)?;
-        } else if !is_over {
-            waiting::wait(py, None, |slice| handle.wait_timeout(slice).map(drop))?;
-        }
-        Ok(())
+        // One wait from the beginning on: in an exit handler of the program callbacks are let in only while it waits.
+        interpreter::waiting(py, || {
+            let is_over = interpreter::leave(py, || {
+                // Polled once, it has begun, and goes on by itself. A callback is done at once.
+                let mut run = pin!(handle.trigger_async());
+                run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+            });
+            if !is_over && waiting::in_greenlet(py)? {
+                self._atrigger()?.wait_in_greenlet(py, None)?;
+            } else if !is_over {
+                waiting::wait(py, None, |slice| handle.wait_timeout(slice).map(drop))?;
+            }
+            Ok(())
+        })
     }
 
     fn _atrigger(&self) -> PyResult<Pending> {
