@@ -547,6 +547,24 @@ def test_an_inactive_handler_stands_in_nobodys_way():
     assert (code, out) == (0, "['mine', 'mine']\n"), (code, out, err)
 
 
+# GS-6, ALL-1: a callback that starts before the trigger in an exit handler has come to its wait is let in.
+def test_a_trigger_in_an_exit_handler_waits_from_its_beginning_on():
+    code, out, err = run(
+        """
+        import atexit, threading
+        ran = threading.Event()
+        atexit.register(lambda: (late.trigger(), print(late.report[0][:2])))
+        import backstay._waiting
+        # The trigger asks this between its beginning and its wait.
+        backstay._waiting.in_greenlet = lambda: not ran.wait(10)
+        from backstay import *
+        late = GracefulShutdown()
+        late.register("late", ran.set)
+        """
+    )
+    assert (code, out) == (0, "('late', 'completed')\n"), (code, out, err)
+
+
 # GS-4: also in exit handlers that were there before us, and where the program falls off its end.
 def test_every_callback_has_its_turn_at_the_end():
     code, out, err = run(
