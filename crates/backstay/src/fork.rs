@@ -6,7 +6,7 @@
 //! [`watch`] the protocol costs one load.
 //!
 //! # Memory ordering
-//! That of [`gate`](crate::gate). `WATCHED` is relaxed: a thread that does not see it yet takes a lock that is not
+//! That of `gate.rs`. `WATCHED` is relaxed: a thread that does not see it yet takes a lock that is not
 //! counted, as those did that took one before `watch`.
 #![doc(hidden)]
 
