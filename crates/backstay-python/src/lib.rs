@@ -46,6 +46,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<watchdog::Watchdog>()?;
     module.add_function(wrap_pyfunction!(_patience, module)?)?;
     module.add_function(wrap_pyfunction!(signals::_hold_at_forks, module)?)?;
+    module.add_function(wrap_pyfunction!(signals::_this_process, module)?)?;
     static INSTALLED: PyOnceLock<()> = PyOnceLock::new();
     INSTALLED.get_or_try_init(py, || {
         logging::install();

@@ -22,6 +22,12 @@ pub(crate) fn _hold_at_forks(numbers: Vec<u32>) {
     HELD.store(numbers.into_iter().map(bit).fold(0, std::ops::BitOr::bitor), Ordering::Relaxed);
 }
 
+/// Returns a number of this process that none of its ancestors has, unlike `os.getpid()`.
+#[pyfunction]
+pub(crate) fn _this_process() -> u32 {
+    backstay::fork::this_process()
+}
+
 /// Whether a shutdown has handlers in place.
 pub(crate) fn are_held() -> bool {
     HELD.load(Ordering::Relaxed) != 0

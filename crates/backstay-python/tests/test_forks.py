@@ -154,6 +154,60 @@ def test_a_forked_child_leaves_its_parents_block(child, printed):
     assert (code, out) == (0, printed), (code, out, err)
 
 
+# PY-10, GS-7: a fork in C, of which Python is told nothing; also in a new pid namespace, where parent and child are both
+# process 1.
+@pytest.mark.skipif(not (sys.platform == "linux" and has("unshare")), reason="namespaces of Linux")
+@pytest.mark.parametrize("where", ["here", "in a new pid namespace"])
+def test_a_child_that_c_forked_is_not_its_parent(where):
+    code, out, err = run(
+        f"""
+        import ctypes, os, signal, sys
+        from backstay import GracefulShutdown
+
+        c = ctypes.PyDLL(None, use_errno=True)
+
+        def in_a_child(run):
+            pid = c.fork()
+            if pid == 0:
+                signal.alarm(60)
+                os._exit(run())
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        def is_allowed():
+            # 0x2000_0000: CLONE_NEWPID, for the children to come.
+            return {where == "here"} or c.unshare(0x2000_0000) == 0
+
+        def parent():
+            shutdown = GracefulShutdown()
+            shutdown.register("callback", lambda: os.write(1, b"callback\\n"))
+            with shutdown:
+                if not is_allowed():
+                    return 77
+
+                def child():
+                    code = 0 if {where == "here"} or (os.getpid(), parent_id) == (1, 1) else 1
+                    code += 2 * shutdown.is_installed
+                    shutdown.__exit__(None, None, None)
+                    os.kill(os.getpid(), signal.SIGTERM if {where == "here"} else 0)
+                    return code
+
+                parent_id = os.getpid()
+                assert shutdown.is_installed
+                code = in_a_child(child)
+                os.write(1, f"child {{code}}\\n".encode())
+            return 0
+
+        sys.exit(in_a_child(parent) if is_allowed() else 77)
+        """,
+        timeout=60,
+    )
+    if code == 77:
+        pytest.skip("this system gives us no pid namespace")
+    # SIGTERM has its default effect in the child; process 1 of a namespace has none.
+    child = -15 if where == "here" else 0
+    assert (code, out) == (0, f"child {child}\ncallback\n"), (code, out, err)
+
+
 # GS-2: installed again below another one, it does not forget who was there before both.
 def test_installed_again_below_another_one_the_chain_stays_whole():
     code, out, err = run(

@@ -11,6 +11,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Optional
 
 from backstay._shared import shared
+from backstay._waiting import wait
 
 if TYPE_CHECKING:
     import asyncio
@@ -74,7 +75,7 @@ def run(
             return
         here = running_loop()
         if here is None:
-            _await_in_thread(result, loop)
+            _await_in_thread(function, result, loop)
         else:
             task = here.create_task(_ended(result))
             _left.add(task)
@@ -166,8 +167,6 @@ class KeptLoop(Loop):
         """Waits for the tasks, but no longer than the shutdown lasts; those that are left then are cancelled."""
         import asyncio
 
-        from backstay._waiting import wait
-
         over = asyncio.ensure_future(_nothing() if shutdown is None else wait(shutdown._asettle()))
         left: set[asyncio.Future[Any]] = {*self._tasks, over}
         while self._tasks and not over.done():
@@ -182,13 +181,36 @@ async def _nothing() -> None:
     pass
 
 
-def _await_in_thread(awaitable: Awaitable[Any], loop: Loop | None) -> None:
-    """Awaits on `loop` if it runs; otherwise on a loop of its own. This thread has none."""
+def reserved(function: Any) -> Any:
+    """`function`, with a loop of its own if it is async: raises `OSError` if no descriptor is free for that."""
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    if not is_async:
+        return function
+    import selectors
+
+    if not hasattr(selectors, "PollSelector"):
+        return function
+    from backstay._reserve import Reserved
+
+    return Reserved(function)
+
+
+def _run_anew(function: Any, awaitable: Awaitable[Any]) -> None:
+    """Awaits on the loop that `function` has reserved, or on a new one."""
     import asyncio
+
+    from backstay._reserve import Reserved
+
+    run = function.run if isinstance(function, Reserved) else asyncio.run
+    _raise(run(_ended(awaitable)))
+
+
+def _await_in_thread(function: Any, awaitable: Awaitable[Any], loop: Loop | None) -> None:
+    """Awaits what `function` returned, on `loop` if it runs, otherwise on a loop of its own. This thread has none."""
     import concurrent.futures
 
     if loop is None or not loop.runs():
-        return _raise(asyncio.run(_ended(awaitable)))
+        return _run_anew(function, awaitable)
     ended: concurrent.futures.Future[_Ended] = concurrent.futures.Future()
     # Whoever has it awaits it: the loop, or this thread when the loop does not come to it.
     claim = threading.Lock()
@@ -211,7 +233,7 @@ def _await_in_thread(awaitable: Awaitable[Any], loop: Loop | None) -> None:
     while not ended.done():
         concurrent.futures.wait([ended], timeout=0.1)
         if not loop.runs() and claim.acquire(blocking=False):
-            return _raise(asyncio.run(_ended(awaitable)))
+            return _run_anew(function, awaitable)
         # `asyncio.run` stops its loop for moments before it closes it.
         stopped = 0 if loop.loop.is_running() else stopped + 1
         if (loop.loop.is_closed() or stopped > 10) and not ended.done():

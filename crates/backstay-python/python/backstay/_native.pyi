@@ -27,6 +27,7 @@ __all__ = [
     "_hold_at_forks",
     "_patience",
     "_shared",
+    "_this_process",
     "__version__",
 ]
 __version__: str
@@ -224,6 +225,7 @@ class Watchdog:
 
 def _patience(name: str, given: float | None) -> float | None: ...
 def _hold_at_forks(numbers: list[int]) -> None: ...
+def _this_process() -> int: ...
 
 @final
 class Pending:

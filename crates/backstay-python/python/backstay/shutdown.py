@@ -66,19 +66,21 @@ class GracefulShutdown(_native.GracefulShutdown):
         self._previous: dict[int, Any] = {}
 
     _signals: tuple[int, ...] | None = None
-    # The process in which the signals are taken.
+    # The process of the last `install`, by a number that no forked child of it has: a block that was entered there is not
+    # the child's to end.
     _owner: int | None = None
-    # Whether this is a forked child of the process that installed it: a block that was entered there is the parent's.
-    _is_inherited = False
+    # Whether the signals are taken there.
+    _is_taken = False
     # The frame of the delivery that is being handled.
     _handling: FrameType | None = None
 
     @property
     def is_installed(self) -> bool:
         """Whether the signals are taken, in this process."""
-        import os
+        return self._is_taken and self._is_owner()
 
-        return self._owner == os.getpid()
+    def _is_owner(self) -> bool:
+        return self._owner == _native._this_process()
 
     def install(self) -> None:
         """Installs the signal handlers. Handlers that were there before are called as well. Once installed, it does nothing.
@@ -95,7 +97,6 @@ class GracefulShutdown(_native.GracefulShutdown):
             ShutdownError: not in the main thread, or a signal that cannot be caught.
         """
         import atexit
-        import os
         import signal
 
         from backstay import _signals
@@ -113,8 +114,9 @@ class GracefulShutdown(_native.GracefulShutdown):
                 raise ShutdownError(f"{_signals.name(number)} cannot be caught; take SIGTERM, SIGINT, SIGHUP or SIGUSR1")
         taken = []
         refusal: Exception | None = None
-        # From the first one on, a signal may come.
-        self._owner, self._is_inherited = os.getpid(), False
+        # From the first handler on, a signal may come.
+        self._owner = _native._this_process()
+        self._is_taken = True
         try:
             for number in wanted:
                 try:
@@ -138,7 +140,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         """Restores the previous handlers where ours are still in place. A shutdown that has begun goes on."""
         import atexit
 
-        was_installed, self._owner = self.is_installed, None
+        was_installed, self._is_taken = self.is_installed, False
         if not was_installed:
             return
         atexit.unregister(self._at_exit)
@@ -160,7 +162,7 @@ class GracefulShutdown(_native.GracefulShutdown):
 
     def _forget(self) -> None:
         """What a fork does to the child's."""
-        self._owner, self._is_inherited = None, True
+        self._is_taken = False
         self._put_back()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -172,7 +174,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         if frame is not None and frame is self._handling:
             return  # One that we passed this delivery on to has passed it back.
         previous = self._previous.get(number)
-        if self._owner == os.getpid():
+        if self.is_installed:
             if not self.is_shutting_down:
                 # What was imported since `install` may have put its hook before ours.
                 _signals.settle_before_threads_end()
@@ -183,7 +185,7 @@ class GracefulShutdown(_native.GracefulShutdown):
             signal.signal(number, signal.SIG_DFL if previous is None else previous)
             os.kill(os.getpid(), number)
             return
-        if callable(previous) and not (self._owner == os.getpid() and _signals.only_ends(previous)):
+        if callable(previous) and not (self.is_installed and _signals.only_ends(previous)):
             self._handling, before = frame, self._handling
             try:
                 previous(number, frame)
@@ -213,11 +215,24 @@ class GracefulShutdown(_native.GracefulShutdown):
         It may take `timeout` seconds, at most what is left of the total (the default). One that takes longer counts as
         timed out, and the next one runs.
 
+        An async callback is awaited on the event loop that runs where this shutdown is used. If none runs when its turn
+        comes, it gets a loop of asyncio's own: an `async def` reserves it at registration (two descriptors), so that it
+        runs when no descriptor is free; for another function that returns an awaitable it is made then.
+
         Raises:
-            ShutdownError: the name is taken, or the shutdown has begun.
+            ShutdownError: the name is taken, the shutdown has begun, or no descriptor is free for the loop.
             ValueError: `timeout` is not above 0 and a day at most.
             TypeError: an argument of the wrong kind.
         """
+        from backstay._callbacks import reserved
+
+        if not self.is_shutting_down:
+            try:
+                callback = reserved(callback)
+            except OSError as error:
+                raise ShutdownError(
+                    f"no event loop for the async callback {name!r}: {error}; register it again when descriptors are free"
+                ) from error
         self._register(name, callback, priority, timeout)
         self._note_loop()
 
@@ -252,7 +267,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if not self._is_inherited:
+        if self._is_owner():
             self.trigger()
             self.uninstall()
 
@@ -261,7 +276,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        if not self._is_inherited:
+        if self._is_owner():
             # Where this wait is cancelled, the signals stay taken and the end of the program waits for the callbacks.
             await self.atrigger()
             self.uninstall()
