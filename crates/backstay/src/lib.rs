@@ -65,5 +65,5 @@ pub use watchdog::Watchdog;
 
 /// The README's samples must compile and run.
 #[cfg(all(doctest, feature = "tokio", feature = "config", feature = "macros"))]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -37,7 +37,7 @@ pub(crate) type Listener = Arc<dyn Fn(Signal) + Send + Sync>;
 
 /// Why a signal could not be taken.
 #[derive(Debug)]
-#[cfg_attr(backstay_loom, allow(dead_code))]
+#[cfg_attr(any(backstay_loom, not(unix)), allow(dead_code))]
 pub(crate) enum TakeError {
     /// No handler for this one, ever: the system does not allow it, or it says that a thread is broken.
     Uncatchable(Signal),
