@@ -46,27 +46,16 @@ pub(super) fn prepare(arguments: Run) -> Result<Shell, String> {
     let signals = signals::listen().map_err(fail("no pipe for signals"))?;
     let (program, rest) = arguments.command.split_first().ok_or("which command?")?;
     let asked = arguments.name.clone().unwrap_or_else(|| default_name(program));
-    let config = within(CONFIG_LIMIT, || Config::load(&Sources::of_process()))
-        .map_err(fail("the configuration cannot be read"))?
-        .map_err(|error| error.to_string())?;
+    let config = config()?;
     let options = Options::new(&arguments, &asked, &config);
     let (required, urls) = checks(&arguments.health);
     let watch = Watch { timeout: options.timeout, start_timeout: options.start_timeout, required };
+    let policy = policy(&arguments, &options, &watch);
     let clock = Clock::system();
     let gate = Gate::new(options.pace, &clock, RandomState::new().build_hasher().finish())
         .map_err(|error| error.to_string())?;
-    let policy = Policy {
-        restart: options.restart,
-        watch: watch.clone(),
-        grace: options.grace,
-        hook: arguments.on_freeze.as_ref().map(|_| options.on_freeze_timeout),
-        foreground: arguments.foreground,
-    };
-
-    let terminal = match arguments.foreground {
-        true => Some(Terminal::open().map_err(fail("--foreground needs a terminal: /dev/tty"))?),
-        false => None,
-    };
+    let terminal = arguments.foreground.then(Terminal::open).transpose();
+    let terminal = terminal.map_err(fail("--foreground needs a terminal: /dev/tty"))?;
     let claim = claim(&asked, arguments.name.is_some())?;
     arguments.user.as_ref().map_or(Ok(()), User::check)?;
     let (folder, ear) =
@@ -106,6 +95,21 @@ pub(super) fn prepare(arguments: Run) -> Result<Shell, String> {
 
 fn fail(what: &'static str) -> impl Fn(io::Error) -> String {
     move |error| format!("{what}: {error}")
+}
+
+fn config() -> Result<Config, String> {
+    let config = within(CONFIG_LIMIT, || Config::load(&Sources::of_process()));
+    config.map_err(fail("the configuration cannot be read"))?.map_err(|error| error.to_string())
+}
+
+fn policy(arguments: &Run, options: &Options, watch: &Watch) -> Policy {
+    Policy {
+        restart: options.restart,
+        watch: watch.clone(),
+        grace: options.grace,
+        hook: arguments.on_freeze.as_ref().map(|_| options.on_freeze_timeout),
+        foreground: arguments.foreground,
+    }
 }
 
 /// The health checks that must pass, and the URLs of those by HTTP.
