@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
+use rustix::termios::tcgetwinsize;
 use serde_json::{Map, Value, json};
 
 use super::arguments::LogFormat;
 use super::news::News;
-use crate::output::{Paint, Tone, json as json_text, now, printable};
+use crate::output::{Paint, Tone, is_dumb, json as json_text, now, printable};
 
 /// A reader of the log that reads nothing for this long loses lines, so that it cannot block the supervisor.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -94,6 +95,19 @@ fn file_ends_in_a_line() -> bool {
     ends().unwrap_or(false)
 }
 
+/// Moves the cursor of the terminal on standard error to an empty line, as shells do before their prompt: as many spaces
+/// as the terminal has columns wrap only if the line is not empty. What a program writes to a terminal that it has
+/// inherited, and what a person types (`^C`), cannot be seen here.
+fn to_line_start() -> Option<String> {
+    let stderr = io::stderr();
+    if !stderr.is_terminal() || is_dumb() {
+        return None;
+    }
+    // A terminal that does not know its size says 0.
+    let columns = tcgetwinsize(&stderr).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)?;
+    Some(format!("{:columns$}\r", ""))
+}
+
 /// Whether standard error is systemd's journal, which says so in the environment.
 fn is_journal() -> bool {
     let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
@@ -139,8 +153,12 @@ impl Log {
             // Our line ends the one of the program.
             let in_a_line =
                 locks.iter_mut().flatten().map(|lock| std::mem::take(&mut **lock)).filter(|is| *is).count() > 0;
-            let line = if in_a_line || file_ends_in_a_line() { format!("\n{line}") } else { line };
-            let _ = stderr.lock().write_all(line.as_bytes());
+            let before = match to_line_start() {
+                Some(wrap) => wrap,
+                None if in_a_line || file_ends_in_a_line() => "\n".to_owned(),
+                None => String::new(),
+            };
+            let _ = stderr.lock().write_all(format!("{before}{line}").as_bytes());
         }
     }
 

@@ -49,7 +49,8 @@ impl Session {
         Self::start(&[&[backstay, "run", "--name", "it"], options, &["--"], program].concat())
     }
 
-    fn sees(&mut self, what: &str) {
+    /// Waits for a text; what came up to its end.
+    fn sees(&mut self, what: &str) -> String {
         until(what, || {
             // It may be the last that was to be read.
             if self.seen.contains(what) {
@@ -67,7 +68,7 @@ impl Session {
             self.seen.contains(what)
         });
         let at = self.seen.find(what).unwrap() + what.len();
-        self.seen.drain(..at);
+        self.seen.drain(..at).collect()
     }
 
     fn press(&mut self, keys: &[u8]) {
@@ -163,6 +164,58 @@ fn job_control_lends_the_terminal_again() {
     it.sees("exit code 0");
     it.press(b"exit 7\n");
     assert_eq!(it.code(), Some(7));
+}
+
+// CL-5: the modes that a program leaves behind are not those in which its end is logged.
+#[test]
+fn the_modes_of_the_terminal_are_restored_before_the_end_is_logged() {
+    // Without output processing, a newline does not return to the first column.
+    let program = ["sh", "-c", "stty -opost -echo; exit 9"];
+    let Some(mut it) = Session::run(&["--foreground", "--restart", "never"], &program) else { return };
+    it.sees("exit code 9\r\n");
+    assert_eq!(it.code(), Some(9));
+}
+
+/// What a terminal of so many columns shows.
+fn screen(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![Vec::new()];
+    let mut column = 0;
+    for c in text.chars() {
+        match c {
+            '\r' => column = 0,
+            '\n' => lines.push(Vec::new()),
+            c => {
+                // A line that is full wraps when the next character comes.
+                if column == columns {
+                    lines.push(Vec::new());
+                    column = 0;
+                }
+                let line = lines.last_mut().unwrap();
+                line.resize(line.len().max(column + 1), ' ');
+                line[column] = c;
+                column += 1;
+            }
+        }
+    }
+    lines.iter().map(|line| line.iter().collect::<String>().trim_end().to_owned()).collect()
+}
+
+// CL-7: what the program writes to a terminal that it has inherited cannot be seen by the supervisor.
+#[test]
+fn the_log_begins_on_a_line_of_its_own_on_a_terminal() {
+    let run = "stty cols 200; exec \"$0\" run --name it --restart never -- sh -c 'printf \"no end\"; exit 9'";
+    let backstay = env!("CARGO_BIN_EXE_backstay");
+    let session = ["env", "TERM=xterm", "NO_COLOR=1", "sh", "-c", run, backstay];
+    let Some(mut it) = Session::start(&session) else { return };
+    let mut text = String::new();
+    for what in ["started, process", "exit code 9\r\n"] {
+        text += &it.sees(what);
+    }
+    let lines = screen(&text, 200);
+    let [shown @ .., last] = &lines[..] else { panic!("{text:?}") };
+    let (log, output): (Vec<&String>, Vec<&String>) = shown.iter().partition(|line| line.starts_with("backstay: it: "));
+    assert_eq!((output, last.as_str()), (vec![&"no end".to_owned()], ""), "{lines:#?}");
+    assert!(log.len() >= 3, "{lines:#?}");
 }
 
 #[test]
