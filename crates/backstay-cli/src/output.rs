@@ -76,7 +76,7 @@ pub(crate) fn json(value: &serde_json::Value) -> String {
 }
 
 /// Control characters, and those that turn the direction of writing.
-fn steers(c: char) -> bool {
+pub(crate) fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::getuid;
 
+use crate::output::steers;
+
 /// How the names of heartbeat files end.
 pub(crate) const EXTENSION: &str = "heartbeat";
 
@@ -77,15 +79,24 @@ pub(crate) fn first_heartbeats(folder: &Path, most: usize) -> io::Result<(BTreeS
     Ok((files, left_out))
 }
 
-/// What to call the service that writes a file. No two files of a folder share a name.
+/// What to call the service that writes a file. No two files of a folder share a name, and no name steers a terminal,
+/// wherever it is shown: the bytes of such characters are escaped.
 pub(crate) fn name(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or_default();
-    match stem.to_str() {
-        // A literal `\x` is escaped, so that it differs from an escaped byte.
-        Some(text) if text.contains(r"\x") => text.replace('\\', "\\\\"),
-        Some(text) => text.to_owned(),
-        None => stem.as_encoded_bytes().escape_ascii().to_string(),
+    let Some(text) = stem.to_str() else { return stem.as_encoded_bytes().escape_ascii().to_string() };
+    // A literal `\x` is escaped as well, so that it differs from an escaped byte.
+    if !text.contains(r"\x") && !text.contains(steers) {
+        return text.to_owned();
     }
+    let mut name = String::new();
+    for c in text.chars() {
+        match c {
+            '\\' => name += r"\\",
+            c if steers(c) => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| name += &format!(r"\x{byte:02x}")),
+            c => name.push(c),
+        }
+    }
+    name
 }
 
 #[cfg(test)]
@@ -103,5 +114,8 @@ mod tests {
         assert_eq!(name(b"\xff.heartbeat"), r"\xff");
         assert_eq!(name(br"\xff.heartbeat"), r"\\xff");
         assert_eq!(name(b"\xff\\\\.heartbeat"), r"\xff\\\\");
+        assert_eq!(name(b"a\n\x1b[2J.heartbeat"), r"a\x0a\x1b[2J");
+        assert_eq!(name(br"a\x0a\x1b[2J.heartbeat"), r"a\\x0a\\x1b[2J");
+        assert_eq!(name("\u{202e}\\é.heartbeat".as_bytes()), r"\xe2\x80\xae\\é");
     }
 }

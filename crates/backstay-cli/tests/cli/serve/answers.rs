@@ -1,6 +1,9 @@
 //! What is answered.
 
 use std::collections::HashSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use serde_json::json;
 
@@ -114,6 +117,42 @@ fn readiness_follows_the_folder() {
     assert!(served.read("/api/status").body.contains("\"missing\""));
 }
 
+// CL-10: the default folder in a folder that all users can write to, made by another user before this one came.
+#[test]
+fn a_folder_of_another_user_is_not_served() {
+    let as_user = ["--reuid", "65533", "--clear-groups"];
+    if !Command::new("setpriv").args(as_user).arg("true").status().is_ok_and(|status| status.success()) {
+        return eprintln!("passed over: not root, or no setpriv");
+    }
+    let home = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
+    let squatted = home.path().join("backstay-65533");
+    std::fs::create_dir(&squatted).unwrap();
+    stale(&squatted, "bank", &json!({"says": "forged"}));
+    let mut command = Command::new("setpriv");
+    command.args(as_user).args([env!("CARGO_BIN_EXE_backstay"), "serve", "--listen", "127.0.0.1:0", "--every", "20ms"]);
+    command.env("TMPDIR", home.path()).env_remove("BACKSTAY_DIR").env_remove("XDG_RUNTIME_DIR").current_dir("/");
+    let served = Served::run(home, command);
+    served.read_until("/readyz", |answer| answer.body.contains("another user owns it"));
+    assert_eq!(served.read("/readyz").status, 503);
+    for path in ["/api/status", "/metrics", "/"] {
+        let body = served.read(path).body;
+        assert!(!body.contains("bank") && !body.contains("forged"), "{path}: {body}");
+    }
+    // The same folder, once it is this user's alone.
+    std::os::unix::fs::chown(&squatted, Some(65533), None).unwrap();
+    served.read_until("/readyz", |answer| answer.status == 200);
+    assert!(served.read("/api/status").body.contains("forged"));
+}
+
+// CL-11
+#[test]
+fn a_name_steers_no_terminal_that_shows_the_metrics() {
+    let served = Served::start(&[]);
+    stale(&served.folder(), "a\u{1b}[2J\u{202e}", &json!({}));
+    served.read_until("/metrics", |answer| answer.body.contains(r#"{name="a\\x1b[2J\\xe2\\x80\\xae"}"#));
+}
+
 #[test]
 fn prometheus_understands_the_metrics() {
     let served = Served::start(&[]);
@@ -153,7 +192,7 @@ fn prometheus_understands_the_metrics() {
     has("backstay_heartbeat_code{name=\"bot\"} 3");
     has("backstay_heartbeat_restarts_total{name=\"bot\"} 3");
     has("backstay_heartbeat_freezes_total{name=\"bot\"} 1");
-    has(r#"backstay_heartbeat_up{name="a\"} 1\nup{x=\"\\"} 0"#);
+    has(r#"backstay_heartbeat_up{name="a\"} 1\\x0aup{x=\"\\\\"} 0"#);
     has("backstay_serve_ready 1");
     assert_eq!(series.iter().filter(|key| key.starts_with("backstay_heartbeat_restarts")).count(), 1);
 }

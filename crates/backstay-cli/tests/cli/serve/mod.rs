@@ -8,7 +8,7 @@ mod limits;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -37,13 +37,15 @@ impl Served {
     }
 
     fn of(home: TempDir, options: &[&str]) -> Self {
-        let mut child = backstay(home.path())
-            .args(["serve", "beats", "--listen", "127.0.0.1:0"])
-            .args(if options.contains(&"--every") { &[][..] } else { &["--every", "20ms"] })
-            .args(options)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = backstay(home.path());
+        command.args(["serve", "beats", "--listen", "127.0.0.1:0"]);
+        command.args(if options.contains(&"--every") { &[][..] } else { &["--every", "20ms"] });
+        command.args(options);
+        Self::run(home, command)
+    }
+
+    fn run(home: TempDir, mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim_end().strip_suffix('/').and_then(|line| line.rsplit_once("http://")).unwrap();
