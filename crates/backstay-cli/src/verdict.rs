@@ -239,6 +239,11 @@ impl Sighting {
         }
     }
 
+    /// How bad it is, for an order with the worst first. A service that is alive may be degraded all the same.
+    pub(crate) fn rank(&self) -> (Look, Verdict) {
+        (self.look(), self.verdict)
+    }
+
     /// What a person wants to know first, in one line: "running · 2 restarts · 40 orders".
     pub(crate) fn summary(&self) -> String {
         let heartbeat = self.heartbeat.as_ref();

@@ -92,7 +92,7 @@ impl Lookout {
             });
         }
         // They stand by name already, and stay so among the equally bad.
-        services.sort_by_key(|service| std::cmp::Reverse(service.look()));
+        services.sort_by_key(|service| std::cmp::Reverse(service.sighting.rank()));
         Board {
             at,
             number: self.number,

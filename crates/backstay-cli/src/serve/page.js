@@ -57,7 +57,6 @@ function drawStrip(svg, service, cell) {
     svg.append(node);
   };
   svg.replaceChildren();
-  path("empty", boxes(service.strip, ".", FLOOR - 0.6, 0.6));
   const told = [];
   for (const [look, { letter, height, word }] of Object.entries(LOOKS)) {
     path(look, boxes(service.strip, letter, FLOOR - height, height));

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::output::{self, Paint};
 use crate::places;
-use crate::verdict::{Look, Sighting, Verdict};
+use crate::verdict::{Sighting, Verdict};
 use arguments::Sort;
 pub(crate) use arguments::Status;
 
@@ -85,11 +85,6 @@ fn nothing(arguments: &Status) -> String {
     format!("no *.{} in {}", places::EXTENSION, paths.join(", "))
 }
 
-/// How bad it is. A service that is alive may be degraded all the same.
-fn rank(service: &Service) -> (Look, Verdict) {
-    (service.sighting.look(), service.sighting.verdict)
-}
-
 /// No service at all is as bad as a missing file.
 fn worst(services: &[Service]) -> Verdict {
     services.iter().map(|service| service.sighting.verdict).max().unwrap_or(Verdict::Missing)
@@ -100,7 +95,7 @@ fn sort(services: &mut [Service], by: Sort, reverse: bool) {
     let host = |service: &Service| service.sighting.heartbeat.as_ref().map(|state| state.hostname.clone());
     services.sort_by(|one, other| {
         let order = match by {
-            Sort::State => rank(other).cmp(&rank(one)),
+            Sort::State => other.sighting.rank().cmp(&one.sighting.rank()),
             Sort::Name => Ordering::Equal,
             Sort::Age => other.sighting.age.cmp(&one.sighting.age),
             Sort::Pid => pid(one).cmp(&pid(other)),
