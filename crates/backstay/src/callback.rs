@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 #[cfg(feature = "tokio")]
-use crate::log::say_aside;
+use crate::log::log_in_background;
 #[cfg(feature = "tokio")]
 use crate::per_process::this_process;
 
@@ -102,7 +102,7 @@ impl OwnRuntime {
     /// use tokio's sockets, pipes and processes.
     pub(crate) fn new_or_without_io() -> Self {
         Self::new().unwrap_or_else(|error| {
-            say_aside(
+            log_in_background(
                 move || tracing::error!(target: "backstay", %error, "no descriptors for a runtime: an async callback runs on one without I/O"),
             );
             let without = tokio::runtime::Builder::new_current_thread().enable_time().build();

@@ -5,20 +5,20 @@ use crate::callback::caught;
 
 /// Runs `log`, which tells `tracing` something, here and now: from a call of the user's, or inside a destructor. A
 /// subscriber that panics there would end the process.
-pub(crate) fn say(log: impl FnOnce()) {
+pub(crate) fn log_now(log: impl FnOnce()) {
     let _ = caught(log);
 }
 
 #[cfg(backstay_loom)]
-pub(crate) fn say_aside(log: impl FnOnce() + Send + 'static) {
-    say(log);
+pub(crate) fn log_in_background(log: impl FnOnce() + Send + 'static) {
+    log_now(log);
 }
 
 #[cfg(backstay_loom)]
 pub(crate) fn flush(_patience: std::time::Duration) {}
 
 #[cfg(not(backstay_loom))]
-pub(crate) use aside::{flush, say_aside};
+pub(crate) use aside::{flush, log_in_background};
 
 #[cfg(not(backstay_loom))]
 mod aside {
@@ -29,7 +29,7 @@ mod aside {
 
     use once_cell::race::OnceBox;
 
-    use super::say;
+    use super::log_now;
     use crate::per_process::PerProcess;
     use crate::threads;
 
@@ -40,7 +40,7 @@ mod aside {
 
     /// Has `log` run soon, on the one thread that logs for all threads of the library: who logs so, waits for no log.
     /// No beat is late and no callback loses its turn because nobody reads what a subscriber writes.
-    pub(crate) fn say_aside(log: impl FnOnce() + Send + 'static) {
+    pub(crate) fn log_in_background(log: impl FnOnce() + Send + 'static) {
         let subscriber = tracing::dispatcher::get_default(Clone::clone);
         TELLER.get().tell(Box::new(move || tracing::dispatcher::with_default(&subscriber, log)));
     }
@@ -82,7 +82,7 @@ mod aside {
         }
 
         fn tell(&self, line: Line) {
-            let Some(thread) = self.thread() else { return say(line) };
+            let Some(thread) = self.thread() else { return log_now(line) };
             if let Err(TrySendError::Full(_)) = thread.try_send(line) {
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }
@@ -91,10 +91,10 @@ mod aside {
 
     fn tell(lines: &Receiver<Line>, lost: &AtomicU64) {
         for line in lines {
-            say(line);
+            log_now(line);
             let lost = lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                say(|| tracing::warn!(target: "backstay", lost, "the log blocked, and lines were lost"));
+                log_now(|| tracing::warn!(target: "backstay", lost, "the log blocked, and lines were lost"));
             }
         }
     }

@@ -24,7 +24,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::callback::caught;
 use crate::clock::{Clock, Moment};
-use crate::log::say_aside;
+use crate::log::log_in_background;
 use crate::per_process::{PerProcess, this_process};
 
 /// How long a poll may block, and how often, while there is no thread: short enough for an executor, and long enough to
@@ -116,7 +116,7 @@ impl Timer {
         }
         let key = self.insert(alarms, due, waker);
         if is_back {
-            say_aside(|| tracing::info!(target: "backstay", "the timer has its thread"));
+            log_in_background(|| tracing::info!(target: "backstay", "the timer has its thread"));
         }
         Some(Alarm { timer: self, process: this_process(), key })
     }
@@ -142,7 +142,7 @@ impl Timer {
         let pauses = now.since(alarms.paused) >= PAUSE;
         drop(alarms);
         if is_news {
-            say_aside(
+            log_in_background(
                 move || tracing::error!(target: "backstay", %error, "no thread for the timer: waiting tasks poll until there is one"),
             );
         }
@@ -165,7 +165,7 @@ impl Timer {
             let waker = self.next(&clock);
             // A waker that panics must not stop the timer for the others.
             if let Err(message) = caught(|| waker.wake()) {
-                say_aside(move || tracing::error!(target: "backstay", message, "a waker panicked"));
+                log_in_background(move || tracing::error!(target: "backstay", message, "a waker panicked"));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use backstay_core::circuit_breaker::CircuitState;
 
 use crate::callback::caught;
-use crate::log::say;
+use crate::log::log_now;
 use crate::sync::Mutex;
 
 /// A change of a breaker's state.
@@ -24,9 +24,9 @@ impl Transition {
     pub(super) fn log(&self) {
         let (breaker, from, to) = (self.name.as_deref(), self.from, self.to);
         if to == CircuitState::Open {
-            say(|| tracing::warn!(target: "backstay", breaker, %from, %to, "circuit breaker opened"));
+            log_now(|| tracing::warn!(target: "backstay", breaker, %from, %to, "circuit breaker opened"));
         } else {
-            say(|| tracing::info!(target: "backstay", breaker, %from, %to, "circuit breaker changed state"));
+            log_now(|| tracing::info!(target: "backstay", breaker, %from, %to, "circuit breaker changed state"));
         }
     }
 }
@@ -77,7 +77,7 @@ impl Listeners {
         while let Some(transition) = telling.next() {
             for listener in &listening.listeners {
                 if let Err(panic) = caught(|| listener(&transition)) {
-                    say(
+                    log_now(
                         || tracing::error!(target: "backstay", breaker = transition.name.as_deref(), panic, "a listener panicked"),
                     );
                 }

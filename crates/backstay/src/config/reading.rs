@@ -30,7 +30,7 @@ impl Config {
                 let path = format!("resilience.{}.{spelling}", key.component);
                 let origin = Origin::Environment(name.into());
                 match value.to_str() {
-                    Some(text) => self.say(key, None, &path, &Written::in_environment(text), origin, |error| error),
+                    Some(text) => self.log_now(key, None, &path, &Written::in_environment(text), origin, |error| error),
                     None => {
                         let error = ConfigError::new(origin, format!("is not UTF-8: {value:?}"));
                         self.is_wrong(key.component, || error.with_key(path).with_allowed(key.kind.allowed()));
@@ -146,13 +146,13 @@ impl Config {
     ) {
         let length = node.defined.span().len();
         let written = node.value.written();
-        self.say(key, instance, path, &written, document.origin(node), |error| {
+        self.log_now(key, instance, path, &written, document.origin(node), |error| {
             error.with_length(length).shown_in(&document.text)
         });
     }
 
     /// Takes what a source says about a key, unless one that takes precedence has spoken.
-    fn say(
+    fn log_now(
         &mut self,
         key: &'static Key,
         instance: Option<&str>,

@@ -20,7 +20,7 @@ use super::{HeartbeatError, HeartbeatState};
 use crate::alert::Alert;
 use crate::callback::caught;
 use crate::clock::{self, Clock, Source};
-use crate::log::say_aside;
+use crate::log::log_in_background;
 use crate::sync::Wake;
 use crate::threads;
 
@@ -150,7 +150,7 @@ impl Beating {
     /// A beat on the heartbeat's own thread: nothing foreign (a target, a log subscriber) may end that.
     fn beat_and_tell(&self, hand: &Hand<'_>, tell: impl FnMut(Event)) {
         if let Err(panic) = caught(|| self.beat(hand, tell)) {
-            say_aside(move || tracing::error!(target: "backstay", panic, "a heartbeat panicked; it goes on"));
+            log_in_background(move || tracing::error!(target: "backstay", panic, "a heartbeat panicked; it goes on"));
         }
     }
 
@@ -261,7 +261,7 @@ impl Beating {
         for (Followed { target, .. }, was_dead) in self.targets.iter().zip(&life.dead) {
             let before = was_dead.load(Ordering::Acquire);
             let dead = caught(|| target.is_dead()).unwrap_or_else(|panic| {
-                say_aside(
+                log_in_background(
                     move || tracing::error!(target: "backstay", panic, "a heartbeat's target panicked when asked"),
                 );
                 before
@@ -272,7 +272,9 @@ impl Beating {
             let name = caught(|| target.name()).ok().flatten();
             if dead {
                 let target = name.clone();
-                say_aside(move || tracing::warn!(target: "backstay", name = target, "a heartbeat's target is dead"));
+                log_in_background(
+                    move || tracing::warn!(target: "backstay", name = target, "a heartbeat's target is dead"),
+                );
                 let message = match &name {
                     Some(name) => format!("target {name:?} is dead"),
                     None => "a target is dead".to_owned(),
@@ -280,7 +282,9 @@ impl Beating {
                 tell(Event::TargetDead(TargetDeath { name: name.clone() }));
                 tell(Event::Alert(self.alert(message, [("target", name.into())])));
             } else {
-                say_aside(move || tracing::info!(target: "backstay", name, "a heartbeat's target is alive again"));
+                log_in_background(
+                    move || tracing::info!(target: "backstay", name, "a heartbeat's target is alive again"),
+                );
             }
         }
     }
@@ -295,17 +299,17 @@ impl Beating {
         match written {
             Ok(()) => {
                 if missed_before > 0 {
-                    say_aside(
+                    log_in_background(
                         move || tracing::info!(target: "backstay", missed = missed_before, "the heartbeat is written again"),
                     );
                 }
                 let (sequence, status) = (state.sequence, state.status);
-                say_aside(move || tracing::trace!(target: "backstay", sequence, ?status, "beat"));
+                log_in_background(move || tracing::trace!(target: "backstay", sequence, ?status, "beat"));
                 tell(Event::Beat(state));
             }
             Err(error) => {
                 let why = error.clone();
-                say_aside(move || tracing::warn!(target: "backstay", error = %why, "missed a beat"));
+                log_in_background(move || tracing::warn!(target: "backstay", error = %why, "missed a beat"));
                 tell(Event::Missed(error.clone()));
                 // Once an outage: it is for people.
                 if missed_before == 0 {

@@ -8,7 +8,7 @@ use std::thread::LocalKey;
 use super::{HeartbeatError, HeartbeatState};
 use crate::alert::Alert;
 use crate::callback::Callback;
-use crate::log::say_aside;
+use crate::log::log_in_background;
 
 /// How many events wait while a callback is slow; what comes then is only logged.
 const WAITING: usize = 64;
@@ -81,7 +81,9 @@ impl Callbacks {
             Event::TargetDead(death) => self.on_target_dead.as_ref().map(|f| ("on_target_dead", f.run(death))),
         };
         if let Some((callback, Err(panic))) = ran {
-            say_aside(move || tracing::error!(target: "backstay", callback, panic, "a heartbeat's callback panicked"));
+            log_in_background(
+                move || tracing::error!(target: "backstay", callback, panic, "a heartbeat's callback panicked"),
+            );
         }
     }
 }
@@ -106,7 +108,7 @@ impl Outbox {
             return;
         }
         if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
-            say_aside(
+            log_in_background(
                 move || tracing::error!(target: "backstay", ?event, "a heartbeat's callbacks take too long, this event is dropped"),
             );
             if is_beat {

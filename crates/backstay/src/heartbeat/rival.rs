@@ -9,7 +9,7 @@ use backstay_core::heartbeat::{Host, Process, Rival, tolerated_age};
 use super::file;
 use super::host;
 use super::{HeartbeatError, HeartbeatState};
-use crate::log::say_aside;
+use crate::log::log_in_background;
 use crate::per_process::PerProcess;
 use crate::sync::Mutex;
 
@@ -45,7 +45,7 @@ impl fmt::Display for Found {
 impl Found {
     pub(super) fn log(&self, path: Option<PathBuf>) {
         let (pid, hostname, path) = (self.pid, self.hostname.clone(), path.unwrap_or_default());
-        say_aside(move || {
+        log_in_background(move || {
             let path = path.display();
             tracing::warn!(target: "backstay", pid, hostname, %path, "another heartbeat writes the same file");
         });

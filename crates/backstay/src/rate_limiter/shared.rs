@@ -19,7 +19,7 @@ use super::bucket::{Answer, Bucket};
 use crate::callback::caught;
 use crate::clock::{Clock, Moment, Reading, Source};
 use crate::error::{InvalidArgument, RateLimitExceededError};
-use crate::log::say_aside;
+use crate::log::log_in_background;
 use crate::striped::Striped;
 use crate::sync::{Arc, Mutex, MutexGuard, Wake};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -366,7 +366,7 @@ impl Shared {
 pub(super) fn wake_all(woken: impl Iterator<Item = Wake>) {
     for wake in woken {
         if let Err(panic) = caught(|| wake.wake()) {
-            say_aside(move || tracing::error!(target: "backstay", panic, "a waker panicked"));
+            log_in_background(move || tracing::error!(target: "backstay", panic, "a waker panicked"));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{GracefulShutdown, ShutdownError, Signal};
-use crate::log::say;
+use crate::log::log_now;
 use crate::signals::{self, Taken};
 
 impl GracefulShutdown {
@@ -28,7 +28,7 @@ impl GracefulShutdown {
         });
         *taken = Some(signals::take(&inner.signals, &listener)?);
         drop(taken);
-        say(|| tracing::debug!(target: "backstay", signals = ?inner.signals, "shutdown installed"));
+        log_now(|| tracing::debug!(target: "backstay", signals = ?inner.signals, "shutdown installed"));
         Ok(())
     }
 
@@ -62,7 +62,7 @@ impl GracefulShutdown {
         let taken = self.inner().taken.lock().take();
         if taken.is_some() {
             drop(taken);
-            say(|| tracing::debug!(target: "backstay", "shutdown uninstalled"));
+            log_now(|| tracing::debug!(target: "backstay", "shutdown uninstalled"));
         }
     }
 

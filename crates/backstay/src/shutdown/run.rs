@@ -12,7 +12,7 @@ use super::{Inner, Signal};
 #[cfg(feature = "tokio")]
 use crate::callback::caught;
 use crate::clock::{Clock, Moment};
-use crate::log::{self, say_aside};
+use crate::log::{self, log_in_background};
 use crate::signals::exit_at_once;
 use crate::threads;
 
@@ -29,7 +29,9 @@ impl Inner {
     pub(super) fn signal(self: &Arc<Self>, signal: Signal) {
         match self.stage.signal(self.still_running()) {
             OnSignal::Begin => self.start(Some(signal), Runtimes::default()),
-            OnSignal::Note => say_aside(move || tracing::info!(target: "backstay", %signal, "shutdown is under way")),
+            OnSignal::Note => {
+                log_in_background(move || tracing::info!(target: "backstay", %signal, "shutdown is under way"))
+            }
             OnSignal::Exit => end_process(signal.exit_code(), AT_ONCE, move || {
                 tracing::error!(target: "backstay", %signal, "second signal during shutdown: exit at once");
             }),
@@ -49,7 +51,7 @@ impl Inner {
         let _context = runtimes.found.as_ref().map(tokio::runtime::Handle::enter);
         let cause = signal.map_or_else(|| "trigger".to_owned(), |signal| signal.to_string());
         let callbacks = self.roster.lock().len();
-        say_aside(move || tracing::info!(target: "backstay", cause, callbacks, "shutdown begins"));
+        log_in_background(move || tracing::info!(target: "backstay", cause, callbacks, "shutdown begins"));
         self.drain(begun);
         let budget = Budget::start(self.clock.now(), self.plan.timeout());
         while let Some(step) = self.next_turn(budget, runtimes) {
@@ -61,7 +63,7 @@ impl Inner {
             Arc::new(known.clone())
         };
         let told = Arc::clone(&report);
-        say_aside(move || match told.is_clean() {
+        log_in_background(move || match told.is_clean() {
             true => tracing::info!(target: "backstay", "{told}"),
             false => tracing::warn!(target: "backstay", "{told}"),
         });
@@ -80,7 +82,7 @@ impl Inner {
             return;
         }
         let delay = self.plan.drain_delay();
-        say_aside(move || tracing::info!(target: "backstay", ?delay, "shutdown drains"));
+        log_in_background(move || tracing::info!(target: "backstay", ?delay, "shutdown drains"));
         let end = begun + delay;
         while self.clock.now() < end {
             self.clock.park_until(end);
@@ -93,7 +95,9 @@ impl Inner {
         let (name, begun) = (entry.name, self.clock.now());
         let time = budget.turn(begun, entry.timeout);
         let callback = name.clone();
-        say_aside(move || tracing::debug!(target: "backstay", %callback, timeout = ?time, "shutdown callback begins"));
+        log_in_background(
+            move || tracing::debug!(target: "backstay", %callback, timeout = ?time, "shutdown callback begins"),
+        );
         let room = turn::Room {
             clock: &self.clock,
             runtimes,
@@ -104,7 +108,7 @@ impl Inner {
         self.overdue.lock().extend(left);
         let took = self.clock.now().since(begun);
         let (callback, ended) = (name.clone(), outcome.clone());
-        say_aside(move || match ended {
+        log_in_background(move || match ended {
             Outcome::Completed => tracing::info!(target: "backstay", %callback, ?took, "{ended}"),
             _ => tracing::warn!(target: "backstay", %callback, ?took, "{ended}"),
         });
@@ -144,7 +148,7 @@ const AT_ONCE: Duration = Duration::from_millis(50);
 /// neither is waited for longer than `patience`.
 fn end_process(code: i32, patience: Duration, log: impl FnOnce() + Send + 'static) -> ! {
     let (done, wait) = mpsc::channel();
-    say_aside(log);
+    log_in_background(log);
     let _ = threads::named("backstay-flush").spawn(move || {
         log::flush(patience);
         let _ = std::io::stdout().flush();

@@ -22,7 +22,7 @@ use super::registration::{Cleanup, CleanupFuture, Work};
 use crate::callback::block_on;
 use crate::callback::caught;
 use crate::clock::{Clock, Moment};
-use crate::log::say_aside;
+use crate::log::log_in_background;
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::sync::{Mutex, Wake};
 use crate::threads;
@@ -244,7 +244,7 @@ pub(super) fn on_thread(name: &str, job: impl FnOnce() + Send + 'static) {
         }
     });
     if let Err(error) = started {
-        say_aside(
+        log_in_background(
             move || tracing::warn!(target: "backstay", %error, "no thread for a shutdown callback: it runs without a timeout"),
         );
         let job = job.lock().take();

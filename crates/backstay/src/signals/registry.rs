@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::{Listener, Signal, TakeError, handler};
-use crate::log::say_aside;
+use crate::log::log_in_background;
 use crate::per_process::{PerProcess, this_process};
 
 static REGISTRY: PerProcess<Mutex<Registry>> = PerProcess::new();
@@ -178,7 +178,7 @@ fn dispatch(mut wake: PipeReader) {
                 }
                 Err(error) => {
                     handler::wake_through(-1);
-                    say_aside(
+                    log_in_background(
                         move || tracing::error!(target: "backstay", %error, "signals are no longer handled: their pipe was closed, and there is no new one"),
                     );
                     return;

@@ -33,7 +33,7 @@ use crate::callback::Callback;
 use crate::clock::Moment;
 use crate::error::{WatchdogError, WatchdogTimeoutError};
 use crate::heartbeat::{DegradedBy, Target};
-use crate::log::say;
+use crate::log::log_now;
 
 mod beat;
 mod builder;
@@ -168,7 +168,7 @@ impl Watchdog {
             Refused::RunsAlready => WatchdogError::AlreadyRunning { name: self.inner.name.clone() },
             Refused::NoThread(error) => WatchdogError::NoThread(error),
         })?;
-        say(|| tracing::debug!(target: "backstay", watchdog = self.name(), "a watchdog has started"));
+        log_now(|| tracing::debug!(target: "backstay", watchdog = self.name(), "a watchdog has started"));
         Ok(())
     }
 
@@ -176,7 +176,7 @@ impl Watchdog {
     /// goes on.
     pub fn stop(&self) {
         if self.inner.stop() {
-            say(|| tracing::debug!(target: "backstay", watchdog = self.name(), "a watchdog has stopped"));
+            log_now(|| tracing::debug!(target: "backstay", watchdog = self.name(), "a watchdog has stopped"));
         }
     }
 

@@ -12,7 +12,7 @@ use super::beat::thread_name;
 use super::runners::Runners;
 use crate::alert::Alert;
 use crate::error::Named;
-use crate::log::{flush, say_aside};
+use crate::log::{flush, log_in_background};
 
 /// How long a callback waits for the log.
 const LOG_FIRST: Duration = Duration::from_millis(250);
@@ -54,7 +54,7 @@ impl Inner {
         runners.submit(move || {
             let report = self.describe(firing);
             let told = report.clone();
-            say_aside(move || told.log());
+            log_in_background(move || told.log());
             // A callback may end the process: it comes after the words, unless nobody reads them.
             if self.on_timeout.is_some() || self.on_alert.is_some() {
                 flush(LOG_FIRST);
@@ -147,7 +147,7 @@ impl fmt::Display for TimeoutReport {
 fn log_failure(callback: &str, report: &TimeoutReport, outcome: Result<(), String>) {
     if let Err(panic) = outcome {
         let (watchdog, callback) = (report.name.clone(), callback.to_owned());
-        say_aside(
+        log_in_background(
             move || tracing::error!(target: "backstay", watchdog = watchdog.as_deref(), panic, "a watchdog's {callback} panicked"),
         );
     }

@@ -12,7 +12,7 @@ use backstay_core::watchdog::{FEW_RUNNERS, Runners as Load, STUCK};
 
 use crate::callback::caught;
 use crate::clock::{Clock, Moment};
-use crate::log::say_aside;
+use crate::log::log_in_background;
 use crate::threads;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -86,7 +86,7 @@ impl Runners {
                 state.begun += 1;
                 drop(state);
                 if let Err(panic) = caught(job) {
-                    say_aside(move || tracing::error!(target: "backstay", panic, "a watchdog's job panicked"));
+                    log_in_background(move || tracing::error!(target: "backstay", panic, "a watchdog's job panicked"));
                 }
                 state = self.lock();
                 continue;

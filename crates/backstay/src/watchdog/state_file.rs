@@ -18,7 +18,7 @@ use super::report::Firing;
 use crate::callback::caught;
 use crate::clock::{Moment, boottime};
 use crate::heartbeat::Heartbeat;
-use crate::log::say_aside;
+use crate::log::log_in_background;
 
 #[derive(Debug)]
 pub(super) struct StateFile {
@@ -128,7 +128,7 @@ fn apply(verdict: Option<Result<(), String>>, beat: &Beat) -> Option<Outcome> {
 
 fn say_back(file: &StateFile) {
     let state_file = file.path.clone();
-    say_aside(
+    log_in_background(
         move || tracing::info!(target: "backstay", state_file = %state_file.display(), "a watched service is back"),
     );
 }
