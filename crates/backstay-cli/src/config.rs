@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use backstay::config::{self, Broken, Origin, Setting, Sources, Value, Warning};
+use backstay::config::{self, ConfigErrors, Origin, Setting, Sources, Value, Warning};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::output::{self, Paint, Tone, pad, printable, printable_lines, width};
 
 const BROKEN: u8 = 1;
 
-/// Check or show the configuration: kstlib.conf.yml and BACKSTAY_* variables
+/// Check or show the configuration: backstay.yml, kstlib.conf.yml and BACKSTAY_* variables
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
     Check(Check),
@@ -93,25 +93,14 @@ fn show(arguments: &Show) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Loads the configuration; prints what is wrong where it is invalid.
+/// Loads the configuration; prints the errors if it is invalid.
 fn load(file: Option<&Path>) -> Option<config::Config> {
-    let sources = match file {
-        // Replaces all other files, as the variable does.
-        Some(file) => Sources::none().variable("BACKSTAY_CONFIG", file),
-        None => Sources::of_process(),
-    };
-    if let Some(file) = file
-        && let Err(error) = file.metadata()
-    {
-        output::error(&format!("error: {}: {error}", file.display()));
-        return None;
-    }
-    let say = |broken: Broken| {
-        warn(&broken.warnings);
-        broken
-            .errors
-            .iter()
-            .for_each(|error| output::error(&format!("error: {}", printable_lines(&error.to_string()))));
+    let sources = file.map_or_else(Sources::of_process, |file| Sources::none().only_file(file));
+    let say = |invalid: ConfigErrors| {
+        warn(invalid.valid.warnings());
+        for error in &invalid.errors {
+            output::error(&format!("error: {}", printable_lines(&error.to_string())));
+        }
     };
     config::Config::check(&sources).map_err(say).ok()
 }

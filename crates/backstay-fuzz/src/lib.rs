@@ -100,7 +100,7 @@ pub fn notify(data: &[u8]) {
 
 /// Loads and checks, and holds the results against each other.
 fn check_config(sources: &Sources) {
-    let loaded = Config::load(sources);
+    let loaded = Config::from_sources(sources);
     match Config::check(sources) {
         Ok(config) => {
             let loaded = loaded.expect("what is right can be loaded");
@@ -128,7 +128,7 @@ fn same_in_the_environment(config: &Config) {
         sources = sources.variable(name, value.to_string());
         said.insert(setting.key, value);
     }
-    let again = Config::load(&sources).expect("what is shown can be said");
+    let again = Config::from_sources(&sources).expect("what is shown can be said");
     assert!(again.warnings().is_empty(), "what is shown is within bounds: {:?}", again.warnings());
     for setting in again.settings() {
         let (before, after) = (said.get(&setting.key).copied(), setting.value);

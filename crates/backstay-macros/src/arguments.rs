@@ -5,7 +5,7 @@ use std::time::Duration;
 use darling::FromMeta;
 use darling::ast::NestedMeta;
 use jiff::SignedDuration;
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::{Expr, Item, ItemFn, Lit, TraitItemFn};
 
@@ -99,8 +99,9 @@ impl FromMeta for Value {
 }
 
 /// An expression for a reference to what the function goes through: what it is `given`, or a static of its own: a
-/// `kind` that `build` makes of `builder` with these `settings`.
+/// `kind` that `build` makes of `builder` with these `settings`, for the function of this name.
 pub(crate) fn reference(
+    function: &Ident,
     given: Option<&Value>,
     settings: impl IntoIterator<Item = Option<TokenStream>>,
     kind: &TokenStream,
@@ -108,10 +109,11 @@ pub(crate) fn reference(
     builder: &TokenStream,
 ) -> syn::Result<TokenStream> {
     let settings: Vec<_> = settings.into_iter().flatten().collect();
+    let name = function.to_string();
     match given {
         None => Ok(quote! {{
             static OWN: ::backstay::attributes::Own<#kind> = ::backstay::attributes::Own::new();
-            OWN.get(|| #build(#builder #(#settings)*))
+            OWN.get(|| #build(#builder #(#settings)*, ::core::concat!(::core::module_path!(), "::", #name)))
         }}),
         Some(Value(given)) if settings.is_empty() => Ok(quote!(&#given)),
         Some(Value(given)) => {

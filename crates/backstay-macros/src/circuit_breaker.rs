@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backstay_core::circuit_breaker as rules;
 use darling::FromMeta;
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 use syn::ReturnType;
 
@@ -40,7 +40,7 @@ impl Arguments {
     }
 
     /// The expression for a reference to the breaker: one that is given, or a static of this function.
-    fn breaker(&self) -> syn::Result<TokenStream> {
+    fn breaker(&self, function: &Ident) -> syn::Result<TokenStream> {
         let max_failures = self.max_failures.map(|failures| quote!(.max_failures(#failures)));
         let reset_timeout = self.reset_timeout.map(Time::tokens).map(|time| quote!(.reset_timeout(#time)));
         let half_open_max_calls = self.half_open_max_calls.map(|calls| quote!(.half_open_max_calls(#calls)));
@@ -49,6 +49,7 @@ impl Arguments {
         let name = self.name.as_ref().map(|name| quote!(.name(#name)));
         let settings = [max_failures, reset_timeout, half_open_max_calls, half_open_timeout, cancellation, name];
         reference(
+            function,
             self.breaker.as_ref(),
             settings,
             &quote!(::backstay::CircuitBreaker),
@@ -65,7 +66,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
         let message = "`#[circuit_breaker]` stands on a function that returns a `Result`: its `Err` is the failure";
         return Err(syn::Error::new_spanned(&function.sig, message));
     }
-    let breaker = arguments.breaker()?;
+    let breaker = arguments.breaker(&function.sig.ident)?;
     let excluded = match &arguments.excluded {
         Some(Value(predicate)) => quote!(#predicate),
         None => quote!(|_| false),

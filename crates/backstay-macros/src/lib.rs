@@ -38,7 +38,8 @@ use proc_macro::TokenStream;
 ///
 /// # Arguments
 /// `max_failures`, `reset_timeout`, `half_open_max_calls`, `half_open_timeout`, `cancellation_is_failure` and `name`, as
-/// those of `CircuitBreaker::builder()`; what is missing comes from the configuration. `excluded` is a predicate for
+/// those of `CircuitBreaker::builder()`; for those that are missing, the installed configuration (`Config::install`) or
+/// else the defaults apply. `excluded` is a predicate for
 /// errors that are neither success nor failure. `breaker` is a place that holds a breaker, and excludes the others.
 /// Durations are written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of seconds.
 ///
@@ -75,8 +76,8 @@ pub fn circuit_breaker(arguments: TokenStream, item: TokenStream) -> TokenStream
 /// ```
 ///
 /// # Arguments
-/// `rate`, `per` (default 1 s), `burst` (default `rate`) and `name`, as those of `RateLimiter::builder()`; without a rate
-/// the configuration's. `limiter` is a place that holds a limiter, such as `self.limiter`, and excludes the others. It
+/// `rate` (default 10), `per` (default 1 s), `burst` (default `rate`) and `name`, as those of `RateLimiter::builder()`;
+/// for those that are missing, the installed configuration (`Config::install`) or else the defaults apply. `limiter` is a place that holds a limiter, such as `self.limiter`, and excludes the others. It
 /// waits for a token, for at most `timeout` where that is given; with `blocking = false` it does not wait. In both cases
 /// the function returns a `Result` whose error type implements `From<RateLimitExceededError>`, as `CallError<E>` does.
 /// Durations are written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of seconds.

@@ -2,7 +2,7 @@
 
 use backstay_core::rate_limiter as rules;
 use darling::FromMeta;
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 
 use crate::arguments::{Number, Time, Value, parse, reference};
@@ -32,17 +32,18 @@ impl Arguments {
     }
 
     /// The expression for a reference to the limiter: one that is given, or a static of this function.
-    fn limiter(&self) -> syn::Result<TokenStream> {
+    fn limiter(&self, function: &Ident) -> syn::Result<TokenStream> {
         let rate = self.rate.map(|Number(rate)| quote!(.rate(#rate)));
         let per = self.per.map(Time::tokens).map(|per| quote!(.per(#per)));
         let burst = self.burst.map(|Number(burst)| quote!(.burst(#burst)));
         let name = self.name.as_ref().map(|name| quote!(.name(#name)));
         reference(
+            function,
             self.limiter.as_ref(),
             [rate, per, burst, name],
             &quote!(::backstay::RateLimiter),
             &quote!(::backstay::attributes::limiter),
-            &quote!(::backstay::RateLimiter::configured()),
+            &quote!(<::backstay::rate_limiter::RateLimiterBuilder as ::core::default::Default>::default()),
         )
     }
 }
@@ -50,7 +51,7 @@ impl Arguments {
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
     let (arguments, function) = parse::<Arguments>(arguments, item, NAME)?;
     arguments.check()?;
-    let limiter = arguments.limiter()?;
+    let limiter = arguments.limiter(&function.sig.ident)?;
     let (blocking, timeout) = (arguments.blocking.unwrap_or(true), arguments.timeout.map(Time::tokens));
     if !blocking && timeout.is_some() {
         let message = "`timeout` waits, and `blocking = false` does not: choose one";

@@ -14,7 +14,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyNone, PyString, PyTu
 
 use crate::arguments::{integer_within, seconds_within, text};
 use crate::callbacks::Callbacks;
-use crate::{errors, interpreter, logging};
+use crate::{config, errors, interpreter, logging};
 
 /// The part of `backstay.CircuitBreaker` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
@@ -103,13 +103,18 @@ impl CircuitBreaker {
                 });
             });
         }
-        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        if max_failures.and(reset_timeout).and(half_open_max_calls).is_none() {
+            builder = builder.config(&config::of(py, "circuit_breaker")?);
+        }
+        let handle = builder.build().map_err(errors::build)?;
         self.make(Made { handle, excluded: excluded.unbind(), callbacks })
     }
 
     fn _build_named(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         logging::look(py);
-        let handle = Handle::named(name).map_err(|error| errors::build(py, error))?;
+        let handle = Handle::named_with(name, |builder| {
+            builder.config(&config::of(py, "circuit_breaker")?).build().map_err(errors::build)
+        })?;
         self.make(Made { handle, excluded: PyTuple::empty(py).unbind(), callbacks: Callbacks::new() })
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use arrayvec::ArrayString;
 use backstay::config::ConfigError;
 use backstay::{BuildError, CircuitOpenError, RateLimitExceededError, WatchdogTimeoutError};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -108,13 +108,9 @@ pub(crate) fn watchdog_timeout(py: Python<'_>, error: &WatchdogTimeoutError) -> 
 /// Room for most messages, without memory of their own.
 type Short = ArrayString<160>;
 
-/// What a builder refused: an argument, or the configuration.
-pub(crate) fn build(py: Python<'_>, error: BuildError) -> PyErr {
-    match error {
-        BuildError::Config(error) => config(py, &error),
-        BuildError::InvalidArgument(error) => PyValueError::new_err(error.to_string()),
-        error => PyRuntimeError::new_err(error.to_string()),
-    }
+/// An invalid argument of a builder.
+pub(crate) fn build(error: BuildError) -> PyErr {
+    PyValueError::new_err(error.to_string())
 }
 
 pub(crate) fn config(py: Python<'_>, error: &ConfigError) -> PyErr {

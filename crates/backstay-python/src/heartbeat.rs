@@ -14,7 +14,7 @@ use crate::arguments::{path, seconds_within};
 use crate::callbacks::{self, Callback, Callbacks};
 use crate::waiting::Pending;
 use crate::watchdog::Watchdog;
-use crate::{errors, interpreter, json, logging};
+use crate::{config, errors, interpreter, json, logging};
 
 /// The part of `backstay.Heartbeat` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
@@ -60,6 +60,7 @@ impl Heartbeat {
         if let Some(file) = state_file {
             builder = builder.state_file(path("state_file", &file)?);
         }
+        let has_interval = interval.is_some();
         if let Some(interval) = interval {
             builder = builder.interval(seconds_within("Heartbeat", "interval", &interval, &INTERVAL_BOUNDS)?);
         }
@@ -92,7 +93,10 @@ impl Heartbeat {
         if let Some(callback) = callbacks.add("on_beat", on_beat)? {
             builder = builder.on_beat(move |_| callback.run_logged(WHO, "on_beat", |py| Ok(PyTuple::empty(py))));
         }
-        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        if !has_interval {
+            builder = builder.config(&config::of(py, "heartbeat")?);
+        }
+        let handle = builder.build().map_err(errors::build)?;
         let made = Made { handle, callbacks };
         self.0.set(made).map_err(|_| PyRuntimeError::new_err("Heartbeat.__init__ was called twice"))
     }

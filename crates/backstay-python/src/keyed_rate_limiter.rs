@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
 use crate::arguments::{self, count, number, positive_seconds, text};
 use crate::rate_limiter::rejected;
-use crate::{errors, logging};
+use crate::{config, errors, logging};
 
 /// The part of `backstay.KeyedRateLimiter` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
@@ -57,7 +57,10 @@ impl KeyedRateLimiter {
         if let Some(name) = name {
             builder = builder.name(text("name", name)?);
         }
-        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        if burst.is_none() && name.is_some() {
+            builder = builder.config(&config::of(py, "rate_limiter")?);
+        }
+        let handle = builder.build().map_err(errors::build)?;
         let made = Made { handle, hasher: RandomState::new() };
         self.0.set(made).map_err(|_| PyRuntimeError::new_err("KeyedRateLimiter.__init__ was called twice"))
     }

@@ -7,6 +7,7 @@ use pyo3::types::PyDict;
 mod arguments;
 mod callbacks;
 mod circuit_breaker;
+mod config;
 mod errors;
 mod heartbeat;
 mod interpreter;

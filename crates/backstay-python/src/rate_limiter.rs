@@ -5,14 +5,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use backstay::RateLimitExceededError;
-use backstay::rate_limiter::{RateLimiter as Handle, Reservation};
+use backstay::rate_limiter::{RateLimiter as Handle, RateLimiterBuilder, Reservation};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::arguments::{self, number, patience, positive_seconds, text};
 use crate::waiting::{self, Outcome, Pending};
-use crate::{errors, interpreter, logging};
+use crate::{config, errors, interpreter, logging};
 
 /// The part of `backstay.RateLimiter` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
@@ -73,7 +73,9 @@ impl RateLimiter {
         name: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         logging::look(py);
-        let mut builder = Handle::configured();
+        let mut builder = RateLimiterBuilder::default();
+        // Only a named instance can have a configured burst.
+        let is_complete = rate.is_some() && (burst.is_some() || name.is_none());
         let has_rate = rate.is_some();
         if let Some(rate) = rate {
             builder = builder.rate(number("rate", rate)?);
@@ -89,13 +91,18 @@ impl RateLimiter {
         if let Some(name) = name {
             builder = builder.name(text("name", name)?);
         }
-        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        if !is_complete {
+            builder = builder.config(&config::of(py, "rate_limiter")?);
+        }
+        let handle = builder.build().map_err(errors::build)?;
         self.make(handle)
     }
 
     fn _build_named(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         logging::look(py);
-        self.make(Handle::named(name).map_err(|error| errors::build(py, error))?)
+        self.make(Handle::named_with(name, |builder| {
+            builder.config(&config::of(py, "rate_limiter")?).build().map_err(errors::build)
+        })?)
     }
 
     /// Takes a token, or as many as `tokens` says, if they are there; never waits.

@@ -18,7 +18,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::arguments::{integer, integer_within, patience, positive_seconds, seconds_within, text};
 use crate::callbacks::{Callback, new_component};
 use crate::waiting::{self, Pending, nothing};
-use crate::{errors, interpreter, logging};
+use crate::{config, errors, interpreter, logging};
 
 /// The part of `backstay.GracefulShutdown` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
@@ -77,7 +77,10 @@ impl GracefulShutdown {
             let wrong = || PyValueError::new_err(format!("force_exit_code is {given}, allowed is 0 to 255"));
             builder = builder.force_exit_code(code.ok_or_else(wrong)?);
         }
-        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        if timeout.is_none() || force_exit_code.is_none() || drain_delay.is_none() {
+            builder = builder.config(&config::of(py, "shutdown")?);
+        }
+        let handle = builder.build().map_err(errors::build)?;
         let made = Made {
             handle,
             component: new_component(),

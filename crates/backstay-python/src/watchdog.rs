@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::arguments::{path, positive_seconds, seconds_within, text};
 use crate::callbacks::{self, Callback, Callbacks};
-use crate::{errors, interpreter, logging};
+use crate::{config, errors, interpreter, logging};
 
 /// The part of `backstay.Watchdog` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
@@ -59,6 +59,7 @@ impl Watchdog {
         logging::look(py);
         let mut callbacks = Callbacks::new();
         let mut builder = Handle::builder().raise_on_timeout(raise_on_timeout).stack_of(stack_of);
+        let has_timeout = timeout.is_some();
         if let Some(timeout) = timeout {
             builder = builder.timeout(seconds_within("Watchdog", "timeout", &timeout, &TIMEOUT_BOUNDS)?);
         }
@@ -74,14 +75,19 @@ impl Watchdog {
         if let Some(callback) = callbacks.add("on_alert", on_alert)? {
             builder = builder.on_alert(move |alert| alerted(&callback, &who, alert));
         }
-        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        if !has_timeout {
+            builder = builder.config(&config::of(py, "watchdog")?);
+        }
+        let handle = builder.build().map_err(errors::build)?;
         self.make(Made { handle, callbacks })
     }
 
     fn _build_named(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         logging::look(py);
-        let handle =
-            Handle::named_with(name, |builder| builder.stack_of(stack_of)).map_err(|error| errors::build(py, error))?;
+        let handle = Handle::named_with(name, |builder| {
+            let builder = builder.stack_of(stack_of).config(&config::of(py, "watchdog")?);
+            builder.build().map_err(errors::build)
+        })?;
         self.make(Made { handle, callbacks: Callbacks::new() })
     }
 
@@ -112,7 +118,7 @@ impl Watchdog {
         if let Some(callback) = callbacks.add("on_alert", on_alert)? {
             builder = builder.on_alert(move |alert| alerted(&callback, &who, alert));
         }
-        let handle = builder.build().map_err(|error| errors::build(py, error))?;
+        let handle = builder.build().map_err(errors::build)?;
         self.make(Made { handle, callbacks })
     }
 

@@ -7,6 +7,7 @@ use once_cell::race::OnceBox;
 use crate::circuit_breaker::CircuitBreakerBuilder;
 use crate::error::{CircuitOpenError, RateLimitExceededError};
 use crate::rate_limiter::RateLimiterBuilder;
+use crate::settings::Fallback;
 use crate::{CircuitBreaker, RateLimiter};
 
 /// An error type that can hold a circuit breaker's rejection.
@@ -92,16 +93,17 @@ pub struct WriteAnAsyncFnOrEndWithAnAsyncBlock;
 
 impl<T: ?Sized + Future> ReturnsNoFuture<WriteAnAsyncFnOrEndWithAnAsyncBlock> for T {}
 
-/// Builds the breaker of a function. A function cannot return a broken configuration: it is logged, and the built-in
-/// defaults hold for what the attribute does not say.
+/// Builds the breaker of the function called `function`, with the installed configuration.
 #[must_use]
-pub fn breaker(builder: CircuitBreakerBuilder) -> CircuitBreaker {
-    builder.build_or_default()
+pub fn breaker(mut builder: CircuitBreakerBuilder, function: &str) -> CircuitBreaker {
+    builder.fallback = Fallback::to_installed("function", function);
+    builder.build().expect("arguments are checked at compile time, and configured values when they are read")
 }
 
-/// Builds the limiter of a function, as [`breaker`] does a breaker.
+/// Builds the limiter of the function called `function`, with the installed configuration.
 #[must_use]
-pub fn limiter(builder: RateLimiterBuilder) -> RateLimiter {
+pub fn limiter(mut builder: RateLimiterBuilder, function: &str) -> RateLimiter {
+    builder.fallback = Fallback::to_installed("function", function);
     builder.build_or_default()
 }
 

@@ -194,17 +194,13 @@ impl<E> From<RateLimitExceededError> for CallError<E> {
     }
 }
 
-/// Why something could not be built: an argument that cannot be meant, or a configuration that cannot be read.
+/// Why something could not be built.
 #[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// An argument outside what is allowed.
     #[error(transparent)]
     InvalidArgument(#[from] InvalidArgument),
-    /// A value was left to the configuration, and that is broken.
-    #[cfg(feature = "config")]
-    #[error(transparent)]
-    Config(#[from] crate::config::ConfigError),
 }
 
 /// The same text as `Display`, so that `unwrap` and `main` show it as it is meant to be read.
@@ -277,7 +273,7 @@ mod tests {
         {
             use crate::config::{Config, Sources};
             let sources = Sources::none().variable("BACKSTAY_WATCHDOG__TIMEOUT", "soon");
-            let error = Config::load(&sources).unwrap_err();
+            let error = Config::from_sources(&sources).unwrap_err();
             assert_eq!(format!("{error:?}"), error.to_string());
         }
     }

@@ -35,11 +35,10 @@ pub mod fork;
 #[cfg_attr(backstay_loom, allow(dead_code))]
 mod gate;
 pub mod heartbeat;
+mod instances;
 mod log;
-mod named;
 mod per_process;
 pub mod rate_limiter;
-mod registry;
 mod settings;
 pub mod shutdown;
 mod signals;

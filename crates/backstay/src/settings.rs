@@ -1,14 +1,11 @@
-//! What a builder was not told: the values that configuration may hold for it, every one optional.
-//!
-//! A builder asks here only when one of its own values is missing (CF-4); without the feature `config` the answer is
-//! always "nothing", and the built-in defaults of `backstay-core` hold.
+//! The values that a builder may be given, or take from its configuration: every one optional.
 
 use std::time::Duration;
 
-use crate::error::BuildError;
+#[cfg(feature = "config")]
+use crate::config::{Config, Configured};
 
-/// `resilience.circuit_breaker`, the named instance's keys over the section's.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CircuitBreakerSettings {
     pub(crate) max_failures: Option<u32>,
     pub(crate) reset_timeout: Option<Duration>,
@@ -17,55 +14,76 @@ pub(crate) struct CircuitBreakerSettings {
     pub(crate) cancellation_is_failure: Option<bool>,
 }
 
-/// `resilience.rate_limiter`: `default_rate` and `default_per`, and a named instance's `rate`, `per`, `burst`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RateLimiterSettings {
     pub(crate) rate: Option<f64>,
     pub(crate) per: Option<Duration>,
     pub(crate) burst: Option<f64>,
 }
 
-/// `resilience.shutdown`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ShutdownSettings {
     pub(crate) timeout: Option<Duration>,
     pub(crate) drain_delay: Option<Duration>,
     pub(crate) force_exit_code: Option<i32>,
 }
 
-/// `resilience.heartbeat`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HeartbeatSettings {
     pub(crate) interval: Option<Duration>,
 }
 
-/// `resilience.watchdog`, the named instance's keys over the section's.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WatchdogSettings {
     pub(crate) timeout: Option<Duration>,
 }
 
-macro_rules! ask {
-    ($($(#[$doc:meta])* $component:ident($($name:ident)?) -> $settings:ident;)*) => {$(
-        $(#[$doc])*
+/// Where a builder takes the values from that it is not given: a configuration, or nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fallback(#[cfg(feature = "config")] Option<Config>);
+
+#[cfg(feature = "config")]
+impl Fallback {
+    pub(crate) fn to(config: &Config) -> Self {
+        Self(Some(config.clone()))
+    }
+
+    /// To the process's configuration, which is decided now; an error of a later installation names the user.
+    pub(crate) fn to_installed(component: &str, name: &str) -> Self {
+        Self(Config::installed(|| format!("{component} {name:?}")).cloned())
+    }
+
+    pub(crate) fn complete<S: Configured>(&self, given: S, name: Option<&str>) -> S {
+        match &self.0 {
+            Some(config) => given.or_from(config, name),
+            None => given,
+        }
+    }
+}
+
+#[cfg(not(feature = "config"))]
+#[allow(clippy::unused_self)]
+impl Fallback {
+    pub(crate) fn to_installed(_: &str, _: &str) -> Self {
+        Self()
+    }
+
+    pub(crate) fn complete<S>(&self, given: S, _: Option<&str>) -> S {
+        given
+    }
+}
+
+/// The method `config` of each builder, whose field `fallback` it sets.
+macro_rules! config_setter {
+    ($($field:ident).+) => {
+        /// Uses `config` for the values that are not set here, an instance's settings first if the name has any.
+        /// Default: the built-in defaults.
         #[cfg(feature = "config")]
-        pub(crate) fn $component($($name: Option<&str>)?) -> Result<$settings, BuildError> {
-            Ok(crate::config::$component($($name)?)?)
+        #[cfg_attr(docsrs, doc(cfg(feature = "config")))]
+        pub fn config(mut self, config: &crate::config::Config) -> Self {
+            self.$($field).+ = crate::settings::Fallback::to(config);
+            self
         }
-
-        #[cfg(not(feature = "config"))]
-        #[allow(clippy::unnecessary_wraps)]
-        pub(crate) fn $component($(_: ask!(@name $name))?) -> Result<$settings, BuildError> {
-            Ok($settings::default())
-        }
-    )*};
-    (@name $name:ident) => { Option<&str> };
+    };
 }
-
-ask! {
-    circuit_breaker(name) -> CircuitBreakerSettings;
-    rate_limiter(name) -> RateLimiterSettings;
-    shutdown() -> ShutdownSettings;
-    heartbeat() -> HeartbeatSettings;
-    watchdog(name) -> WatchdogSettings;
-}
+pub(crate) use config_setter;

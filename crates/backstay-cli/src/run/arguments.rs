@@ -53,8 +53,9 @@ of BACKSTAY_HEARTBEAT_FILE belong to that user; a program that drops root by its
 write that file. The --on-freeze command runs as the supervisor's user.
 
 Configuration:
-Defaults for options come from resilience.run.instances.NAME or resilience.run in kstlib.conf.yml, and from variables \
-such as BACKSTAY_RUN__GRACE=30. `backstay config show` prints them.
+Defaults for options come from variables such as BACKSTAY_RUN__GRACE=30, and from resilience.run.instances.NAME or \
+resilience.run in backstay.yml or kstlib.conf.yml (in the working directory, ~ or ~/.config). `backstay config show` \
+prints them.
 
 Exit codes:
     2  invalid command line

@@ -93,7 +93,7 @@ mod tests {
         let sources = variables.iter().fold(Sources::none(), |sources, (name, value)| sources.variable(name, value));
         let arguments = Arguments::parse_from([&["backstay", "run"], line, &["x"]].concat());
         let Command::Run(run) = arguments.command else { panic!("another command") };
-        Options::new(&run, "bot", &Config::load(&sources).unwrap())
+        Options::new(&run, "bot", &Config::from_sources(&sources).unwrap())
     }
 
     // CF-1: argument, variable, default.
@@ -149,7 +149,7 @@ mod tests {
     // The help and the table of keys say the same.
     #[test]
     fn the_help_shows_the_defaults_that_hold() {
-        let config = Config::load(&Sources::none()).unwrap();
+        let config = Config::from_sources(&Sources::none()).unwrap();
         let command = Arguments::command();
         let run = command.find_subcommand("run").unwrap();
         for setting in config.settings().filter(|setting| setting.key.starts_with("run.")) {

@@ -98,7 +98,7 @@ fn fail(what: &'static str) -> impl Fn(io::Error) -> String {
 }
 
 fn config() -> Result<Config, String> {
-    let config = within(CONFIG_LIMIT, || Config::load(&Sources::of_process()));
+    let config = within(CONFIG_LIMIT, || Config::from_sources(&Sources::of_process()));
     config.map_err(fail("the configuration cannot be read"))?.map_err(|error| error.to_string())
 }
 
@@ -153,7 +153,7 @@ fn introduce(
     let mut reporter = Reporter::new(&shown, Log::new(name, arguments.log_format, arguments.quiet));
     match claim {
         Ok(claim) => {
-            reporter.beat(claim, arguments.interval, arguments.file_mode).map_err(|error| error.to_string())?;
+            reporter.beat(claim, arguments.interval, arguments.file_mode, config).map_err(|error| error.to_string())?;
         }
         Err(what) => reporter.tell(&News::Trouble { what }),
     }

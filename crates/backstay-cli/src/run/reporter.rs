@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backstay::clock::Moment;
+use backstay::config::Config;
 use backstay::heartbeat::Status;
 use backstay::{BuildError, Heartbeat};
 use serde_json::{Map, Value, json};
@@ -53,7 +54,13 @@ impl Reporter {
     }
 
     /// Begins to beat, so that `status` sees it.
-    pub(crate) fn beat(&mut self, claim: Claim, interval: Option<Duration>, file_mode: u32) -> Result<(), BuildError> {
+    pub(crate) fn beat(
+        &mut self,
+        claim: Claim,
+        interval: Option<Duration>,
+        file_mode: u32,
+        config: &Config,
+    ) -> Result<(), BuildError> {
         let file = claim.file.clone();
         self.claim = Some(claim);
         let missed = AtomicBool::new(false);
@@ -69,7 +76,7 @@ impl Reporter {
         if let Some(interval) = interval {
             builder = builder.interval(interval);
         }
-        let heartbeat = builder.metadata([("command", self.command.as_str())]).build()?;
+        let heartbeat = builder.config(config).metadata([("command", self.command.as_str())]).build()?;
         if let Err(error) = heartbeat.start() {
             self.tell(&News::Trouble { what: format!("no heartbeat: {error}") });
         }

@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use backstay::clock::Clock;
+use backstay::config::{Config, Sources};
 use backstay::{GracefulShutdown, Heartbeat};
 use tokio::net::TcpListener;
 
@@ -48,7 +49,11 @@ pub(crate) fn serve(arguments: &Serve) -> ExitCode {
 fn start(arguments: &Serve) -> Result<bool, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let folder = arguments.folder.clone().unwrap_or_else(places::folder);
-    let shutdown = GracefulShutdown::builder().timeout(DRAIN).build().map_err(|error| text(&error))?;
+    let config = Config::from_sources(&Sources::of_process()).map_err(|error| text(&error))?;
+    for warning in config.warnings() {
+        output::error(&format!("warning: {warning}"));
+    }
+    let shutdown = GracefulShutdown::builder().timeout(DRAIN).config(&config).build().map_err(|error| text(&error))?;
     let site = Arc::new(Site {
         latest: Latest::default(),
         hosts: Hosts::new(arguments.listen, &arguments.allow_host),
@@ -63,7 +68,7 @@ fn start(arguments: &Serve) -> Result<bool, String> {
             .await
             .map_err(|error| format!("cannot listen at {}: {error}", arguments.listen))?;
         let address = listener.local_addr().map_err(|error| text(&error))?;
-        let heartbeat = beat(arguments, &folder, address, &site)?;
+        let heartbeat = beat(arguments, &config, &folder, address, &site)?;
         let places = Places::new();
         let everybody = places.clone();
         shutdown.register_async("connections", move || everybody.empty()).map_err(|error| text(&error))?;
@@ -105,13 +110,19 @@ fn look(mut lookout: Lookout, site: &Shared, shutdown: &GracefulShutdown, every:
 }
 
 /// Says that we live, where somebody wants to know; degraded while nothing is to be seen.
-fn beat(arguments: &Serve, folder: &Path, address: SocketAddr, site: &Shared) -> Result<Option<Heartbeat>, String> {
+fn beat(
+    arguments: &Serve,
+    config: &Config,
+    folder: &Path,
+    address: SocketAddr,
+    site: &Shared,
+) -> Result<Option<Heartbeat>, String> {
     let variable = || std::env::var_os("BACKSTAY_HEARTBEAT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
     let Some(file) = arguments.heartbeat.clone().or_else(variable) else { return Ok(None) };
     let metadata = [("folder", folder.display().to_string()), ("address", address.to_string())];
     let site = Arc::clone(site);
     let blind = move || site.trouble().is_some();
-    let heartbeat = Heartbeat::builder().state_file(file).metadata(metadata).target(blind).build();
+    let heartbeat = Heartbeat::builder().state_file(file).metadata(metadata).target(blind).config(config).build();
     let heartbeat = heartbeat.map_err(|error| error.to_string())?;
     heartbeat.start().map_err(|error| error.to_string())?;
     Ok(Some(heartbeat))

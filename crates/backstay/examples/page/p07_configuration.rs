@@ -1,24 +1,22 @@
-//! Configuration: in kstlib.conf.yml. What a builder is not told comes from `./kstlib.conf.yml`, `~/kstlib.conf.yml`,
-//! `~/.config/kstlib.conf.yml`, or the file that `BACKSTAY_CONFIG` names; over all of them stands the environment.
+//! Configuration: in kstlib.conf.yml. The program reads the file, and variables take precedence over it;
+//! `Config::load()` would search for the file.
 
 use std::error::Error;
-use std::process::Command;
 use std::time::Duration;
 
 use backstay::config::Config;
-use backstay::{CircuitBreaker, GracefulShutdown, Heartbeat, RateLimiter, Watchdog};
+use backstay::rate_limiter::RateLimiterBuilder;
+use backstay::{CircuitBreaker, GracefulShutdown, Heartbeat, Watchdog};
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
-    if std::env::var_os("BACKSTAY_CONFIG").is_none() {
-        return again_with(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/page/kstlib.conf.yml"));
-    }
+    let config = Config::from_path(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/page/kstlib.conf.yml"))?;
 
-    // Nothing is said here: all of it stands in the file.
-    let breaker = CircuitBreaker::builder().build()?;
-    let limiter = RateLimiter::configured().build()?;
-    let shutdown = GracefulShutdown::new()?;
-    let heartbeat = Heartbeat::builder().build()?;
-    let watchdog = Watchdog::builder().build()?;
+    // Nothing is set here: all of it is in the file.
+    let breaker = CircuitBreaker::builder().config(&config).build()?;
+    let limiter = RateLimiterBuilder::default().config(&config).build()?;
+    let shutdown = GracefulShutdown::builder().config(&config).build()?;
+    let heartbeat = Heartbeat::builder().config(&config).build()?;
+    let watchdog = Watchdog::builder().config(&config).build()?;
 
     for _ in 0..4 {
         let _ = breaker.call(|| Err::<(), _>("down"));
@@ -28,18 +26,10 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     println!("shutdown: {:?}, heartbeat: {:?}", shutdown.timeout(), heartbeat.interval());
     assert_eq!(watchdog.timeout(), Duration::from_secs(30));
 
-    // Who says what:
-    for setting in Config::current()?.settings() {
+    // Where each value comes from:
+    for setting in config.settings() {
         let value = setting.value.map_or("-".to_owned(), |value| value.to_string());
         println!("  {:<40} {value:<6} {}", setting.key, setting.origin);
     }
     Ok(())
-}
-
-/// Runs this program with the file and a variable, which wins over the file.
-fn again_with(file: &str) -> Result<(), Box<dyn Error>> {
-    let mut this = Command::new(std::env::current_exe()?);
-    this.args(std::env::args_os().skip(1)).env("BACKSTAY_CONFIG", file).env("BACKSTAY_HEARTBEAT__INTERVAL", "5");
-    let status = this.status()?;
-    if status.success() { Ok(()) } else { Err(format!("the child ended with {status}").into()) }
 }

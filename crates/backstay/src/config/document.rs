@@ -44,8 +44,8 @@ impl<T> Node<T> {
 pub(super) struct Document {
     pub(super) path: Arc<Path>,
     pub(super) text: String,
-    /// Somebody said that it is for us; what is merely found belongs to other programs as well.
-    pub(super) is_named: bool,
+    /// Named explicitly or by its own name; any other file belongs to other programs as well.
+    pub(super) is_ours: bool,
     /// Why others could have written it, where they could.
     pub(super) distrusted: Option<String>,
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::Config;
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// Nobody gave it: the built-in default.
+    /// The built-in default.
     Default,
     /// The environment variable of this name.
     Environment(Arc<str>),
@@ -45,15 +47,15 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A configuration that cannot be used: where, what is wrong there, and what is allowed.
+/// An invalid configuration: where, what is wrong there, and what is allowed.
 ///
-/// The text reads like a compiler's message and may have several lines; the first says all, the others show the place.
+/// The text may have several lines: the first is complete, the others show the place in the file.
 ///
 /// ```
 /// use backstay::config::{Config, Sources};
 ///
 /// let sources = Sources::none().variable("BACKSTAY_WATCHDOG__TIMEOUT", "soon");
-/// let error = Config::load(&sources).unwrap_err();
+/// let error = Config::from_sources(&sources).unwrap_err();
 /// assert_eq!(error.key(), Some("resilience.watchdog.timeout"));
 /// assert_eq!(error.allowed(), Some("seconds from 1 to 3600, or a text such as \"1m 30s\""));
 /// ```
@@ -64,6 +66,7 @@ pub struct ConfigError(Box<Report>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Report {
     origin: Origin,
+    component: Option<&'static str>,
     key: Option<String>,
     wrong: String,
     allowed: Option<String>,
@@ -83,8 +86,20 @@ impl Report {
 impl ConfigError {
     /// `origin` is `wrong`: "is ..." where a key is named.
     pub(super) fn new(origin: Origin, wrong: impl Into<String>) -> Self {
-        let snippet = String::new();
-        Self(Box::new(Report { origin, key: None, wrong: wrong.into(), allowed: None, length: 1, snippet }))
+        Self(Box::new(Report {
+            origin,
+            component: None,
+            key: None,
+            wrong: wrong.into(),
+            allowed: None,
+            length: 1,
+            snippet: String::new(),
+        }))
+    }
+
+    pub(super) fn in_component(mut self, component: &'static str) -> Self {
+        self.0.component = Some(component);
+        self
     }
 
     pub(super) fn with_key(mut self, key: impl Into<String>) -> Self {
@@ -135,7 +150,13 @@ impl ConfigError {
         }
     }
 
-    /// The key's path from the top of the file, where it is known.
+    /// The only section of `resilience` that is affected; `None` if the whole file is.
+    #[must_use]
+    pub fn component(&self) -> Option<&str> {
+        self.0.component
+    }
+
+    /// The key's path from the top of the file, if known.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.0.key.as_deref()
@@ -155,9 +176,10 @@ impl fmt::Debug for ConfigError {
     }
 }
 
-/// Something in a configuration that is probably not meant; what it concerns was ignored or brought to a bound.
+/// Something in a configuration that is probably not intended; it was ignored or clamped.
 ///
-/// [`Config::current`](super::Config::current) logs each once; [`Config::load`](super::Config::load) only keeps them.
+/// [`Config::load`](super::Config::load) and [`Config::from_path`](super::Config::from_path) log each;
+/// [`Config::warnings`](super::Config::warnings) returns them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Warning {
@@ -173,17 +195,32 @@ impl fmt::Display for Warning {
     }
 }
 
-/// All that is to be mended in a configuration, as [`Config::check`](super::Config::check) finds it.
+/// Every error of a configuration, as [`Config::check`](super::Config::check) finds them.
 ///
 /// The text is that of the errors, one below the other.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, Error)]
 #[error("{}", .errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 #[non_exhaustive]
-pub struct Broken {
-    /// What is wrong, in the order in which it was found; at least one thing.
+pub struct ConfigErrors {
+    /// The errors in the order in which they were found; at least one.
     pub errors: Vec<ConfigError>,
-    /// What is probably not meant.
-    pub warnings: Vec<Warning>,
+    /// The settings and warnings that are valid all the same.
+    pub valid: Config,
+}
+
+/// Why a configuration was not installed for the process.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InstallError {
+    /// A configuration is already installed.
+    #[error("a configuration is already installed")]
+    AlreadyInstalled,
+    /// Something already uses the built-in defaults: install the configuration before it is first used.
+    #[error("cannot install a configuration: {by} is already in use with the defaults")]
+    AlreadyInUse {
+        /// The first that used them: `circuit breaker "payment-api"`.
+        by: String,
+    },
 }
 
 /// Columns shown around the place in a line that is longer.

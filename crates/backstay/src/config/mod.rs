@@ -1,9 +1,26 @@
-//! Configuration: `kstlib.conf.yml` and `BACKSTAY_*` variables.
+//! Configuration: `backstay.yml` or `kstlib.conf.yml`, and `BACKSTAY_*` variables.
 //!
-//! A builder takes what it is not told from here: first from the environment
-//! (`BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES=3`), then from `./kstlib.conf.yml`, `~/kstlib.conf.yml` and
-//! `~/.config/kstlib.conf.yml`, key by key, then from the built-in defaults. `BACKSTAY_CONFIG` names one file that is
-//! read in place of these three, and must be there.
+//! Nothing is read unless the program asks for it. [`Config::load`] reads the files and variables below into a plain
+//! value. Pass it to builders, or install it once for the named instances and the functions under attributes:
+//!
+//! ```
+//! use backstay::{CircuitBreaker, config::Config};
+//!
+//! let config = Config::load()?;
+//! let breaker = CircuitBreaker::builder().max_failures(3).config(&config).build()?;
+//!
+//! config.install()?; // for `CircuitBreaker::named("payment-api")` and `#[circuit_breaker]`
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A value comes from the first of these that has it, key by key:
+//!
+//! 1. the builder's own argument;
+//! 2. the environment: `BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES=3`;
+//! 3. the files `./backstay.yml`, `./kstlib.conf.yml`, then those in `~` and in `~/.config`;
+//! 4. the built-in default.
+//!
+//! `BACKSTAY_CONFIG` names one file that is read in place of these files, and must exist.
 //!
 //! ```yaml
 //! resilience:
@@ -11,15 +28,15 @@
 //!     max_failures: 5              # 1 to 100
 //!     reset_timeout: 60            # seconds, 1 to 3600; or a text: "1m 30s"
 //!     half_open_max_calls: 3       # 1 to 10
-//!     half_open_timeout: 60        # seconds, 1 to 3600; the reset_timeout where it is not given
+//!     half_open_timeout: 60        # seconds, 1 to 3600; default: the reset_timeout
 //!     cancellation_is_failure: false
-//!     instances:                   # what `named("payment-api")` has in place of the above
+//!     instances:                   # `named("payment-api")`, or a builder with this name
 //!       payment-api: {max_failures: 3}
 //!   rate_limiter:
 //!     default_rate: 10             # above 0
 //!     default_per: 1.0             # seconds, above 0
 //!     instances:
-//!       search: {rate: 100, per: 60, burst: 5}   # the burst is the rate where it is not given
+//!       search: {rate: 100, per: 60, burst: 5}   # default burst: the rate
 //!   shutdown:
 //!     default_timeout: 30          # seconds, 5 to 300; `timeout` is the same
 //!     drain_delay: 0               # seconds, up to a day
@@ -30,7 +47,7 @@
 //!     timeout: 30                  # seconds, 1 to 3600
 //!     instances:
 //!       worker: {timeout: 5}
-//!   run:                           # the command line's supervisor; the times are in seconds
+//!   run:                           # the command line's supervisor; times in seconds
 //!     timeout: 30                  # also start_timeout, on_freeze_timeout, grace, backoff, max_backoff, min_uptime, per, cooldown
 //!     restart: on-failure          # or always, never
 //!     max_restarts: 20             # also max_crashes
@@ -38,136 +55,120 @@
 //!       bot: {grace: 60}           # `backstay run --name bot`
 //! ```
 //!
-//! What a named instance is told comes before what its section is told, wherever that stands; there are no variables
-//! for instances.
+//! Settings of an instance take precedence over those of its section, including those from the environment. There are
+//! no variables for instances.
 //!
-//! A key without a value, and a variable that is empty, say nothing. A number outside its bounds is brought to the
-//! nearer one, and an unknown key is ignored; both with a warning, logged once. A file that `BACKSTAY_CONFIG` names, and
-//! that has no section `resilience`, is warned about as well. Everything else that is wrong in our section, or that is
-//! not YAML, is a [`ConfigError`]. What is wrong with one component is that component's: the others are built. Other
-//! sections of the files are not looked at.
+//! A key without a value and an empty variable are ignored. Out-of-range numbers are clamped and unknown keys are
+//! ignored, each with a [`Warning`]; so is a file without a section `resilience`, if it is called `backstay.yml` or was
+//! named explicitly. Anything else that is invalid in the section, or not YAML, is a [`ConfigError`]. Other sections of
+//! the files are not read.
 //!
-//! A file that is found is not trusted where others than this user and root can write it: where its owner, or the owner
-//! of a link to it, is another user, where every user may write it, or where every user can replace it in its folder (a
-//! sticky folder such as `/tmp` prevents that). A process of root refuses it with a [`ConfigError`]; other users get a
-//! warning. A file that `BACKSTAY_CONFIG` names gives a warning only. Group-writable files are trusted.
-//!
-//! All is read when a value is first needed, and kept for as long as the process lives. An error is not kept: whoever
-//! builds something after the file was corrected gets it built.
+//! A file that the search finds is not trusted if its owner, or the owner of a link to it, is neither this user nor
+//! root, if every user can write it, or if every user can replace it in its folder (a sticky folder such as `/tmp`
+//! prevents that). Root rejects such a file with a [`ConfigError`]; other users get a warning. A file that was named
+//! explicitly gets a warning only. Group-writable files are trusted.
 
 mod document;
 mod error;
+mod install;
 mod keys;
 mod reading;
+mod settings;
 mod sources;
 mod trust;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use once_cell::race::OnceBox;
-
-use crate::per_process::PerProcess;
-use crate::settings::{
-    CircuitBreakerSettings, HeartbeatSettings, RateLimiterSettings, ShutdownSettings, WatchdogSettings,
-};
-use crate::sync::Mutex;
-
-pub use error::{Broken, ConfigError, Origin, Place, Warning};
-use keys::Key;
+pub use error::{ConfigError, ConfigErrors, InstallError, Origin, Place, Warning};
 pub use keys::Value;
-pub use sources::{FILE_NAME, MAX_FILE_SIZE, Sources};
+pub(crate) use settings::Configured;
+pub use sources::{FILE_NAMES, MAX_FILE_SIZE, Sources};
 
-/// What all sources together say, and where each value comes from.
+/// Settings from files and the environment, each with its origin; a plain value.
+///
+/// Builders take it by `config`, and use it for the values that they are not given. A clone shares the settings. The
+/// default is empty: built-in defaults apply.
+///
+/// ```
+/// use backstay::{RateLimiter, config::{Config, Sources}};
+///
+/// let sources = Sources::none().variable("BACKSTAY_RATE_LIMITER__DEFAULT_PER", "60");
+/// let config = Config::from_sources(&sources)?;
+/// let limiter = RateLimiter::builder(10).config(&config).build()?;
+/// assert_eq!(limiter.per().as_secs(), 60);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
-pub struct Config {
-    /// What was said: by component, instance (none for the component's own section) and key.
-    values: BTreeMap<(&'static str, Option<String>, &'static str), Said>,
+pub struct Config(Arc<Content>);
+
+#[derive(Debug, Default)]
+struct Content {
+    /// By component, instance (`None` for the component's own section) and key.
+    values: BTreeMap<(&'static str, Option<String>, &'static str), Given>,
     warnings: Vec<Warning>,
     files: Vec<PathBuf>,
-    /// The components about which something was said that is wrong, in the order in which it was found.
-    broken: Vec<(&'static str, ConfigError)>,
 }
 
-/// Set without a lock, so that a process forked meanwhile can read its own.
-static CURRENT: OnceBox<Config> = OnceBox::new();
-
-#[derive(Clone, Debug)]
-struct Said {
+#[derive(Debug)]
+struct Given {
     value: Value,
     origin: Origin,
-    /// What was written, and what it was brought to.
+    /// Why the value differs from what was written.
     clamped: Option<String>,
 }
 
-/// One key of the configuration: what holds for it, and who says so.
+/// One key of the configuration, with its value and where that comes from.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Setting {
     /// The key's path within the section `resilience`: `circuit_breaker.instances.payment-api.max_failures`.
     pub key: String,
-    /// What holds; `None` where nobody says anything and the default depends on other values.
+    /// The value; `None` if none is given and the default depends on other values.
     pub value: Option<Value>,
     /// Where it comes from.
     pub origin: Origin,
 }
 
 impl Config {
-    /// What configures this process; read at the first call, then kept.
+    /// Reads this process's configuration: `BACKSTAY_*` variables, and the files that the search finds.
+    ///
+    /// Each call reads anew, and logs each warning at level `WARN`.
     ///
     /// # Errors
-    /// A source is broken. The next call looks again.
-    pub fn current() -> Result<&'static Self, ConfigError> {
-        match CURRENT.get() {
-            Some(config) => Ok(config),
-            None => Ok(Self::load(&Sources::of_process())?.keep()),
-        }
+    /// The first [`ConfigError`] found, in any section.
+    pub fn load() -> Result<Self, ConfigError> {
+        Self::from_sources(&Sources::of_process()).inspect(Self::log_warnings)
     }
 
-    /// What `take` finds for a component of this process. What is wrong with others is for those who need them.
-    fn of<T>(component: &str, take: impl FnOnce(&Self) -> T) -> Result<T, ConfigError> {
-        if let Some(config) = CURRENT.get() {
-            return Ok(take(config));
-        }
-        let mut read = Self::read(&Sources::of_process())?;
-        if let Some(place) = read.broken.iter().position(|(broken, _)| *broken == component) {
-            return Err(read.broken.swap_remove(place).1);
-        }
-        if read.broken.is_empty() {
-            return Ok(take(read.keep()));
-        }
-        read.log_warnings();
-        Ok(take(&read))
-    }
-
-    fn keep(self) -> &'static Self {
-        self.log_warnings();
-        CURRENT.get_or_init(|| Box::new(self))
-    }
-
-    /// Each once, however often it is read.
-    fn log_warnings(&self) {
-        static LOGGED: PerProcess<Mutex<BTreeSet<String>>> = PerProcess::new();
-        let mut logged = LOGGED.get().lock();
-        let new: Vec<_> =
-            self.warnings.iter().map(ToString::to_string).filter(|text| logged.insert(text.clone())).collect();
-        drop(logged);
-        for warning in new {
-            tracing::warn!(target: "backstay", "{warning}");
-        }
-    }
-
-    /// Reads `sources` anew. Nothing is logged and nothing kept: this is for tests and tools.
+    /// Reads the file at `path` in place of the search, as if `BACKSTAY_CONFIG` named it.
+    ///
+    /// Variables take precedence over the file, as they do in [`load`](Self::load). For the file alone, use
+    /// [`from_sources`](Self::from_sources) with [`Sources::none`] and [`Sources::only_file`].
+    ///
+    /// ```no_run
+    /// use backstay::config::Config;
+    ///
+    /// let config = Config::from_path("/etc/quotes/backstay.yml")?;
+    /// # Ok::<_, backstay::config::ConfigError>(())
+    /// ```
     ///
     /// # Errors
-    /// A source is broken.
-    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let mut config = Self::read(sources)?;
-        if config.broken.is_empty() { Ok(config) } else { Err(config.broken.swap_remove(0).1) }
+    /// The file does not exist or cannot be read, or the first [`ConfigError`] found, in any section.
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Self::from_sources(&Sources::of_process().only_file(path.as_ref())).inspect(Self::log_warnings)
     }
 
-    /// As [`load`](Self::load), for whoever mends a configuration: says all that is wrong at once.
+    /// Reads `sources`; logs nothing.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`] found, in any section.
+    pub fn from_sources(sources: &Sources) -> Result<Self, ConfigError> {
+        Self::check(sources).map_err(|mut invalid| invalid.errors.swap_remove(0))
+    }
+
+    /// Reads `sources` and reports every error, for tools; logs nothing.
     ///
     /// ```
     /// use backstay::config::{Config, Sources};
@@ -176,66 +177,51 @@ impl Config {
     ///     .variable("BACKSTAY_HEARTBEAT__INTERVAL", "often")
     ///     .variable("BACKSTAY_SHUTDOWN__TIMEOUT", "1h")
     ///     .variable("BACKSTAY_WATCHDOG__TIMEOUT", "soon");
-    /// let broken = Config::check(&sources).unwrap_err();
-    /// assert_eq!(broken.errors.len(), 2);
-    /// assert_eq!(broken.warnings.len(), 1);
+    /// let invalid = Config::check(&sources).unwrap_err();
+    /// assert_eq!(invalid.errors.len(), 2);
+    /// assert_eq!(invalid.valid.warnings().len(), 1);
     /// ```
     ///
     /// # Errors
-    /// What is wrong, and what is probably not meant. Of a file that cannot be read at all, as where it is not YAML, one
-    /// error is all; nothing is said of the files after it.
-    pub fn check(sources: &Sources) -> Result<Self, Broken> {
-        let mut config = Self::default();
-        let unreadable = config.take_in(sources).err();
-        let broken = std::mem::take(&mut config.broken);
-        let errors: Vec<_> = broken.into_iter().map(|(_, error)| error).chain(unreadable).collect();
-        if errors.is_empty() { Ok(config) } else { Err(Broken { errors, warnings: config.warnings }) }
+    /// Every error, and the settings that are valid. Reading ends at a file that cannot be read or is not YAML; the
+    /// files after it are not reported.
+    pub fn check(sources: &Sources) -> Result<Self, ConfigErrors> {
+        reading::read(sources)
     }
 
-    /// Errors are those that are no component's.
-    fn read(sources: &Sources) -> Result<Self, ConfigError> {
-        let mut config = Self::default();
-        config.take_in(sources).map(|()| config)
-    }
-
-    /// Keeps what it understood until something could not be read.
-    fn take_in(&mut self, sources: &Sources) -> Result<(), ConfigError> {
-        self.read_environment(sources);
-        let read = self.read_documents(sources);
-        for said in self.values.values() {
-            if let Some(text) = &said.clamped {
-                self.warnings.push(Warning { origin: said.origin.clone(), text: text.clone() });
-            }
+    /// Logs each warning.
+    fn log_warnings(&self) {
+        for warning in self.warnings() {
+            tracing::warn!(target: "backstay", "{warning}");
         }
-        read
     }
 
-    /// Every key, and every key that a named instance says something about.
+    /// Lists every key, and every key that a named instance sets.
     pub fn settings(&self) -> impl Iterator<Item = Setting> {
         keys::all().flat_map(|key| {
             let id = (key.component, None, key.name());
-            let (value, origin) = match self.values.get(&id) {
-                Some(said) => (Some(said.value), said.origin.clone()),
+            let (value, origin) = match self.0.values.get(&id) {
+                Some(given) => (Some(given.value), given.origin.clone()),
                 None => (key.default, Origin::Default),
             };
             let own = Setting { key: format!("{}.{}", key.component, key.name()), value, origin };
             let own = (!key.section.is_empty()).then_some(own);
-            let instances = self.values.iter().filter_map(|((component, instance, name), said)| {
+            let instances = self.0.values.iter().filter_map(|((component, instance, name), given)| {
                 let (instance, spelling) = (instance.as_ref()?, key.instance?);
                 (*component == key.component && *name == key.name()).then(|| Setting {
                     key: format!("{component}.instances.{instance}.{spelling}"),
-                    value: Some(said.value),
-                    origin: said.origin.clone(),
+                    value: Some(given.value),
+                    origin: given.origin.clone(),
                 })
             });
             own.into_iter().chain(instances)
         })
     }
 
-    /// What is probably not meant: unknown keys, numbers that were brought to a bound, a named file without our section.
+    /// Returns what is probably not intended: unknown keys, clamped numbers, a file without our section.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
-        &self.warnings
+        &self.0.warnings
     }
 
     /// Returns the files that were read, in order of precedence, also those without a section `resilience`.
@@ -243,82 +229,11 @@ impl Config {
     /// ```
     /// use backstay::config::{Config, Sources};
     ///
-    /// assert!(Config::load(&Sources::none())?.files().is_empty());
+    /// assert!(Config::from_sources(&Sources::none())?.files().is_empty());
     /// # Ok::<(), backstay::config::ConfigError>(())
     /// ```
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
-        &self.files
+        &self.0.files
     }
-
-    /// What holds for `key`: the instance's own value, or else the section's.
-    fn value(&self, key: &'static Key, instance: Option<&str>) -> Option<Value> {
-        let said = |instance: Option<&str>| {
-            self.values.get(&(key.component, instance.map(str::to_owned), key.name())).map(|said| said.value)
-        };
-        instance.and_then(|name| said(Some(name))).or_else(|| said(None))
-    }
-
-    fn count(&self, key: &'static Key, instance: Option<&str>) -> Option<u32> {
-        match self.value(key, instance)? {
-            Value::Count(count) => Some(count),
-            _ => None,
-        }
-    }
-
-    fn seconds(&self, key: &'static Key, instance: Option<&str>) -> Option<Duration> {
-        match self.value(key, instance)? {
-            Value::Seconds(duration) => Some(duration),
-            _ => None,
-        }
-    }
-
-    fn number(&self, key: &'static Key, instance: Option<&str>) -> Option<f64> {
-        match self.value(key, instance)? {
-            Value::Number(number) => Some(number),
-            _ => None,
-        }
-    }
-
-    fn flag(&self, key: &'static Key, instance: Option<&str>) -> Option<bool> {
-        match self.value(key, instance)? {
-            Value::Flag(flag) => Some(flag),
-            _ => None,
-        }
-    }
-}
-
-pub(crate) fn circuit_breaker(name: Option<&str>) -> Result<CircuitBreakerSettings, ConfigError> {
-    Config::of(keys::MAX_FAILURES.component, |config| CircuitBreakerSettings {
-        max_failures: config.count(&keys::MAX_FAILURES, name),
-        reset_timeout: config.seconds(&keys::RESET_TIMEOUT, name),
-        half_open_max_calls: config.count(&keys::HALF_OPEN_MAX_CALLS, name),
-        half_open_timeout: config.seconds(&keys::HALF_OPEN_TIMEOUT, name),
-        cancellation_is_failure: config.flag(&keys::CANCELLATION_IS_FAILURE, name),
-    })
-}
-
-pub(crate) fn rate_limiter(name: Option<&str>) -> Result<RateLimiterSettings, ConfigError> {
-    Config::of(keys::RATE.component, |config| RateLimiterSettings {
-        rate: config.number(&keys::RATE, name),
-        per: config.seconds(&keys::PER, name),
-        burst: config.number(&keys::BURST, name),
-    })
-}
-
-pub(crate) fn shutdown() -> Result<ShutdownSettings, ConfigError> {
-    Config::of(keys::SHUTDOWN_TIMEOUT.component, |config| ShutdownSettings {
-        timeout: config.seconds(&keys::SHUTDOWN_TIMEOUT, None),
-        drain_delay: config.seconds(&keys::DRAIN_DELAY, None),
-        force_exit_code: config.count(&keys::FORCE_EXIT_CODE, None).and_then(|code| i32::try_from(code).ok()),
-    })
-}
-
-pub(crate) fn heartbeat() -> Result<HeartbeatSettings, ConfigError> {
-    Config::of(keys::INTERVAL.component, |config| HeartbeatSettings { interval: config.seconds(&keys::INTERVAL, None) })
-}
-
-pub(crate) fn watchdog(name: Option<&str>) -> Result<WatchdogSettings, ConfigError> {
-    let key = &keys::WATCHDOG_TIMEOUT;
-    Config::of(key.component, |config| WatchdogSettings { timeout: config.seconds(key, name) })
 }

@@ -3,13 +3,14 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::sync::Arc;
 
 use serde_saphyr::Spanned;
 
 use super::document::{Component, Document, Entry, Found, Leaf, Node, Section};
-use super::error::{ConfigError, Origin, Warning};
+use super::error::{ConfigError, ConfigErrors, Origin, Warning};
 use super::keys::{self, Key, Verdict, Written};
-use super::{Config, Said, Sources, sources};
+use super::{Config, Content, Given, Sources, sources};
 
 /// Ours, in a file that others may use as well.
 const SECTION: &str = "resilience";
@@ -18,8 +19,30 @@ const MOST_WARNINGS: usize = 50;
 /// As many errors are kept, and the first of each component.
 const MOST_ERRORS: usize = 50;
 
-impl Config {
-    pub(super) fn read_environment(&mut self, sources: &Sources) {
+pub(super) fn read(sources: &Sources) -> Result<Config, ConfigErrors> {
+    let mut reader = Reader::default();
+    reader.read_environment(sources);
+    let unreadable = reader.read_documents(sources).err();
+    let Reader { mut content, mut errors } = reader;
+    errors.extend(unreadable);
+    let clamped = content.values.values().filter_map(|given| {
+        let text = given.clamped.clone()?;
+        Some(Warning { origin: given.origin.clone(), text })
+    });
+    content.warnings.extend(clamped);
+    let valid = Config(Arc::new(content));
+    if errors.is_empty() { Ok(valid) } else { Err(ConfigErrors { errors, valid }) }
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct Reader {
+    content: Content,
+    errors: Vec<ConfigError>,
+}
+
+impl Reader {
+    fn read_environment(&mut self, sources: &Sources) {
         let variable = |component: &str, spelling: &str| {
             format!("{}{}__{}", sources::PREFIX, component.to_uppercase(), spelling.to_uppercase())
         };
@@ -48,20 +71,20 @@ impl Config {
             let is_ours = name.contains("__") || resembles(name);
             if is_ours && !known.iter().any(|known| known == name) {
                 let text = unknown(name, known.iter().map(String::as_str));
-                self.warnings.push(Warning { origin: Origin::Environment(name.into()), text });
+                self.content.warnings.push(Warning { origin: Origin::Environment(name.into()), text });
             }
         }
     }
 
-    pub(super) fn read_documents(&mut self, sources: &Sources) -> Result<(), ConfigError> {
+    fn read_documents(&mut self, sources: &Sources) -> Result<(), ConfigError> {
         for document in sources.documents()? {
-            self.files.push(document.path.to_path_buf());
+            self.content.files.push(document.path.to_path_buf());
             match document.section()? {
                 Found::Section(section) => {
-                    self.warnings.extend(distrusted(&document));
+                    self.content.warnings.extend(distrusted(&document));
                     self.read_section(&document, &section).map_err(|error| error.shown_in(&document.text))?;
                 }
-                Found::Others(others) if document.is_named => self.warnings.push(unused(&document, &others)),
+                Found::Others(others) if document.is_ours => self.content.warnings.push(unused(&document, &others)),
                 Found::Others(_) => {}
             }
         }
@@ -176,22 +199,22 @@ impl Config {
             }
         };
         let id = (key.component, instance.map(str::to_owned), key.name());
-        self.values.entry(id).or_insert(Said { value, origin, clamped });
+        self.content.values.entry(id).or_insert(Given { value, origin, clamped });
     }
 
     fn is_wrong(&mut self, component: &'static str, error: impl FnOnce() -> ConfigError) {
-        if self.broken.len() < MOST_ERRORS || self.broken.iter().all(|(broken, _)| *broken != component) {
-            self.broken.push((component, error()));
+        if self.errors.len() < MOST_ERRORS || self.errors.iter().all(|error| error.component() != Some(component)) {
+            self.errors.push(error().in_component(component));
         }
     }
 
     fn unknown<'a>(&mut self, document: &Document, name: &Name<'_>, known: impl Iterator<Item = &'a str>) {
-        let text = match self.warnings.len().cmp(&MOST_WARNINGS) {
+        let text = match self.content.warnings.len().cmp(&MOST_WARNINGS) {
             Ordering::Less => unknown_in(&name.path, &name.text, known),
             Ordering::Equal => "more keys are not known and are ignored; they are not listed".to_owned(),
             Ordering::Greater => return,
         };
-        self.warnings.push(Warning { origin: document.origin(name.node), text });
+        self.content.warnings.push(Warning { origin: document.origin(name.node), text });
     }
 }
 

@@ -11,8 +11,11 @@ use super::document::Document;
 use super::error::{ConfigError, Origin, Place};
 use super::trust;
 
-/// The name of the file in each folder that is searched.
-pub const FILE_NAME: &str = "kstlib.conf.yml";
+/// The names of the files in each folder that is searched; the first takes precedence, key by key.
+pub const FILE_NAMES: [&str; 2] = [OWN_FILE_NAME, "kstlib.conf.yml"];
+
+/// The file that belongs to no other program.
+const OWN_FILE_NAME: &str = "backstay.yml";
 
 /// The longest file that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -23,16 +26,16 @@ pub(super) const PREFIX: &str = "BACKSTAY_";
 /// Names one file, and ends the search.
 pub(super) const CONFIG: &str = "BACKSTAY_CONFIG";
 
-/// Where configuration is looked for: environment variables, and files of which the first to say something holds.
+/// Where to read configuration from: environment variables, and files in order of precedence.
 ///
-/// [`Sources::of_process`] is what everyone means; the others are for tests and tools.
+/// [`Config::load`](super::Config::load) reads [`Sources::of_process`]; the others are for tests and tools.
 ///
 /// ```
 /// use backstay::config::{Config, Sources, Value};
 /// use std::time::Duration;
 ///
 /// let sources = Sources::none().variable("BACKSTAY_HEARTBEAT__INTERVAL", "1m 30s");
-/// let config = Config::load(&sources)?;
+/// let config = Config::from_sources(&sources)?;
 /// let interval = config.settings().find(|setting| setting.key == "heartbeat.interval").unwrap();
 /// assert_eq!(interval.value, Some(Value::Seconds(Duration::from_secs(90))));
 /// assert_eq!(interval.origin.to_string(), "environment variable BACKSTAY_HEARTBEAT__INTERVAL");
@@ -41,18 +44,20 @@ pub(super) const CONFIG: &str = "BACKSTAY_CONFIG";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     pub(super) variables: BTreeMap<OsString, OsString>,
-    pub(super) search: Vec<PathBuf>,
+    search: Vec<PathBuf>,
+    /// Read in place of the search.
+    only: Option<PathBuf>,
 }
 
 impl Sources {
-    /// Nothing: the built-in defaults hold.
+    /// No sources: the built-in defaults apply.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// This process's environment, `./kstlib.conf.yml`, `~/kstlib.conf.yml` and `~/.config/kstlib.conf.yml`; the home
-    /// folder is the variable `HOME`'s, and there is none where that is not set.
+    /// This process's `BACKSTAY_*` variables, and the [files](FILE_NAMES) in `.`, `~` and `~/.config`. `~` is the
+    /// variable `HOME`; if it is not set, only `.` is searched.
     #[must_use]
     pub fn of_process() -> Self {
         let mut sources = Self::none();
@@ -61,10 +66,10 @@ impl Sources {
                 sources = sources.variable(name, value);
             }
         }
-        sources = sources.file(Path::new(".").join(FILE_NAME));
-        if let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty()) {
-            let home = Path::new(&home);
-            sources = sources.file(home.join(FILE_NAME)).file(home.join(".config").join(FILE_NAME));
+        let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let folders = home.into_iter().flat_map(|home| [home.clone(), home.join(".config")]);
+        for folder in std::iter::once(PathBuf::from(".")).chain(folders) {
+            sources.search.extend(FILE_NAMES.map(|name| folder.join(name)));
         }
         sources
     }
@@ -76,18 +81,26 @@ impl Sources {
         self
     }
 
-    /// Adds a file that is read if it is there; those added before it take precedence.
+    /// Adds a file that is read if it exists; those added before it take precedence.
     #[must_use]
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.search.push(path.into());
         self
     }
 
-    /// The files that are there, in order of precedence.
+    /// Reads this file in place of all others, including the one that `BACKSTAY_CONFIG` names; it must exist.
+    #[must_use]
+    pub fn only_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.only = Some(path.into());
+        self
+    }
+
+    /// The files that exist, in order of precedence.
     pub(super) fn documents(&self) -> Result<Vec<Document>, ConfigError> {
-        if let Some(path) = self.variables.get(OsStr::new(CONFIG)).filter(|path| !path.is_empty()) {
-            let path = Path::new(path);
-            let missing = || ConfigError::new(whole(path), format!("no such file, but {CONFIG} names it"));
+        let variable = self.variables.get(OsStr::new(CONFIG)).filter(|path| !path.is_empty());
+        if let Some(path) = self.only.as_deref().or(variable.map(Path::new)) {
+            let by = if self.only.is_none() { format!(", but {CONFIG} names it") } else { String::new() };
+            let missing = || ConfigError::new(whole(path), format!("no such file{by}"));
             return Ok(vec![read(path, true)?.ok_or_else(missing)?]);
         }
         let mut seen = Vec::new();
@@ -108,7 +121,7 @@ fn whole(path: &Path) -> Origin {
     Origin::File { path: Arc::from(path), place: None }
 }
 
-/// The file's text; `None` where there is no such file. `is_named`: it was named for us, rather than found.
+/// The file's text; `None` if there is no such file. `is_named`: it was named explicitly, rather than found.
 fn read(path: &Path, is_named: bool) -> Result<Option<Document>, ConfigError> {
     let error = |wrong: String| ConfigError::new(whole(path), wrong);
     let file = match open(path) {
@@ -149,7 +162,8 @@ fn read(path: &Path, is_named: bool) -> Result<Option<Document>, ConfigError> {
     })?;
     // A byte order mark is not part of the first line.
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    Ok(Some(Document { path: Arc::from(path), text, is_named, distrusted }))
+    let is_ours = is_named || path.file_name() == Some(OsStr::new(OWN_FILE_NAME));
+    Ok(Some(Document { path: Arc::from(path), text, is_ours, distrusted }))
 }
 
 /// Opens without waiting: a FIFO that nobody writes to must not hold up the program.

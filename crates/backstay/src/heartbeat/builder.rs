@@ -18,7 +18,7 @@ use crate::alert::Alert;
 use crate::callback::Callback;
 use crate::clock::Clock;
 use crate::error::{BuildError, InvalidArgument};
-use crate::settings;
+use crate::settings::{Fallback, HeartbeatSettings, config_setter};
 
 /// What a [`Heartbeat`] is made of; see [`Heartbeat::builder`].
 ///
@@ -29,7 +29,8 @@ use crate::settings;
 #[must_use = "call `build`"]
 pub struct HeartbeatBuilder {
     state_file: Option<PathBuf>,
-    interval: Option<Duration>,
+    settings: HeartbeatSettings,
+    fallback: Fallback,
     metadata: Map<String, Value>,
     status: Option<Status>,
     #[cfg(unix)]
@@ -67,9 +68,9 @@ impl HeartbeatBuilder {
         self
     }
 
-    /// How often to beat: 1 ms to a day. The default is the configuration's, or 10 s.
+    /// How often to beat: 1 ms to a day. Default: 10 s.
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = Some(interval);
+        self.settings.interval = Some(interval);
         self
     }
 
@@ -154,18 +155,16 @@ impl HeartbeatBuilder {
         on_target_dead, on_target_dead_async: TargetDeath;
     }
 
+    config_setter!(fallback);
+
     /// The heartbeat; it does not beat yet.
     ///
     /// # Errors
-    /// An interval out of bounds, a state file without a name, metadata that no reader could read; or a configuration
-    /// that cannot be read, where the interval is left to it.
+    /// An interval out of bounds, a state file without a name, or metadata that no reader could read.
     pub fn build(self) -> Result<Heartbeat, BuildError> {
         let state_file = self.state_file.map(absolute).transpose()?;
         readable(&self.metadata)?;
-        let interval = match self.interval {
-            Some(interval) => interval,
-            None => settings::heartbeat()?.interval.unwrap_or(DEFAULT_INTERVAL),
-        };
+        let interval = self.fallback.complete(self.settings, None).interval.unwrap_or(DEFAULT_INTERVAL);
         if !INTERVAL_LIMITS.contains(&interval) {
             return Err(InvalidArgument::new("interval", format!("{interval:?}"), "1 ms to a day").into());
         }
@@ -202,7 +201,7 @@ impl std::fmt::Debug for HeartbeatBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HeartbeatBuilder")
             .field("state_file", &self.state_file)
-            .field("interval", &self.interval)
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }

@@ -68,11 +68,6 @@ impl RateLimiter {
         RateLimiterBuilder::default().rate(rate)
     }
 
-    /// A limiter whose rate comes from the configuration, otherwise 10 per second.
-    pub fn configured() -> RateLimiterBuilder {
-        RateLimiterBuilder::default()
-    }
-
     /// Takes a token if there is one.
     #[inline]
     #[must_use = "without a token the call must not be made"]

@@ -6,16 +6,15 @@ use backstay_core::shutdown::{DEFAULT_DRAIN_DELAY, DEFAULT_FORCE_EXIT_CODE, DEFA
 
 use super::{GracefulShutdown, Signal};
 use crate::clock::Clock;
-use crate::error::{BuildError, InvalidArgument};
-use crate::settings::{self, ShutdownSettings};
+use crate::error::BuildError;
+use crate::settings::{Fallback, ShutdownSettings, config_setter};
 
-/// Builds a [`GracefulShutdown`]. What it is not told comes from the configuration, then from the defaults.
+/// Builds a [`GracefulShutdown`].
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct GracefulShutdownBuilder {
-    timeout: Option<Duration>,
-    drain_delay: Option<Duration>,
-    force_exit_code: Option<i32>,
+    settings: ShutdownSettings,
+    fallback: Fallback,
     signals: Option<Vec<Signal>>,
     clock: Clock,
 }
@@ -25,21 +24,21 @@ impl GracefulShutdownBuilder {
     ///
     /// When it is used up, each callback that has not had its turn still gets 250 ms.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.settings.timeout = Some(timeout);
         self
     }
 
     /// How long to hold the callbacks back after [`is_shutting_down`](GracefulShutdown::is_shutting_down) has turned
     /// true, so that load balancers see that this process is no longer ready. None by default.
     pub fn drain_delay(mut self, delay: Duration) -> Self {
-        self.drain_delay = Some(delay);
+        self.settings.drain_delay = Some(delay);
         self
     }
 
     /// With which code the process is ended when a signal asked for the shutdown and callbacks still run at its end:
     /// 0 to 255, 1 by default.
     pub fn force_exit_code(mut self, code: i32) -> Self {
-        self.force_exit_code = Some(code);
+        self.settings.force_exit_code = Some(code);
         self
     }
 
@@ -55,26 +54,20 @@ impl GracefulShutdownBuilder {
         self
     }
 
+    config_setter!(fallback);
+
     /// Builds it. Nothing is taken or started before [`install`](GracefulShutdown::install) or a trigger.
     ///
     /// # Errors
-    /// A timeout of zero, a time of more than a day, an exit code outside 0 to 255, or a broken configuration where
-    /// a value was left to it.
+    /// A timeout of zero, a time of more than a day, or an exit code outside 0 to 255.
     pub fn build(self) -> Result<GracefulShutdown, BuildError> {
-        // What is given is looked at first: a broken file hides no wrong argument.
-        self.plan(&ShutdownSettings::default())?;
-        let complete = self.timeout.is_some() && self.drain_delay.is_some() && self.force_exit_code.is_some();
-        let settings = if complete { ShutdownSettings::default() } else { settings::shutdown()? };
-        let plan = self.plan(&settings)?;
+        let settings = self.fallback.complete(self.settings, None);
+        let plan = Plan::new(
+            settings.timeout.unwrap_or(DEFAULT_TIMEOUT),
+            settings.drain_delay.unwrap_or(DEFAULT_DRAIN_DELAY),
+            settings.force_exit_code.unwrap_or(DEFAULT_FORCE_EXIT_CODE),
+        )?;
         let signals = self.signals.unwrap_or_else(|| vec![Signal::TERM, Signal::INT]);
         Ok(GracefulShutdown::with(plan, signals, self.clock))
-    }
-
-    fn plan(&self, settings: &ShutdownSettings) -> Result<Plan, InvalidArgument> {
-        Plan::new(
-            self.timeout.or(settings.timeout).unwrap_or(DEFAULT_TIMEOUT),
-            self.drain_delay.or(settings.drain_delay).unwrap_or(DEFAULT_DRAIN_DELAY),
-            self.force_exit_code.or(settings.force_exit_code).unwrap_or(DEFAULT_FORCE_EXIT_CODE),
-        )
     }
 }

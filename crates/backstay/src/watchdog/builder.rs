@@ -15,7 +15,7 @@ use crate::alert::Alert;
 use crate::callback::Callback;
 use crate::clock::Clock;
 use crate::error::BuildError;
-use crate::settings;
+use crate::settings::{Fallback, WatchdogSettings, config_setter};
 
 /// What both builders take.
 #[derive(Debug, Default)]
@@ -128,14 +128,16 @@ macro_rules! common_setters {
 #[must_use = "a builder makes nothing before `build`"]
 pub struct WatchdogBuilder {
     common: Common,
+    pub(crate) fallback: Fallback,
     timeout: Option<Timeout>,
     raise: bool,
 }
 
 impl WatchdogBuilder {
     common_setters!();
+    config_setter!(fallback);
 
-    /// How long nobody may ping: 30 s unless set here or configured. Brought into 1 s to 3600 s.
+    /// Fires after this time without a ping. Default: 30 s; clamped to 1 s to 3600 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(Timeout::Clamped(timeout));
         self
@@ -167,15 +169,14 @@ impl WatchdogBuilder {
     /// The watchdog, not yet running.
     ///
     /// # Errors
-    /// An unclamped timeout that is zero or endless; a clock that depends on a runtime; a configuration that is broken,
-    /// where the timeout was left to it.
+    /// An unclamped timeout that is zero or endless, or a clock that depends on a runtime.
     pub fn build(self) -> Result<Watchdog, BuildError> {
         self.common.check()?;
         let timeout = match self.timeout {
             Some(timeout) => timeout.resolve("timeout", "timeout_unclamped")?,
             None => {
-                let configured = settings::watchdog(self.common.name.as_deref())?.timeout;
-                clamp_timeout(configured.unwrap_or(DEFAULT_TIMEOUT))
+                let settings = self.fallback.complete(WatchdogSettings::default(), self.common.name.as_deref());
+                clamp_timeout(settings.timeout.unwrap_or(DEFAULT_TIMEOUT))
             }
         };
         Ok(self.common.build(timeout, self.raise, None))

@@ -219,7 +219,8 @@ conf.yml:1:13: `resilience` is a list, but must be a mapping
 // CF-4: an environment variable that cannot be meant.
 #[test]
 fn a_bad_variable_is_named() {
-    let error = Config::load(&Sources::none().variable("BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES", "three")).unwrap_err();
+    let error =
+        Config::from_sources(&Sources::none().variable("BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES", "three")).unwrap_err();
     assert_eq!(
         error.to_string(),
         "environment variable BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES: `resilience.circuit_breaker.max_failures` is the \
@@ -227,7 +228,7 @@ fn a_bad_variable_is_named() {
     );
     for text in ["nan", "inf", "-1", "1.5"] {
         let sources = Sources::none().variable("BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES", text);
-        assert!(Config::load(&sources).is_err(), "{text}");
+        assert!(Config::from_sources(&sources).is_err(), "{text}");
     }
 }
 
@@ -237,7 +238,7 @@ fn a_bad_variable_is_named() {
 fn a_variable_that_is_not_utf8_is_an_error() {
     use std::os::unix::ffi::OsStringExt;
     let bytes = std::ffi::OsString::from_vec(vec![b'3', 0xff]);
-    let error = Config::load(&Sources::none().variable("BACKSTAY_WATCHDOG__TIMEOUT", bytes)).unwrap_err();
+    let error = Config::from_sources(&Sources::none().variable("BACKSTAY_WATCHDOG__TIMEOUT", bytes)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "environment variable BACKSTAY_WATCHDOG__TIMEOUT: `resilience.watchdog.timeout` is not UTF-8: \"3\\xFF\", but \
@@ -259,7 +260,7 @@ fn a_shadowed_error_is_an_error() {
         .with("near.yml", "resilience: {watchdog: {timeout: 5}}")
         .with("far.yml", "resilience: {watchdog: {timeout: soon}}");
     let sources = Sources::none().file(folder.path("near.yml")).file(folder.path("far.yml"));
-    assert!(folder.relative(Config::load(&sources).unwrap_err()).starts_with("far.yml:1:34: "));
+    assert!(folder.relative(Config::from_sources(&sources).unwrap_err()).starts_with("far.yml:1:34: "));
 }
 
 // CF-4: a long line is shown around the place, and nothing in it steers a terminal.
@@ -360,4 +361,25 @@ fn a_file_that_others_can_write_is_not_trusted() {
     assert_eq!(said(&[], None), used, "a link of root's");
     std::os::unix::fs::lchown(&file, Some(someone), None).unwrap();
     assert_eq!(said(&[], None), refused("is a link owned by user 1001, neither this user nor root"));
+}
+
+// CF-4: an error names the section that it affects, if it affects no other; the settings of the others are valid.
+#[test]
+fn an_error_affects_its_section_alone() {
+    let sources = |text: &str| {
+        let folder = Folder::new().with("conf.yml", text);
+        Config::check(&Sources::none().file(folder.path("conf.yml")).variable("BACKSTAY_SHUTDOWN__TIMEOUT", "x"))
+    };
+    let affected = |text: &str| {
+        let invalid = sources(text).unwrap_err();
+        invalid.errors.iter().map(|error| error.component().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let of = |component: &str| Some(component.to_owned());
+    let one = "resilience: {heartbeat: {interval: soon}, watchdog: {timeout: 0, instances: {worker: 7}}, run: 5}";
+    assert_eq!(affected(one), [of("shutdown"), of("heartbeat"), of("watchdog"), of("run")]);
+    let valid = sources(one).unwrap_err().valid;
+    assert_eq!((crate::value(&valid, "watchdog.timeout"), valid.warnings().len()), ("1".to_owned(), 1));
+    for whole in ["resilience: [", "resilience: 7", "resilience: {watchdog: {}, watchdog: {}}", "- a"] {
+        assert_eq!(affected(whole), [of("shutdown"), None], "{whole}");
+    }
 }

@@ -12,7 +12,7 @@ use crate::{Folder, error, load};
 
 /// What is said of the file at `path`.
 fn of_file(path: impl AsRef<Path>) -> String {
-    Config::load(&Sources::none().file(path.as_ref())).unwrap_err().to_string()
+    Config::from_sources(&Sources::none().file(path.as_ref())).unwrap_err().to_string()
 }
 
 /// Far above what it takes, far below "hangs": the machine may be busy.
@@ -55,7 +55,7 @@ fn links_in_a_circle_are_an_error() {
 #[test]
 fn what_is_below_a_file_is_missing() {
     let folder = Folder::new().with(".config", "");
-    assert!(Config::load(&Sources::none().file(folder.path(".config/kstlib.conf.yml"))).is_ok());
+    assert!(Config::from_sources(&Sources::none().file(folder.path(".config/kstlib.conf.yml"))).is_ok());
 }
 
 #[test]
@@ -165,14 +165,14 @@ proptest! {
     fn values_never_panic(key in "(reset_timeout|max_failures|half_open_timeout)", value in "\\PC{0,12}") {
         let _ = load(format!("resilience:\n  circuit_breaker:\n    {key}: {value}\n")).map_err(|error| error.to_string());
         let name = format!("BACKSTAY_CIRCUIT_BREAKER__{}", key.to_uppercase());
-        let _ = Config::load(&Sources::none().variable(name, value)).map_err(|error| error.to_string());
+        let _ = Config::from_sources(&Sources::none().variable(name, value)).map_err(|error| error.to_string());
     }
 
     // CF-5: what is read is within the bounds, whatever the number.
     #[test]
     fn numbers_are_errors_or_within_bounds(number in any::<f64>()) {
         let name = "BACKSTAY_CIRCUIT_BREAKER__RESET_TIMEOUT";
-        match Config::load(&Sources::none().variable(name, number.to_string())) {
+        match Config::from_sources(&Sources::none().variable(name, number.to_string())) {
             Ok(config) => {
                 let value = crate::setting(&config, "circuit_breaker.reset_timeout").value;
                 let Some(backstay::config::Value::Seconds(seconds)) = value else { panic!("{value:?}") };

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod broken;
+mod builders;
 mod hostile;
 mod process;
 mod reading;
@@ -40,19 +41,19 @@ impl Folder {
 /// Reads one file of this text.
 fn load(yaml: impl AsRef<[u8]>) -> Result<Config, ConfigError> {
     let folder = Folder::new().with("conf.yml", yaml);
-    Config::load(&Sources::none().file(folder.path("conf.yml")))
+    Config::from_sources(&Sources::none().file(folder.path("conf.yml")))
 }
 
 /// What is said of one file `conf.yml` of this text that is broken.
 fn error(yaml: impl AsRef<[u8]>) -> String {
     let folder = Folder::new().with("conf.yml", yaml);
-    folder.relative(Config::load(&Sources::none().file(folder.path("conf.yml"))).unwrap_err())
+    folder.relative(Config::from_sources(&Sources::none().file(folder.path("conf.yml"))).unwrap_err())
 }
 
 /// What is said of one file `conf.yml` of this text that is doubtful.
 fn warnings(yaml: impl AsRef<[u8]>) -> Vec<String> {
     let folder = Folder::new().with("conf.yml", yaml);
-    let config = Config::load(&Sources::none().file(folder.path("conf.yml"))).unwrap();
+    let config = Config::from_sources(&Sources::none().file(folder.path("conf.yml"))).unwrap();
     config.warnings().iter().map(|warning| folder.relative(warning)).collect()
 }
 

@@ -1,12 +1,10 @@
 //! What holds for a whole process, each in one of its own: nothing here changes this one's environment.
 
-use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::Duration;
 
-use backstay::config::Config;
-use backstay::{BuildError, CircuitBreaker, GracefulShutdown, Heartbeat, RateLimiter, Watchdog};
+use backstay::config::{Config, InstallError};
+use backstay::{CircuitBreaker, GracefulShutdown, Heartbeat, RateLimiter, Watchdog};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
 
@@ -81,9 +79,9 @@ fn listen() {
 }
 
 fn timeout() -> String {
-    match Config::current() {
+    match Config::load() {
         Ok(config) => {
-            let setting = crate::setting(config, "watchdog.timeout");
+            let setting = crate::setting(&config, "watchdog.timeout");
             format!("{} from {}", setting.value.unwrap(), setting.origin)
         }
         Err(error) => error.to_string().lines().next().unwrap().to_owned(),
@@ -107,18 +105,27 @@ pub(crate) fn section(timeout: &str) -> String {
     format!("resilience: {{watchdog: {{timeout: {timeout}}}}}")
 }
 
-// CF-1: the whole order, in a real process.
+// CF-1: the whole order, in a real process; in a folder `backstay.yml` precedes, and the files merge by key.
 #[test]
 fn the_search_goes_from_here_to_home() {
     let variable = [("BACKSTAY_WATCHDOG__TIMEOUT", "11")];
     let mut folder = Folder::new();
     assert_eq!(child("says_the_timeout", &folder, &[]), ["30 from default"]);
-    folder = folder.with("home/.config/kstlib.conf.yml", section("14"));
-    assert_eq!(child("says_the_timeout", &folder, &[]), ["14 from home/.config/kstlib.conf.yml:1:34"]);
-    folder = folder.with("home/kstlib.conf.yml", section("13"));
-    assert_eq!(child("says_the_timeout", &folder, &[]), ["13 from home/kstlib.conf.yml:1:34"]);
-    folder = folder.with("work/kstlib.conf.yml", section("12"));
-    assert_eq!(child("says_the_timeout", &folder, &[]), ["12 from ./kstlib.conf.yml:1:34"]);
+    let mut timeout = 20;
+    for place in ["home/.config", "home", "work"] {
+        for file in ["kstlib.conf.yml", "backstay.yml"] {
+            timeout -= 1;
+            folder = folder.with(&format!("{place}/{file}"), section(&timeout.to_string()));
+            let shown = place.replace("work", ".");
+            assert_eq!(
+                child("says_the_timeout", &folder, &[]),
+                [format!("{timeout} from {shown}/{file}:1:34")],
+                "{place}/{file}"
+            );
+        }
+    }
+    folder = folder.with("work/backstay.yml", "resilience: {heartbeat: {interval: 5}}");
+    assert_eq!(child("says_the_timeout", &folder, &[]), ["15 from ./kstlib.conf.yml:1:34"], "merged by key");
     assert_eq!(
         child("says_the_timeout", &folder, &variable),
         ["11 from environment variable BACKSTAY_WATCHDOG__TIMEOUT"]
@@ -132,157 +139,92 @@ fn the_search_goes_from_here_to_home() {
         ["nowhere.yml: no such file, but BACKSTAY_CONFIG names it"]
     );
     // No home, no files there.
-    std::fs::remove_file(folder.path("work/kstlib.conf.yml")).unwrap();
+    std::fs::remove_dir_all(folder.path("work")).unwrap();
     assert_eq!(child("says_the_timeout", &folder, &[("HOME", "")]), ["30 from default"]);
 }
 
 #[test]
 #[ignore = "run by others"]
-fn asks_from_many_threads() {
+fn loads_a_path() {
     listen();
-    let together = std::sync::Barrier::new(8);
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                together.wait();
-                (0..10).for_each(|_| assert_eq!(Config::current().unwrap().warnings().len(), 2));
-            });
-        }
-    });
+    let timeout = |path: &str| match Config::from_path(path) {
+        Ok(config) => crate::value(&config, "watchdog.timeout"),
+        Err(error) => error.to_string(),
+    };
+    say(timeout("given.yml"));
+    say(timeout("nowhere.yml"));
 }
 
-// CF-4: each warning is logged once, however many ask and however often the file is found.
+// CF-1: a path replaces the search and `BACKSTAY_CONFIG`; variables take precedence over it. Warnings are logged.
 #[test]
-fn each_warning_is_logged_once() {
-    // Long enough to read that all are at it before one is done.
-    let other: String = (0..2000).map(|i| format!("k{i}: v\n")).collect();
-    let text = format!("resilience: {{watchdog: {{timeout: 0, timeuot: 5}}}}\n{other}");
-    let folder = Folder::new().with("work/kstlib.conf.yml", text);
-    let home = folder.path("work");
-    assert_eq!(
-        child("asks_from_many_threads", &folder, &[("HOME", home.to_str().unwrap())]),
-        [
-            "./kstlib.conf.yml:1:37: `resilience.watchdog.timeuot` is not known and is ignored; did you mean `timeout`?",
-            "./kstlib.conf.yml:1:34: `resilience.watchdog.timeout` is 0, outside 1 to 3600; 1 is used",
-        ]
-    );
+fn a_path_replaces_the_search() {
+    let folder = Folder::new()
+        .with("work/backstay.yml", section("5"))
+        .with("work/named.yml", section("6"))
+        .with("work/given.yml", "resilience: {watchdog: {timeout: 0}}");
+    let named = ("BACKSTAY_CONFIG", "named.yml");
+    let warning = "given.yml:1:34: `resilience.watchdog.timeout` is 0, outside 1 to 3600; 1 is used";
+    let missing = "nowhere.yml: no such file";
+    assert_eq!(child("loads_a_path", &folder, &[named]), [warning, "1", missing]);
+    assert_eq!(child("loads_a_path", &folder, &[named, ("BACKSTAY_WATCHDOG__TIMEOUT", "7")]), ["7", missing]);
 }
 
 #[test]
 #[ignore = "run by others"]
-fn corrects_the_file() {
-    let file = Path::new("kstlib.conf.yml");
+fn loads_again_and_again() {
     say(timeout());
+    std::fs::write("backstay.yml", section("7")).unwrap();
     say(timeout());
-    std::fs::write(file, section("7")).unwrap();
-    say(timeout());
-    std::fs::write(file, section("8")).unwrap();
+    std::fs::write("backstay.yml", section("8")).unwrap();
     say(timeout());
 }
 
-// CF-4: a broken file is broken for everyone who asks, until it is corrected; what was read is kept.
+// CF-4: a loaded configuration is a value; nothing is kept.
 #[test]
-fn errors_are_not_kept_and_values_are() {
-    let folder = Folder::new().with("work/kstlib.conf.yml", section("soon"));
-    let broken = "./kstlib.conf.yml:1:34: `resilience.watchdog.timeout` is the text \"soon\", but must be seconds from 1 \
-                  to 3600, or a text such as \"1m 30s\"";
-    let read = "7 from ./kstlib.conf.yml:1:34";
-    assert_eq!(child("corrects_the_file", &folder, &[]), [broken, broken, read, read]);
-}
-
-/// The first line of what came of building something.
-fn built<T>(result: Result<T, BuildError>) -> String {
-    result.map_or_else(|error| error.to_string().lines().next().unwrap().to_owned(), |_| "built".to_owned())
+fn each_load_reads_anew() {
+    let folder = Folder::new().with("work/backstay.yml", section("soon"));
+    let broken = "./backstay.yml:1:34: `resilience.watchdog.timeout` is the text \"soon\", but must be seconds from 1 to \
+                  3600, or a text such as \"1m 30s\"";
+    let said = child("loads_again_and_again", &folder, &[]);
+    assert_eq!(said, [broken, "7 from ./backstay.yml:1:34", "8 from ./backstay.yml:1:34"]);
 }
 
 #[test]
 #[ignore = "run by others"]
-fn builds_what_is_told_everything() {
-    let second = Duration::from_secs(1);
-    let breaker = || CircuitBreaker::builder().max_failures(1).reset_timeout(second).half_open_max_calls(1);
-    say(built(breaker().half_open_timeout(second).cancellation_is_failure(false).build()));
-    say(built(RateLimiter::builder(10).per(second).build()));
-    say(built(RateLimiter::builder(10).per(second).burst(5).name("a").build()));
-    say(built(GracefulShutdown::builder().timeout(second).drain_delay(second).force_exit_code(1).build()));
-    say(built(Heartbeat::builder().state_file("beat").interval(second).build()));
-    say(built(Watchdog::builder().timeout(second).build()));
+fn builds_without_a_configuration() {
+    let limiter = RateLimiter::builder(10).name("search").build().unwrap();
+    say(format_args!("{:?} {}", limiter.per(), limiter.burst()));
+    let keyed = backstay::KeyedRateLimiter::<u32>::builder(10).name("search").build().unwrap();
+    say(format_args!("{:?}", keyed.quota().per()));
+    say(format_args!("{:?}", GracefulShutdown::new().unwrap().timeout()));
+    say(format_args!("{:?}", Heartbeat::builder().state_file("beat").build().unwrap().interval()));
+    say(format_args!("{:?}", Watchdog::builder().build().unwrap().timeout()));
+    say(failures(&CircuitBreaker::builder().build().unwrap()));
+    say(failures(&CircuitBreaker::named("a").unwrap()));
+    say(RateLimiter::named("search").unwrap().rate());
+    say(format_args!("{:?}", Watchdog::named("a").unwrap().timeout()));
 }
 
+// CF-4: no builder and no named instance reads a file or a variable by itself, be it broken or not.
 #[test]
-#[ignore = "run by others"]
-fn builds_what_is_not() {
-    let second = Duration::from_secs(1);
-    say(built(CircuitBreaker::builder().max_failures(1).reset_timeout(second).build()));
-    say(built(CircuitBreaker::builder().max_failures(1).half_open_max_calls(1).build()));
-    say(built(CircuitBreaker::builder().half_open_max_calls(1).reset_timeout(second).build()));
-    say(built(RateLimiter::configured().build()));
-    say(built(RateLimiter::configured().per(second).build()));
-    say(built(GracefulShutdown::builder().timeout(second).drain_delay(second).build()));
-    say(built(GracefulShutdown::builder().timeout(second).force_exit_code(1).build()));
-    say(built(GracefulShutdown::builder().drain_delay(second).force_exit_code(1).build()));
-    say(built(Heartbeat::builder().state_file("beat").build()));
-    say(built(Watchdog::builder().build()));
-    say(built(CircuitBreaker::named("a")));
-    say(built(RateLimiter::named("a")));
-    say(built(Watchdog::named("a")));
-}
-
-// CF-4: what is told every value never looks at a file; what is not does, and says that it is broken.
-#[test]
-fn files_are_read_only_when_a_value_is_missing() {
-    let folder = Folder::new().with("work/broken.yml", "resilience: [");
-    let variables = [("BACKSTAY_CONFIG", "broken.yml")];
-    let told = child("builds_what_is_told_everything", &folder, &variables);
-    assert!(!told.is_empty() && told.iter().all(|said| said == "built"), "{told:?}");
-    let not = child("builds_what_is_not", &folder, &variables);
-    assert!(!not.is_empty() && not.iter().all(|said| said == "broken.yml:1:13: unclosed bracket '['"), "{not:?}");
-}
-
-#[test]
-#[ignore = "run by others"]
-fn builds_one_of_each() {
-    for _ in 0..2 {
-        say(built(CircuitBreaker::builder().build()));
-        say(built(GracefulShutdown::builder().build()));
-        say(built(Heartbeat::builder().build()));
-        say(built(Watchdog::builder().build()));
-        say(built(RateLimiter::configured().build()));
-    }
-    say(Config::current().map_or_else(|error| error.to_string().lines().next().unwrap().to_owned(), |_| "read".into()));
-}
-
-// CF-4: what is wrong with one component breaks whoever needs that one, and nobody else; the whole is broken all the same.
-#[test]
-fn a_broken_section_breaks_those_who_read_it() {
-    let text = "resilience: {heartbeat: {interval: soon}, watchdog: {timeout: 0}}";
-    let folder = Folder::new().with("work/kstlib.conf.yml", text);
-    let interval = "./kstlib.conf.yml:1:36: `resilience.heartbeat.interval` is the text \"soon\", but must be seconds from \
-                    1 to 300, or a text such as \"1m 30s\"";
-    let drain = "environment variable BACKSTAY_SHUTDOWN__DRAIN_DELAY: `resilience.shutdown.drain_delay` is the text \"x\", \
-                 but must be seconds from 0 to 86400, or a text such as \"1m 30s\"";
-    let each = ["built", drain, interval, "built", "built"];
-    let said = child("builds_one_of_each", &folder, &[("BACKSTAY_SHUTDOWN__DRAIN_DELAY", "x")]);
-    assert_eq!(said, [&each[..], &each[..], &[drain]].concat());
-}
-
-#[test]
-#[ignore = "run by others"]
-fn builds_nonsense() {
-    say(built(CircuitBreaker::builder().max_failures(0).build()));
-    say(built(GracefulShutdown::builder().force_exit_code(256).build()));
-    say(built(Heartbeat::builder().state_file("/").build()));
-    #[cfg(feature = "tokio")]
-    say(built(Watchdog::builder().clock(backstay::clock::Clock::tokio()).build()));
-}
-
-// CF-5: a broken file hides no wrong argument.
-#[test]
-fn arguments_are_looked_at_before_files() {
-    let folder = Folder::new().with("work/kstlib.conf.yml", "resilience: [");
-    let said = child("builds_nonsense", &folder, &[]);
-    let arguments: Vec<_> = said.iter().map(|said| said.split('`').nth(1)).collect();
-    let expected = ["max_failures", "force_exit_code", "state_file", "clock"].map(Some);
-    assert_eq!(arguments, expected[..if cfg!(feature = "tokio") { 4 } else { 3 }], "{said:?}");
+fn nothing_is_read_unasked() {
+    let folder = Folder::new()
+        .with(
+            "work/kstlib.conf.yml",
+            "\
+resilience:
+  circuit_breaker: {max_failures: 2}
+  rate_limiter: {default_rate: 7, default_per: 60, instances: {search: {rate: 3, per: 9, burst: 4}}}
+  shutdown: {timeout: 60}
+  heartbeat: {interval: 20}
+  watchdog: {timeout: 20}
+",
+        )
+        .with("work/broken.yml", "resilience: [");
+    let defaults = ["1s 10", "1s", "30s", "10s", "30s", "5", "5", "10", "30s"];
+    let told = [("BACKSTAY_WATCHDOG__TIMEOUT", "5"), ("BACKSTAY_RATE_LIMITER__DEFAULT_RATE", "2")];
+    assert_eq!(child("builds_without_a_configuration", &folder, &told), defaults);
+    assert_eq!(child("builds_without_a_configuration", &folder, &[("BACKSTAY_CONFIG", "broken.yml")]), defaults);
 }
 
 /// How many failures open it.
@@ -293,30 +235,28 @@ fn failures(breaker: &CircuitBreaker) -> usize {
 
 #[test]
 #[ignore = "run by others"]
-fn asks_for_named_ones() {
+fn installs_and_asks_for_named_ones() {
+    Config::load().unwrap().install().unwrap();
     let breaker = CircuitBreaker::named("payment-api").unwrap();
     say(format_args!("{} {}", breaker.name().unwrap(), failures(&breaker)));
     say(format_args!("the same: {:?}", CircuitBreaker::named("payment-api").unwrap().state()));
     say(format_args!("another: {}", failures(&CircuitBreaker::named("other").unwrap())));
     say(format_args!("built: {}", failures(&CircuitBreaker::builder().name("payment-api").build().unwrap())));
-    say(format_args!("without a name: {}", failures(&CircuitBreaker::builder().build().unwrap())));
     let limiter = RateLimiter::named("search").unwrap();
     say(format_args!("{} in {:?}, {} at once", limiter.rate(), limiter.per(), limiter.burst()));
     assert!(limiter.try_acquire() && RateLimiter::named("search").unwrap().stats().acquired == 1);
-    let limiter = RateLimiter::configured().build().unwrap();
+    let limiter = RateLimiter::named_with("mail", |builder| builder.rate(1).build()).unwrap();
     say(format_args!("{} in {:?}, {} at once", limiter.rate(), limiter.per(), limiter.burst()));
-    say(format_args!(
-        "{:?} {:?}",
-        Watchdog::named("worker").unwrap().timeout(),
-        Watchdog::named("x").unwrap().timeout()
-    ));
+    let [worker, other] = ["worker", "other"].map(|name| Watchdog::named(name).unwrap().timeout());
+    say(format_args!("{worker:?} {other:?}"));
 }
 
-// CF-3: a named instance has its own keys, then the section's, and is one for all.
+// CF-3: with an installed configuration a named instance has its own keys, then the section's, and is one for all;
+// what is built elsewhere does not see it.
 #[test]
 fn named_instances_are_configured_and_shared() {
     let folder = Folder::new().with(
-        "work/kstlib.conf.yml",
+        "work/backstay.yml",
         "\
 resilience:
   circuit_breaker:
@@ -332,51 +272,100 @@ resilience:
 ",
     );
     assert_eq!(
-        child("asks_for_named_ones", &folder, &[]),
+        child("installs_and_asks_for_named_ones", &folder, &[]),
         [
             "payment-api 3",
             "the same: Open",
             "another: 4",
-            "built: 3",
-            "without a name: 4",
-            "7 in 60s, 8 at once",
-            "6 in 60s, 6 at once",
-            "7s 30s"
-        ]
-    );
-    // Without an entry, and without a file: the defaults, and the name.
-    assert_eq!(
-        child("asks_for_named_ones", &Folder::new(), &[]),
-        [
-            "payment-api 5",
-            "the same: Open",
-            "another: 5",
             "built: 5",
-            "without a name: 5",
-            "10 in 1s, 10 at once",
-            "10 in 1s, 10 at once",
-            "30s 30s"
+            "7 in 60s, 8 at once",
+            "1 in 60s, 1 at once",
+            "7s 30s"
         ]
     );
 }
 
-#[cfg(feature = "macros")]
 #[test]
 #[ignore = "run by others"]
-fn calls_a_limited_function() {
+fn installs_twice() {
+    let config = Config::load().unwrap();
+    say(format_args!("{:?}", config.install()));
+    CircuitBreaker::named("a").unwrap();
+    assert_eq!(Config::default().install(), Err(InstallError::AlreadyInstalled));
+    say(Config::default().install().unwrap_err());
+    say(failures(&CircuitBreaker::named("a").unwrap()));
+}
+
+#[test]
+#[ignore = "run by others"]
+fn installs_too_late() {
+    let breaker = CircuitBreaker::named("payment-api").unwrap();
+    CircuitBreaker::named("another").unwrap();
+    let config = Config::load().unwrap();
+    say(config.install().unwrap_err());
+    say(config.install().unwrap_err());
+    say(failures(&breaker));
+    say(failures(&CircuitBreaker::named("later").unwrap()));
+}
+
+// CF-3: a configuration is installed once, before what uses it; the error names what was first.
+#[test]
+fn a_configuration_is_installed_once_and_first() {
+    let folder = Folder::new().with("work/backstay.yml", "resilience: {circuit_breaker: {max_failures: 3}}");
+    assert_eq!(child("installs_twice", &folder, &[]), ["Ok(())", "a configuration is already installed", "3"]);
+    let late = "cannot install a configuration: circuit breaker \"payment-api\" is already in use with the defaults";
+    assert_eq!(child("installs_too_late", &folder, &[]), [late, late, "5", "5"]);
+}
+
+#[cfg(feature = "macros")]
+mod attributes {
+    use super::*;
+
     #[backstay::rate_limiter]
     fn limited() -> &'static str {
         "called"
     }
-    say(limited());
-}
 
-// ALL-1: an attribute's function is called, whatever the configuration: a rate that cannot be counted, or none.
-#[cfg(feature = "macros")]
-#[test]
-fn no_configuration_makes_a_limited_function_panic() {
-    for text in ["resilience: {rate_limiter: {default_rate: 1e300}}", "resilience: ["] {
-        let folder = Folder::new().with("work/kstlib.conf.yml", text);
-        assert_eq!(child("calls_a_limited_function", &folder, &[]), ["called"], "{text}");
+    #[backstay::circuit_breaker(reset_timeout = 60)]
+    fn fails() -> Result<(), backstay::CallError<&'static str>> {
+        Err(backstay::CallError::Inner("failed"))
+    }
+
+    #[test]
+    #[ignore = "run by others"]
+    fn calls_after_an_installation() {
+        Config::load().unwrap().install().unwrap();
+        say(limited());
+        say((1..).find(|_| fails().unwrap_err().rejection().is_some()).unwrap());
+    }
+
+    #[test]
+    #[ignore = "run by others"]
+    fn calls_before_an_installation() {
+        say((1..).find(|_| fails().unwrap_err().rejection().is_some()).unwrap());
+        say(Config::default().install().unwrap_err());
+    }
+
+    // CF-3: attributes use the installed configuration; without one the defaults, and then none can be installed.
+    #[test]
+    fn attributes_use_the_installed_configuration() {
+        let folder = Folder::new().with("work/backstay.yml", "resilience: {circuit_breaker: {max_failures: 3}}");
+        assert_eq!(child("attributes::calls_after_an_installation", &folder, &[]), ["called", "4"]);
+        assert_eq!(
+            child("attributes::calls_before_an_installation", &folder, &[]),
+            [
+                "6",
+                "cannot install a configuration: function \"config::process::attributes::fails\" is already in use with \
+                 the defaults"
+            ]
+        );
+    }
+
+    // ALL-1: an attribute's function is called, whatever the configuration: here a rate that cannot be counted.
+    #[test]
+    fn no_configuration_makes_a_limited_function_panic() {
+        let text = "resilience: {rate_limiter: {default_rate: 1e300}, circuit_breaker: {max_failures: 1}}";
+        let folder = Folder::new().with("work/backstay.yml", text);
+        assert_eq!(child("attributes::calls_after_an_installation", &folder, &[]), ["called", "2"]);
     }
 }

@@ -97,7 +97,7 @@ resilience:
 // CF-1: the built-in defaults, and that they say they are.
 #[test]
 fn without_sources_the_defaults_hold() {
-    let config = Config::load(&Sources::none()).unwrap();
+    let config = Config::from_sources(&Sources::none()).unwrap();
     let all: Vec<_> = config.settings().collect();
     assert!(all.iter().all(|setting| setting.origin == Origin::Default), "{all:?}");
     assert_eq!(value(&config, "circuit_breaker.max_failures"), "5");
@@ -125,7 +125,7 @@ fn sources_merge_key_by_key_and_the_nearest_wins() {
         .file(folder.path("missing.yml"))
         .file(folder.path("middle.yml"))
         .file(folder.path("far.yml"));
-    let config = Config::load(&sources).unwrap();
+    let config = Config::from_sources(&sources).unwrap();
     let shown: Vec<_> = config
         .settings()
         .filter(|setting| setting.origin != Origin::Default)
@@ -162,13 +162,13 @@ fn the_environment_sets_every_key() {
         ("WATCHDOG__TIMEOUT", "21", "watchdog.timeout", "21"),
     ] {
         let name = format!("BACKSTAY_{name}");
-        let config = Config::load(&Sources::none().variable(&name, text)).unwrap();
+        let config = Config::from_sources(&Sources::none().variable(&name, text)).unwrap();
         assert_eq!(value(&config, key), expected, "{name}");
         assert_eq!(setting(&config, key).origin, Origin::Environment(name.as_str().into()));
         assert_eq!(config.warnings(), []);
     }
     // One that is empty says nothing.
-    let config = Config::load(&Sources::none().variable("BACKSTAY_WATCHDOG__TIMEOUT", "")).unwrap();
+    let config = Config::from_sources(&Sources::none().variable("BACKSTAY_WATCHDOG__TIMEOUT", "")).unwrap();
     assert_eq!(given(&config), []);
 }
 
@@ -179,10 +179,10 @@ fn a_named_file_ends_the_search() {
         .with("named.yml", "resilience: {watchdog: {timeout: 40}}")
         .with("found.yml", "resilience: {watchdog: {timeout: 50}, heartbeat: {interval: 60}}");
     let found = Sources::none().file(folder.path("found.yml"));
-    let config = Config::load(&found.clone().variable("BACKSTAY_CONFIG", folder.path("named.yml"))).unwrap();
+    let config = Config::from_sources(&found.clone().variable("BACKSTAY_CONFIG", folder.path("named.yml"))).unwrap();
     assert_eq!(pairs(&given(&config)), [("watchdog.timeout", "40")]);
 
-    let config = Config::load(
+    let config = Config::from_sources(
         &found
             .clone()
             .variable("BACKSTAY_CONFIG", folder.path("named.yml"))
@@ -190,11 +190,17 @@ fn a_named_file_ends_the_search() {
     );
     assert_eq!(value(&config.unwrap(), "watchdog.timeout"), "30");
 
-    let error = Config::load(&found.clone().variable("BACKSTAY_CONFIG", folder.path("missing.yml"))).unwrap_err();
+    let error =
+        Config::from_sources(&found.clone().variable("BACKSTAY_CONFIG", folder.path("missing.yml"))).unwrap_err();
     assert_eq!(folder.relative(&error), "missing.yml: no such file, but BACKSTAY_CONFIG names it");
     assert_eq!(error.file(), Some(folder.path("missing.yml").as_path()));
 
-    let config = Config::load(&found.variable("BACKSTAY_CONFIG", "")).unwrap();
+    let only = found.clone().variable("BACKSTAY_CONFIG", "missing.yml").only_file(folder.path("named.yml"));
+    assert_eq!(value(&Config::from_sources(&only).unwrap(), "watchdog.timeout"), "40");
+    let error = Config::from_sources(&only.only_file(folder.path("missing.yml"))).unwrap_err();
+    assert_eq!(folder.relative(&error), "missing.yml: no such file");
+
+    let config = Config::from_sources(&found.variable("BACKSTAY_CONFIG", "")).unwrap();
     assert_eq!(value(&config, "watchdog.timeout"), "50");
 }
 
@@ -214,7 +220,7 @@ fn a_named_file_without_our_section_is_warned_about() {
     ] {
         let folder = Folder::new().with("conf.yml", text);
         let named = Sources::none().variable("BACKSTAY_CONFIG", folder.path("conf.yml"));
-        let config = Config::load(&named).unwrap();
+        let config = Config::from_sources(&named).unwrap();
         let warnings: Vec<_> = config.warnings().iter().map(|warning| folder.relative(warning)).collect();
         assert_eq!(warnings, [expected], "{text}");
         assert_eq!(load(text).unwrap().warnings(), [], "{text}");
@@ -222,8 +228,18 @@ fn a_named_file_without_our_section_is_warned_about() {
     for text in ["resilience:\n", "resillience: 1\nresilience: {}\n"] {
         let folder = Folder::new().with("conf.yml", text);
         let named = Sources::none().variable("BACKSTAY_CONFIG", folder.path("conf.yml"));
-        assert_eq!(Config::load(&named).unwrap().warnings(), [], "{text}");
+        assert_eq!(Config::from_sources(&named).unwrap().warnings(), [], "{text}");
     }
+}
+
+// CF-4: a file called `backstay.yml` is ours, also if it was only found.
+#[test]
+fn our_own_file_without_our_section_is_warned_about() {
+    let folder = Folder::new().with("backstay.yml", "watchdog: {timeout: 5}").with("kstlib.conf.yml", "a: 1");
+    let sources = Sources::none().file(folder.path("backstay.yml")).file(folder.path("kstlib.conf.yml"));
+    let config = Config::from_sources(&sources).unwrap();
+    let warnings: Vec<_> = config.warnings().iter().map(|warning| folder.relative(warning)).collect();
+    assert_eq!(warnings, ["backstay.yml:1:1: `watchdog` stands outside the section `resilience` and is ignored"]);
 }
 
 // CF-3: an instance's own keys.
@@ -366,7 +382,7 @@ fn numbers_out_of_bounds_are_brought_to_the_bound() {
 fn a_number_that_does_not_hold_is_not_warned_about() {
     let folder = Folder::new().with("conf.yml", "resilience: {watchdog: {timeout: 0}}");
     let sources = Sources::none().file(folder.path("conf.yml")).variable("BACKSTAY_WATCHDOG__TIMEOUT", "9000");
-    let config = Config::load(&sources).unwrap();
+    let config = Config::from_sources(&sources).unwrap();
     let shown: Vec<_> = config.warnings().iter().map(ToString::to_string).collect();
     assert_eq!(
         shown,
@@ -425,7 +441,7 @@ resilience:
     );
 
     let sources = Sources::none().variable("BACKSTAY_CIRCUIT_BRAKER__MAX_FAILURES", "3").variable("BACKSTAY_LOG", "x");
-    let shown: Vec<_> = Config::load(&sources).unwrap().warnings().iter().map(ToString::to_string).collect();
+    let shown: Vec<_> = Config::from_sources(&sources).unwrap().warnings().iter().map(ToString::to_string).collect();
     assert_eq!(
         shown,
         ["environment variable BACKSTAY_CIRCUIT_BRAKER__MAX_FAILURES: `BACKSTAY_CIRCUIT_BRAKER__MAX_FAILURES` is not \
@@ -433,7 +449,8 @@ resilience:
     );
     // The section's part is right: the key's decides.
     let sources = Sources::none().variable("BACKSTAY_RUN__WAIT", "3");
-    let shown: Vec<_> = Config::load(&sources).unwrap().warnings().iter().map(|warning| warning.text.clone()).collect();
+    let shown: Vec<_> =
+        Config::from_sources(&sources).unwrap().warnings().iter().map(|warning| warning.text.clone()).collect();
     assert_eq!(shown, ["`BACKSTAY_RUN__WAIT` is not known and is ignored"]);
 }
 
@@ -441,7 +458,7 @@ resilience:
 #[test]
 fn a_variable_with_one_underscore_is_warned_about() {
     let warned = |name: &str| {
-        let config = Config::load(&Sources::none().variable(name, "3")).unwrap();
+        let config = Config::from_sources(&Sources::none().variable(name, "3")).unwrap();
         config.warnings().iter().map(|warning| warning.text.clone()).collect::<Vec<_>>()
     };
     for (name, meant) in [
@@ -468,7 +485,7 @@ fn a_quoted_value_means_what_it_does_in_a_variable() {
             ("rate_limiter", "default_per"),
         ] {
             let variable = format!("BACKSTAY_{}__{}", component.to_uppercase(), key.to_uppercase());
-            let in_variable = Config::load(&Sources::none().variable(variable, text));
+            let in_variable = Config::from_sources(&Sources::none().variable(variable, text));
             let in_file = load(format!("resilience: {{{component}: {{{key}: '{text}'}}}}"));
             let shown = |config: Result<Config, ConfigError>| {
                 config.map(|config| value(&config, &format!("{component}.{key}"))).ok()

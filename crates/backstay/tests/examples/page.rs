@@ -13,7 +13,7 @@ const PROMISES: [&[&str]; 28] = [
     &["state saved", "connections closed", "logs flushed", "3 completed"],
     &["version \"1.0.0\"", "alive", "stopped"],
     &["appears frozen", "1 freeze"],
-    &["closed after 4 failures of 5", "10 per 1s", "shutdown: 30s, heartbeat: 5s", "max_failures"],
+    &["closed after 4 failures of 5", "10 per 1s", "shutdown: 30s, heartbeat: 10s", "max_failures"],
     &["payment failed", "\"payment-api\" is open"],
     &["positions closed", "connections closed", "3 completed", "trades"],
     &["price: 42000", "called: Err", "not called"],

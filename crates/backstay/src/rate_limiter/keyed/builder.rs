@@ -10,12 +10,13 @@ use super::shards::Shards;
 use super::{DEFAULT_MAX_KEYS, KeyedRateLimiter};
 use crate::clock::Clock;
 use crate::error::{BuildError, InvalidArgument};
-use crate::rate_limiter::builder::PartialQuota;
+use crate::settings::{Fallback, RateLimiterSettings, config_setter};
 
 /// Builds a [`KeyedRateLimiter`]; made by [`KeyedRateLimiter::builder`].
 #[must_use]
 pub struct KeyedRateLimiterBuilder<K: ?Sized, S = RandomState> {
-    quota: PartialQuota,
+    settings: RateLimiterSettings,
+    fallback: Fallback,
     max_keys: usize,
     name: Option<Arc<str>>,
     clock: Clock,
@@ -26,7 +27,8 @@ pub struct KeyedRateLimiterBuilder<K: ?Sized, S = RandomState> {
 impl<K: ?Sized> KeyedRateLimiterBuilder<K> {
     pub(super) fn new(rate: f64) -> Self {
         Self {
-            quota: PartialQuota { rate: Some(rate), per: None, burst: None },
+            settings: RateLimiterSettings { rate: Some(rate), per: None, burst: None },
+            fallback: Fallback::default(),
             max_keys: DEFAULT_MAX_KEYS,
             name: None,
             clock: Clock::default(),
@@ -39,13 +41,13 @@ impl<K: ?Sized> KeyedRateLimiterBuilder<K> {
 impl<K: ?Sized, S: BuildHasher> KeyedRateLimiterBuilder<K, S> {
     /// The time to which the rate refers; one second where nothing is said.
     pub fn per(mut self, per: Duration) -> Self {
-        self.quota.per = Some(per);
+        self.settings.per = Some(per);
         self
     }
 
     /// How many tokens a key may take at once after a pause; the rate where nothing is said, and at least one.
     pub fn burst(mut self, burst: impl Into<f64>) -> Self {
-        self.quota.burst = Some(burst.into());
+        self.settings.burst = Some(burst.into());
         self
     }
 
@@ -72,9 +74,11 @@ impl<K: ?Sized, S: BuildHasher> KeyedRateLimiterBuilder<K, S> {
     ///
     /// The hash must have 64 good bits: keys with the same hash share a bucket.
     pub fn hasher<T: BuildHasher>(self, hasher: T) -> KeyedRateLimiterBuilder<K, T> {
-        let Self { quota, max_keys, name, clock, .. } = self;
-        KeyedRateLimiterBuilder { quota, max_keys, name, clock, hasher, keys: PhantomData }
+        let Self { settings, fallback, max_keys, name, clock, .. } = self;
+        KeyedRateLimiterBuilder { settings, fallback, max_keys, name, clock, hasher, keys: PhantomData }
     }
+
+    config_setter!(fallback);
 
     /// The limiter.
     ///
@@ -84,7 +88,7 @@ impl<K: ?Sized, S: BuildHasher> KeyedRateLimiterBuilder<K, S> {
         if self.max_keys == 0 {
             return Err(InvalidArgument::new("max_keys", 0, "at least 1").into());
         }
-        let quota = self.quota.complete(self.name.as_deref())?;
+        let quota = self.fallback.complete(self.settings, self.name.as_deref()).quota()?;
         let shards = Arc::new(Shards::new(quota, self.max_keys, self.clock, self.name));
         Ok(KeyedRateLimiter { shards, hasher: self.hasher, keys: PhantomData })
     }
@@ -92,6 +96,6 @@ impl<K: ?Sized, S: BuildHasher> KeyedRateLimiterBuilder<K, S> {
 
 impl<K: ?Sized, S> fmt::Debug for KeyedRateLimiterBuilder<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedRateLimiterBuilder").field("quota", &self.quota).finish_non_exhaustive()
+        f.debug_struct("KeyedRateLimiterBuilder").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
