@@ -58,7 +58,7 @@ def test_an_error_affects_its_component_until_it_is_corrected(run, tmp_path):
         "./kstlib.conf.yml:1:36: `resilience.heartbeat.interval` is the text \"soon\", but must be seconds from 1 to 300, "
         'or a text such as "1m 30s"'
     )
-    clamped = "./kstlib.conf.yml:1:62: `resilience.watchdog.timeout` is 0, outside 1 to 3600; 1 is used"
+    clamped = "./kstlib.conf.yml:1:63: `resilience.watchdog.timeout` is 0, outside 1 to 3600; 1 is used"
     code = """
 print(Heartbeat(interval=5).interval)
 for _ in range(2):
@@ -77,14 +77,14 @@ print(Heartbeat().interval, "kept")
 def test_objects_that_are_given_every_value_read_no_file(run, tmp_path):
     (tmp_path / "broken.yml").write_text("resilience: [")
     complete = """
-CircuitBreaker(3, 30, 1), RateLimiter(3), KeyedRateLimiter(3), Heartbeat(interval=5)
+CircuitBreaker(max_failures=3, reset_timeout=30, half_open_max_calls=1), RateLimiter(3), KeyedRateLimiter(3), Heartbeat(interval=5)
 RateLimiter(3, burst=2, name="a"), KeyedRateLimiter(3, burst=2, name="a"), Watchdog(timeout=5)
 GracefulShutdown(timeout=5, force_exit_code=1, drain_delay=0)
 print("built")
 """
     incomplete = """
 for build in (
-    CircuitBreaker, lambda: CircuitBreaker(3, 30), RateLimiter, lambda: RateLimiter(3, name="a"), GracefulShutdown,
+    CircuitBreaker, lambda: CircuitBreaker(max_failures=3, reset_timeout=30), RateLimiter, lambda: RateLimiter(3, name="a"), GracefulShutdown,
     lambda: KeyedRateLimiter(3, name="a"), lambda: GracefulShutdown(timeout=5), Heartbeat, Watchdog,
     lambda: CircuitBreaker.named("a"), lambda: RateLimiter.named("a"), lambda: Watchdog.named("a"),
 ):

@@ -26,7 +26,20 @@ fn a_broken_file_is_shown_with_its_place() {
     }
     let (code, _, error) = config(home.path(), &["check", "nowhere.yml"]);
     assert_eq!(code, 1);
-    assert!(error.contains("nowhere.yml: No such file"), "{error}");
+    assert!(error.contains("nowhere.yml: no such file"), "{error}");
+}
+
+// CF-1: `backstay.yml` precedes `kstlib.conf.yml`, key by key.
+#[test]
+fn both_files_of_a_folder_are_shown() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("backstay.yml"), "resilience: {run: {grace: 5}}").unwrap();
+    fs::write(home.path().join("kstlib.conf.yml"), "resilience: {run: {grace: 6, timeout: 7}}").unwrap();
+    let (code, out, error) = config(home.path(), &["show"]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    let origin = |key: &str| out.lines().find(|line| line.starts_with(key)).unwrap().split_whitespace().next_back();
+    assert!(origin("run.grace").unwrap().contains("backstay.yml:1:27"), "{out}");
+    assert!(origin("run.timeout").unwrap().contains("kstlib.conf.yml:1:39"), "{out}");
 }
 
 // CF-4
