@@ -23,8 +23,8 @@ pub(crate) use aside::{flush, log_in_background};
 #[cfg(not(backstay_loom))]
 mod aside {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
     use std::time::Duration;
 
     use once_cell::race::OnceBox;
@@ -35,7 +35,7 @@ mod aside {
 
     type Line = Box<dyn FnOnce() + Send>;
 
-    /// So many lines wait while the log blocks; what comes then is lost, and counted.
+    /// So many lines wait while the log blocks; what comes then is lost, and counted. A flush always finds room.
     const MOST: usize = 1024;
 
     /// Has `log` run soon, on the one thread that logs for all threads of the library: who logs so, waits for no log.
@@ -55,17 +55,24 @@ mod aside {
     #[derive(Default)]
     struct Teller {
         /// Set once a thread could be started.
-        thread: OnceBox<SyncSender<Line>>,
-        lost: Arc<AtomicU64>,
+        thread: OnceBox<Sender<Line>>,
+        counts: Arc<Counts>,
+    }
+
+    /// Relaxed: they publish nothing but themselves.
+    #[derive(Default)]
+    struct Counts {
+        waiting: AtomicUsize,
+        lost: AtomicU64,
     }
 
     impl Teller {
         /// The thread, started now if there is none. Where the system has none to give, the next line asks again.
-        fn thread(&self) -> Option<&SyncSender<Line>> {
+        fn thread(&self) -> Option<&Sender<Line>> {
             if self.thread.get().is_none() {
-                let (lines, to_tell) = sync_channel(MOST);
-                let counted = Arc::clone(&self.lost);
-                threads::named("backstay-log").spawn(move || tell(&to_tell, &counted)).ok()?;
+                let (lines, to_tell) = channel();
+                let counts = Arc::clone(&self.counts);
+                threads::named("backstay-log").spawn(move || tell(&to_tell, &counts)).ok()?;
                 // Of several that were started at once one stays; a thread whose sender is dropped here ends.
                 let _ = self.thread.set(Box::new(lines));
             }
@@ -75,24 +82,33 @@ mod aside {
         /// Whether all that was said so far is told.
         fn flush(&self, patience: Duration) -> bool {
             let (done, wait) = channel();
-            self.tell(Box::new(move || {
+            self.send(Box::new(move || {
                 let _ = done.send(());
             }));
             wait.recv_timeout(patience).is_ok()
         }
 
         fn tell(&self, line: Line) {
-            let Some(thread) = self.thread() else { return log_now(line) };
-            if let Err(TrySendError::Full(_)) = thread.try_send(line) {
-                self.lost.fetch_add(1, Ordering::Relaxed);
+            if self.counts.waiting.load(Ordering::Relaxed) < MOST {
+                self.send(line);
+            } else {
+                self.counts.lost.fetch_add(1, Ordering::Relaxed);
             }
+        }
+
+        fn send(&self, line: Line) {
+            let Some(thread) = self.thread() else { return log_now(line) };
+            self.counts.waiting.fetch_add(1, Ordering::Relaxed);
+            // The thread ends with the process.
+            let _ = thread.send(line);
         }
     }
 
-    fn tell(lines: &Receiver<Line>, lost: &AtomicU64) {
+    fn tell(lines: &Receiver<Line>, counts: &Counts) {
         for line in lines {
+            counts.waiting.fetch_sub(1, Ordering::Relaxed);
             log_now(line);
-            let lost = lost.swap(0, Ordering::Relaxed);
+            let lost = counts.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
                 log_now(|| tracing::warn!(target: "backstay", lost, "the log blocked, and lines were lost"));
             }
@@ -102,6 +118,7 @@ mod aside {
     #[cfg(test)]
     mod tests {
         use std::sync::Mutex;
+        use std::thread;
 
         use super::*;
 
@@ -123,10 +140,16 @@ mod aside {
                 teller.tell(Box::new(move || told.lock().unwrap().push(number)));
             }
             assert!(told.lock().unwrap().is_empty());
-            assert_eq!(teller.lost.load(Ordering::Relaxed), MOST as u64);
-            drop(block);
-            // Until the thread has taken a line out, there is no room for a flush.
-            while !teller.flush(Duration::from_secs(60)) {}
+            assert_eq!(teller.counts.lost.load(Ordering::Relaxed), MOST as u64);
+            thread::scope(|scope| {
+                // At the end of a program a full queue is waited for like any other.
+                let flushed = scope.spawn(|| teller.flush(Duration::from_secs(60)));
+                while teller.counts.waiting.load(Ordering::Relaxed) <= MOST && !flushed.is_finished() {
+                    thread::yield_now();
+                }
+                drop(block);
+                assert!(flushed.join().unwrap());
+            });
             assert!(told.lock().unwrap().iter().copied().eq(0..MOST), "those there was room for, in order");
         }
     }

@@ -105,6 +105,7 @@ fn child() {
         "foreign after" => foreign_after(),
         "foreign before" => foreign_before(),
         "over and over" => over_and_over(),
+        "too many" => too_many(),
         "left behind" => left_behind(),
         "closes descriptors" => closes_descriptors(),
         "two" => two(),
@@ -441,6 +442,40 @@ fn over_and_over() {
     first.uninstall();
     assert_eq!(action(SIGUSR1, None).sa_sigaction, over as Handler as usize);
     raise(SIGUSR1);
+    assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
+}
+
+// GS-2: a fifth handler of ours in one chain is an error that says what to do, and changes nothing.
+#[test]
+fn a_fifth_handler_over_foreign_ones_is_rejected() {
+    let (status, _) = Scenario::start("too many").end();
+    assert!(status.success(), "{status}");
+}
+
+fn too_many() {
+    let shutdown = GracefulShutdown::builder().signals([Signal::USR2, Signal::USR1]).build().unwrap();
+    let mut ours = 0;
+    for _ in 0..4 {
+        shutdown.install().unwrap();
+        ours = count_with(SIGUSR1, true).sa_sigaction;
+        shutdown.uninstall();
+    }
+    let error = shutdown.install().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "SIGUSR1 could not be taken: four handlers of this library are in its chain already, each below a foreign one; \
+         use `trigger()`, or forward the signal with `on_signal`"
+    );
+    assert!(!shutdown.is_installed());
+    assert_eq!(action(libc::SIGUSR2, None).sa_sigaction, libc::SIG_DFL);
+    raise(SIGUSR1);
+    assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
+    assert!(!shutdown.is_shutting_down());
+    // With the topmost foreign handler gone, there is a handler of ours to use.
+    action(SIGUSR1, Some((ours, libc::SA_SIGINFO)));
+    shutdown.install().unwrap();
+    raise(SIGUSR1);
+    assert!(shutdown.begun_within(Duration::from_secs(60)));
     assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
 }
 

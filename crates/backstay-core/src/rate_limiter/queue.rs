@@ -193,9 +193,8 @@ impl<W> Queue<W> {
         self.origin += moved;
         self.end += moved;
         self.note_move();
-        let end = units(new, self.end);
-        // What was taken since stands behind the queue, however it is rounded.
-        if was_last { end } else { old.convert(full_at, new, now).max(end) }
+        // What was taken since stands behind the queue, and stays there: both are rounded up.
+        if was_last { units(new, self.end) } else { old.convert(full_at, new, now) }
     }
 
     /// When [`take_due`](Self::take_due) has to be called; `None` where all who listen wake by themselves in time.

@@ -19,6 +19,13 @@ pub const PER_MAX: Duration = Duration::from_secs(500 * 365 * 24 * 3600);
 /// Bits of the multiplier that may be given up for a large capacity; 53 stay, which is what the rate itself has.
 const SPARE_BITS: i32 = 11;
 
+/// A bucket that fills in 2^69 ns or less is taken, one that takes twice as long is not; between them it depends on how
+/// near the rate and the capacity are to powers of two.
+const FILL_BITS: u32 = CAPACITY_BITS + TIME_SHIFT + SPARE_BITS.cast_unsigned() - 64;
+
+/// The same in years.
+const FILL_YEARS: u128 = (1 << FILL_BITS) / (365 * 24 * 3600 * 1_000_000_000);
+
 /// So many tokens in so much time, and how many may be taken at once.
 ///
 /// ```
@@ -43,7 +50,7 @@ impl Quota {
     /// # Errors
     /// [`InvalidArgument`] names what cannot be meant: a rate or burst that is not a number, infinite or negative, a
     /// rate or `per` of zero, a `per` above [`PER_MAX`], 4 tokens per nanosecond or more, a bucket of 2^60 tokens or
-    /// more, or one that takes more than 10,000 years to fill.
+    /// more, or one that takes longer to fill than about 18,700 years.
     pub fn new(rate: f64, per: Duration, burst: Option<f64>) -> Result<Self, InvalidArgument> {
         if !(rate.is_finite() && rate > 0.0) {
             return Err(InvalidArgument::new("rate", written(rate), "a number above 0"));
@@ -137,7 +144,8 @@ fn scale(rate: f64, per: Duration, burst: Option<f64>) -> Result<Scale, InvalidA
         return Err(InvalidArgument::new(limiting, given, format!("less than 2^{CAPACITY_BITS} tokens")));
     }
     if for_time - k > SPARE_BITS {
-        let allowed = format!("enough to fill a bucket of {} within 10,000 years", burst.unwrap_or(rate).max(1.0));
+        let full = burst.unwrap_or(rate).max(1.0);
+        let allowed = format!("enough to fill a bucket of {full} within {FILL_YEARS} years");
         return Err(InvalidArgument::new("rate", format!("{} per {per:?}", written(rate)), allowed));
     }
     // Rounded up, by less than a unit in 30 years: then a token is there in the very nanosecond in which it is due,

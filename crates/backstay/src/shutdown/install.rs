@@ -13,7 +13,9 @@ impl GracefulShutdown {
     /// forked child nothing is installed, and `install` may be called anew.
     ///
     /// # Errors
-    /// A signal that cannot be caught, or that the system rejects; none is taken then.
+    /// A signal that cannot be caught, or that the system rejects; none is taken then. Likewise
+    /// ([`ShutdownError::System`]) a fifth `install` of a signal over which a foreign handler was installed after each of the
+    /// four before: those handlers of ours stay in the chain, and there are no more.
     pub fn install(&self) -> Result<(), ShutdownError> {
         let inner = self.inner();
         let mut taken = inner.taken.lock();
@@ -50,7 +52,9 @@ impl GracefulShutdown {
     /// ```
     ///
     /// # Errors
-    /// A signal that cannot be caught, or that the system rejects; none is taken then.
+    /// A signal that cannot be caught, or that the system rejects; none is taken then. Likewise
+    /// ([`ShutdownError::System`]) a fifth `install` of a signal over which a foreign handler was installed after each of the
+    /// four before: those handlers of ours stay in the chain, and there are no more.
     pub fn install_scoped(&self) -> Result<Installed, ShutdownError> {
         self.install()?;
         Ok(Installed(self.clone()))

@@ -131,7 +131,9 @@ impl<A: Copy + Send + Sync + 'static> Chain<A> {
         let copy = self.depth.load(SeqCst);
         if copy == COPIES {
             self.word.fetch_and(!TAKEN, SeqCst);
-            return Err(io::Error::other("too many signal handlers are installed over one another"));
+            return Err(io::Error::other(
+                "four handlers of this library are in its chain already, each below a foreign one",
+            ));
         }
         // Known before ours is in place: from its first instant it counts, and calls the previous one.
         self.remember(system, copy, &current);

@@ -103,7 +103,12 @@ fn what_the_words_cannot_hold_is_refused_by_name() {
     let slowest = 1e9 / ratio(1 << 29, 0);
     let tokens = Some(ratio(1 << 40, 0));
     assert_eq!(Quota::new(slowest, SECOND, tokens).unwrap().scale(), Scale::new(1 << 52, 1 << 19, 1 << 59));
-    assert_eq!(refused(slowest.next_down(), SECOND, tokens), "rate");
+    let error = Quota::new(slowest.next_down(), SECOND, tokens).unwrap_err();
+    // The bound, 2^69 nanoseconds, in years of 365 days.
+    assert_eq!(
+        (error.argument, &*error.allowed),
+        ("rate", "enough to fill a bucket of 1099511627776 within 18718 years")
+    );
     // Numbers without a highest bit of their own are slower still.
     assert_eq!(refused(f64::from_bits(1), Duration::from_nanos(1), None), "rate");
     assert_eq!(refused(f64::MIN_POSITIVE, Duration::from_nanos(1), Some(0.0)), "rate");
