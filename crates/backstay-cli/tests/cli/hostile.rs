@@ -15,12 +15,14 @@ fn no_output_steers_a_terminal() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("x.heartbeat"), HEARTBEAT).unwrap();
     fs::write(home.path().join("bad\u{9b}31m.heartbeat"), "").unwrap();
-    let lines: [&[&str]; 8] = [
+    fs::create_dir(home.path().join("empty\u{1b}[2J\u{9b}\u{202e}")).unwrap();
+    let lines: [&[&str]; 9] = [
         &["status", "--json", "x.heartbeat"],
         &["probe", "--json", "x.heartbeat"],
         &["status", "x.heartbeat", "bad\u{9b}31m.heartbeat"],
         &["probe", "bad\u{9b}31m.heartbeat"],
         &["probe", "--json", "bad\u{9b}31m.heartbeat"],
+        &["status", "empty\u{1b}[2J\u{9b}\u{202e}"],
         &["run", "--timeout", "\u{9b}2J\u{1b}[2J\u{202e}", "--", "true"],
         &["run", "--restart", "never", "--", "/nonexistent\u{1b}[2J\u{9b}\u{202e}"],
         &["run", "--log-format", "json", "--restart", "never", "--", "/nonexistent\u{1b}[2J\u{9b}\u{202e}"],
