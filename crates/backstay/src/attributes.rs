@@ -4,11 +4,12 @@ use std::future::Future;
 
 use once_cell::race::OnceBox;
 
-use crate::circuit_breaker::CircuitBreakerBuilder;
+#[cfg(feature = "circuit-breaker")]
+use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder};
 use crate::error::{CircuitOpenError, RateLimitExceededError};
-use crate::rate_limiter::RateLimiterBuilder;
+#[cfg(feature = "rate-limiter")]
+use crate::rate_limiter::{RateLimiter, RateLimiterBuilder};
 use crate::settings::Fallback;
-use crate::{CircuitBreaker, RateLimiter};
 
 /// An error type that can hold a circuit breaker's rejection.
 #[diagnostic::on_unimplemented(
@@ -94,6 +95,7 @@ pub struct WriteAnAsyncFnOrEndWithAnAsyncBlock;
 impl<T: ?Sized + Future> ReturnsNoFuture<WriteAnAsyncFnOrEndWithAnAsyncBlock> for T {}
 
 /// Builds the breaker of the function called `function`, with the installed configuration.
+#[cfg(feature = "circuit-breaker")]
 #[must_use]
 pub fn breaker(mut builder: CircuitBreakerBuilder, function: &str) -> CircuitBreaker {
     builder.fallback = Fallback::to_installed("function", function);
@@ -101,6 +103,7 @@ pub fn breaker(mut builder: CircuitBreakerBuilder, function: &str) -> CircuitBre
 }
 
 /// Builds the limiter of the function called `function`, with the installed configuration.
+#[cfg(feature = "rate-limiter")]
 #[must_use]
 pub fn limiter(mut builder: RateLimiterBuilder, function: &str) -> RateLimiter {
     builder.fallback = Fallback::to_installed("function", function);
@@ -108,6 +111,7 @@ pub fn limiter(mut builder: RateLimiterBuilder, function: &str) -> RateLimiter {
 }
 
 /// Calls `f` through the breaker of a function.
+#[cfg(feature = "circuit-breaker")]
 #[inline]
 pub fn call<T, E: HoldsCircuitOpen>(
     breaker: &CircuitBreaker,
@@ -118,6 +122,7 @@ pub fn call<T, E: HoldsCircuitOpen>(
 }
 
 /// Awaits what `f` makes through the breaker of a function.
+#[cfg(feature = "circuit-breaker")]
 pub async fn call_async<T, E: HoldsCircuitOpen, F: Future<Output = Result<T, E>>>(
     breaker: &CircuitBreaker,
     excluded: impl Fn(&E) -> bool,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use backstay_core::InvalidArgument;
-use thiserror::Error;
 
 /// The circuit breaker is open: the call was not made. Try again after [`remaining`](Self::remaining).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,34 +78,6 @@ impl fmt::Display for RateLimitExceededError {
     }
 }
 
-/// The watchdog had fired: nobody pinged it for [`inactive`](Self::inactive).
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("watchdog{} saw no ping for {:.3} s", Named(self.name.as_ref()), self.inactive.as_secs_f64())]
-pub struct WatchdogTimeoutError {
-    /// The watchdog's name, where it has one.
-    pub name: Option<Arc<str>>,
-    /// How long nobody had pinged.
-    pub inactive: Duration,
-}
-
-/// Why a watchdog did not start, or a watched block failed.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum WatchdogError {
-    /// It runs already: stop it first, or build another.
-    #[error("watchdog{} runs already", Named(name.as_ref()))]
-    AlreadyRunning {
-        /// The watchdog's name, where it has one.
-        name: Option<Arc<str>>,
-    },
-    /// The system has no thread for watching.
-    #[error("no thread to watch with")]
-    NoThread(#[source] std::io::Error),
-    /// It had fired.
-    #[error(transparent)]
-    Timeout(#[from] WatchdogTimeoutError),
-}
-
 /// Why a protected call gave no value: it was turned away, or it was made and failed.
 ///
 /// Layers fold into one: `?` turns a `CallError<CallError<E>>` into a `CallError<E>`.
@@ -120,26 +91,22 @@ pub enum WatchdogError {
 /// # let limiter = RateLimiter::builder(10).build().unwrap();
 /// # assert_eq!(quote(&CircuitBreaker::builder().build().unwrap(), &limiter).unwrap(), 42);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError<E> {
     /// The call was not made.
-    #[error(transparent)]
     Rejected(Rejection),
     /// The call was made, and returned this.
-    #[error(transparent)]
     Inner(E),
 }
 
 /// Why a call was not made.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {
     /// A circuit breaker is open.
-    #[error(transparent)]
-    CircuitOpen(#[from] CircuitOpenError),
+    CircuitOpen(CircuitOpenError),
     /// A rate limiter has no token.
-    #[error(transparent)]
-    RateLimited(#[from] RateLimitExceededError),
+    RateLimited(RateLimitExceededError),
 }
 
 impl Rejection {
@@ -173,6 +140,48 @@ impl<E> CallError<E> {
     }
 }
 
+impl<E: fmt::Display> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejection) => rejection.fmt(f),
+            Self::Inner(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Transparent: text and source are those of the rejection or of the call's own error.
+impl<E: std::error::Error> std::error::Error for CallError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Rejected(rejection) => rejection.source(),
+            Self::Inner(error) => error.source(),
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CircuitOpen(error) => error.fmt(f),
+            Self::RateLimited(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl From<CircuitOpenError> for Rejection {
+    fn from(error: CircuitOpenError) -> Self {
+        Self::CircuitOpen(error)
+    }
+}
+
+impl From<RateLimitExceededError> for Rejection {
+    fn from(error: RateLimitExceededError) -> Self {
+        Self::RateLimited(error)
+    }
+}
+
 impl<E> From<CallError<CallError<E>>> for CallError<E> {
     fn from(layered: CallError<CallError<E>>) -> Self {
         match layered {
@@ -195,13 +204,27 @@ impl<E> From<RateLimitExceededError> for CallError<E> {
 }
 
 /// Why something could not be built.
-#[derive(Clone, Error)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum BuildError {
     /// An argument outside what is allowed.
-    #[error(transparent)]
-    InvalidArgument(#[from] InvalidArgument),
+    InvalidArgument(InvalidArgument),
 }
+
+impl From<InvalidArgument> for BuildError {
+    fn from(error: InvalidArgument) -> Self {
+        Self::InvalidArgument(error)
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::InvalidArgument(error) = self;
+        error.fmt(f)
+    }
+}
+
+impl std::error::Error for BuildError {}
 
 /// The same text as `Display`, so that `unwrap` and `main` show it as it is meant to be read.
 impl fmt::Debug for BuildError {
@@ -263,10 +286,25 @@ mod tests {
         assert_eq!(fold(Err(CallError::Inner("down"))).unwrap_err().into_inner(), Some("down"));
     }
 
+    // ALL-2: a protected call's error has the text and the source of what it holds.
+    #[test]
+    fn a_protected_calls_error_is_transparent() {
+        use std::error::Error;
+
+        let error = || std::io::Error::other(std::io::Error::other("disk"));
+        let call = CallError::Inner(error());
+        assert_eq!(call.to_string(), error().to_string());
+        assert_eq!(call.source().map(ToString::to_string), error().source().map(ToString::to_string));
+        let open = CircuitOpenError { name: None, remaining: Duration::from_secs(5) };
+        let call = CallError::<std::io::Error>::from(open.clone());
+        assert_eq!(call.to_string(), open.to_string());
+        assert!(call.source().is_none());
+    }
+
     // ALL-2: `unwrap` shows what is wrong as it is meant to be read.
     #[test]
     fn build_errors_read_well_wherever_they_are_shown() {
-        let error = crate::CircuitBreaker::builder().max_failures(0).build().unwrap_err();
+        let error = BuildError::from(InvalidArgument::new("max_failures", 0, "1 or more"));
         assert_eq!(format!("{error:?}"), error.to_string());
         assert!(error.to_string().starts_with("`max_failures` is 0"), "{error}");
         #[cfg(feature = "config")]
@@ -285,7 +323,5 @@ mod tests {
         assert_eq!(refused.to_string(), "rate limit \"api\" exceeded, retry after 1.500 s");
         let isolated = CircuitOpenError { name: None, remaining: Duration::MAX };
         assert_eq!(isolated.to_string(), "circuit breaker is open");
-        let late = WatchdogTimeoutError { name: Some("worker".into()), inactive: Duration::from_secs(31) };
-        assert_eq!(late.to_string(), "watchdog \"worker\" saw no ping for 31.000 s");
     }
 }

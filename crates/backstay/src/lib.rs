@@ -13,18 +13,32 @@
 //! `config`) and then from the defaults. Time comes from a [`Clock`](clock::Clock), which a test can hold in its hand.
 //!
 //! # Features
-//! - `tokio` (default): shutdown's tasks and cancellation token, callbacks on a runtime that is alive,
-//!   `Clock::tokio()`. Waiting in a task needs no feature, and no particular runtime.
-//! - `config` (default): `kstlib.conf.yml` and `BACKSTAY_*` variables.
-//! - `macros` (default): the attributes.
+//! All are enabled by default. `default-features = false, features = ["circuit-breaker"]` builds one component, with
+//! eleven crates in all.
+//!
+//! - `circuit-breaker`, `rate-limiter`, `shutdown`, `heartbeat`, `watchdog`: the components. `watchdog` enables
+//!   `heartbeat`, because a watchdog can watch a heartbeat file.
+//! - `tokio`: shutdown's tasks and cancellation token, callbacks on a runtime that is alive, `Clock::tokio()`. Waiting
+//!   in a task needs no feature, and no particular runtime.
+//! - `config`: the module [`config`], for values from files and `BACKSTAY_*` variables.
+//! - `macros`: the attributes.
 //!
 //! What happens is told to [`tracing`] under the target `backstay`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// What the components share is more than one of them alone uses.
+#![cfg_attr(
+    not(all(feature = "circuit-breaker", feature = "rate-limiter", feature = "shutdown", feature = "watchdog")),
+    allow(dead_code, unused_imports, unused_macros)
+)]
+
+#[cfg(feature = "heartbeat")]
 mod alert;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub mod attributes;
 mod callback;
+#[cfg(feature = "circuit-breaker")]
 pub mod circuit_breaker;
 pub mod clock;
 #[cfg(feature = "config")]
@@ -34,35 +48,56 @@ mod error;
 pub mod fork;
 #[cfg_attr(backstay_loom, allow(dead_code))]
 mod gate;
+#[cfg(feature = "heartbeat")]
 pub mod heartbeat;
+#[cfg(any(feature = "circuit-breaker", feature = "rate-limiter", feature = "watchdog"))]
 mod instances;
 mod log;
 mod per_process;
+#[cfg(feature = "rate-limiter")]
 pub mod rate_limiter;
 mod settings;
+#[cfg(feature = "shutdown")]
 pub mod shutdown;
+#[cfg(feature = "shutdown")]
 mod signals;
 mod striped;
 mod sync;
 pub mod threads;
+#[cfg(feature = "rate-limiter")]
 #[cfg_attr(backstay_loom, allow(dead_code))] // its protocol alone is modelled
 mod timer;
+#[cfg(feature = "watchdog")]
 pub mod watchdog;
 
+#[cfg(feature = "heartbeat")]
 pub use alert::Alert;
-#[cfg(feature = "macros")]
-pub use backstay_macros::{circuit_breaker, rate_limiter};
+#[cfg(all(feature = "macros", feature = "circuit-breaker"))]
+pub use backstay_macros::circuit_breaker;
+#[cfg(all(feature = "macros", feature = "rate-limiter"))]
+pub use backstay_macros::rate_limiter;
+#[cfg(feature = "circuit-breaker")]
 pub use circuit_breaker::{CircuitBreaker, CircuitState};
-pub use error::{
-    BuildError, CallError, CircuitOpenError, InvalidArgument, RateLimitExceededError, Rejection, WatchdogError,
-    WatchdogTimeoutError,
-};
+pub use error::{BuildError, CallError, CircuitOpenError, InvalidArgument, RateLimitExceededError, Rejection};
+#[cfg(feature = "heartbeat")]
 pub use heartbeat::{Heartbeat, HeartbeatError};
+#[cfg(feature = "rate-limiter")]
 pub use rate_limiter::{KeyedRateLimiter, RateLimiter, Reservation};
+#[cfg(feature = "shutdown")]
 pub use shutdown::{GracefulShutdown, ShutdownError};
-pub use watchdog::Watchdog;
+#[cfg(feature = "watchdog")]
+pub use watchdog::{Watchdog, WatchdogError, WatchdogTimeoutError};
 
 /// The README's samples must compile and run.
-#[cfg(all(doctest, feature = "tokio", feature = "config", feature = "macros"))]
+#[cfg(all(
+    doctest,
+    feature = "circuit-breaker",
+    feature = "rate-limiter",
+    feature = "shutdown",
+    feature = "watchdog",
+    feature = "tokio",
+    feature = "config",
+    feature = "macros"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -79,7 +79,6 @@ macro_rules! config_setter {
         /// Uses `config` for the values that are not set here, an instance's settings first if the name has any.
         /// Default: the built-in defaults.
         #[cfg(feature = "config")]
-        #[cfg_attr(docsrs, doc(cfg(feature = "config")))]
         pub fn config(mut self, config: &crate::config::Config) -> Self {
             self.$($field).+ = crate::settings::Fallback::to(config);
             self

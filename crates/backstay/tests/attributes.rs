@@ -1,4 +1,5 @@
 //! The attributes on functions and methods, sync and async.
+#![cfg(all(feature = "circuit-breaker", feature = "rate-limiter"))]
 #![cfg(feature = "macros")]
 #![allow(clippy::unwrap_used, missing_docs)]
 

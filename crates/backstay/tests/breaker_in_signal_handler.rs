@@ -1,4 +1,5 @@
 //! A breaker that is called from a signal handler, which interrupts the breaker's own calls.
+#![cfg(feature = "circuit-breaker")]
 #![cfg(unix)]
 #![allow(unsafe_code, clippy::unwrap_used, missing_docs)]
 

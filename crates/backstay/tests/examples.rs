@@ -1,4 +1,5 @@
 //! The examples as what they are: programs, with signals from outside and their output read.
+#![cfg(all(feature = "circuit-breaker", feature = "rate-limiter", feature = "shutdown", feature = "watchdog"))]
 #![cfg(all(unix, feature = "tokio", feature = "macros", feature = "config"))]
 #![allow(clippy::unwrap_used)]
 

@@ -2,6 +2,7 @@
 //! had is asked for again.
 //!
 //! Each test runs `child` of this file in a process of its own.
+#![cfg(all(feature = "rate-limiter", feature = "shutdown", feature = "watchdog"))]
 #![cfg(all(target_os = "linux", feature = "tokio", not(backstay_loom)))]
 #![allow(clippy::unwrap_used, unsafe_code)]
 

@@ -1,4 +1,5 @@
 //! Processes that are forked without a word to the library, at bad moments and into other namespaces.
+#![cfg(all(feature = "rate-limiter", feature = "shutdown", feature = "watchdog"))]
 #![cfg(all(target_os = "linux", not(backstay_loom)))]
 #![allow(clippy::unwrap_used, unsafe_code)]
 

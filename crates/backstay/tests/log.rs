@@ -1,4 +1,5 @@
 //! What the library tells `tracing`, and where its unsafe code stands.
+#![cfg(all(feature = "circuit-breaker", feature = "rate-limiter", feature = "shutdown", feature = "watchdog"))]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used, missing_docs)]
 

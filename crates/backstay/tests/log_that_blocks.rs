@@ -1,5 +1,6 @@
 //! A subscriber that blocks for ever, as one does whose standard error is a pipe that nobody reads: what the library's
 //! own threads do, they do all the same.
+#![cfg(all(feature = "shutdown", feature = "watchdog"))]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used, missing_docs)]
 

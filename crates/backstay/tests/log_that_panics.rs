@@ -1,4 +1,5 @@
 //! A subscriber that panics at every event: it silences the log, and nothing else.
+#![cfg(all(feature = "circuit-breaker", feature = "shutdown", feature = "watchdog"))]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used, missing_docs)]
 

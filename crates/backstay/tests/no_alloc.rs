@@ -1,4 +1,5 @@
 //! The hot paths allocate nothing: an allocator of this test's own counts.
+#![cfg(all(feature = "circuit-breaker", feature = "rate-limiter", feature = "watchdog"))]
 #![cfg(not(backstay_loom))]
 #![allow(unsafe_code, clippy::unwrap_used)]
 

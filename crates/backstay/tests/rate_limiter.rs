@@ -1,4 +1,5 @@
 //! The rate limiter as its users have it: real threads, real time, tasks of a runtime and of none.
+#![cfg(feature = "rate-limiter")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::pin::pin;

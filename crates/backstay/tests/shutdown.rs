@@ -1,4 +1,5 @@
 //! The shutdown inside one process: turns, times, reports, who waits for what.
+#![cfg(feature = "shutdown")]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used)]
 

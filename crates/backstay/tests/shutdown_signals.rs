@@ -1,4 +1,5 @@
 //! The shutdown and real signals: each scenario is a process of its own, this test binary started anew.
+#![cfg(feature = "shutdown")]
 #![cfg(all(unix, not(backstay_loom)))]
 #![allow(clippy::unwrap_used)]
 #![allow(unsafe_code)] // handlers and forks of others, played by the children

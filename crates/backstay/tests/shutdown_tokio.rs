@@ -1,4 +1,5 @@
 //! The shutdown and tokio: where async callbacks run, who may block, what a cancelled trigger leaves behind.
+#![cfg(feature = "shutdown")]
 #![cfg(all(feature = "tokio", not(backstay_loom)))]
 #![allow(clippy::unwrap_used)]
 

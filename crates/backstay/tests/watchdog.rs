@@ -1,4 +1,5 @@
 //! The watchdog as its users see it, within one process.
+#![cfg(feature = "watchdog")]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
 //! What a ping does not do.
+#![cfg(feature = "watchdog")]
 #![cfg(all(target_os = "linux", not(backstay_loom)))]
 #![allow(clippy::unwrap_used, unsafe_code)]
 

@@ -1,6 +1,7 @@
 //! The watchdog and its process: stopped, forked, and with very many watchdogs in it.
 //!
 //! Each test runs `child` of this file in a process of its own and talks to it by lines.
+#![cfg(feature = "watchdog")]
 #![cfg(all(target_os = "linux", not(backstay_loom)))]
 #![allow(clippy::unwrap_used, unsafe_code)]
 

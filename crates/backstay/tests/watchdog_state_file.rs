@@ -1,4 +1,5 @@
 //! Watching another process by its heartbeat file.
+#![cfg(feature = "watchdog")]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used)]
 

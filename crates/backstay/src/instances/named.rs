@@ -49,6 +49,7 @@ macro_rules! named {
     };
 }
 
+#[cfg(feature = "circuit-breaker")]
 named!(
     CircuitBreaker,
     crate::circuit_breaker::CircuitBreakerBuilder,
@@ -72,6 +73,7 @@ assert_eq!(breaker.name(), Some("quotes-api"));
 "#
 );
 
+#[cfg(feature = "rate-limiter")]
 named!(
     RateLimiter,
     crate::rate_limiter::RateLimiterBuilder,
@@ -92,6 +94,7 @@ assert_eq!(limiter.rate(), 5.0);
 "#
 );
 
+#[cfg(feature = "watchdog")]
 named!(
     Watchdog,
     crate::watchdog::WatchdogBuilder,

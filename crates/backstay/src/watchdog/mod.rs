@@ -31,12 +31,13 @@ use std::time::Duration;
 use crate::alert::Alert;
 use crate::callback::Callback;
 use crate::clock::Moment;
-use crate::error::{WatchdogError, WatchdogTimeoutError};
+
 use crate::heartbeat::{DegradedBy, Target};
 use crate::log::log_now;
 
 mod beat;
 mod builder;
+mod error;
 mod monitor;
 mod report;
 mod runners;
@@ -51,6 +52,7 @@ use monitor::{Monitor, Refused};
 
 pub use backstay_core::watchdog::{DEFAULT_MAX_AGE, DEFAULT_TIMEOUT, TIMEOUT_BOUNDS};
 pub use builder::{StateFileWatchdogBuilder, WatchdogBuilder};
+pub use error::{WatchdogError, WatchdogTimeoutError};
 pub use report::TimeoutReport;
 pub use scope::WatchGuard;
 

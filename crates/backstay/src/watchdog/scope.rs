@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use super::Watchdog;
-use crate::error::{WatchdogError, WatchdogTimeoutError};
+use super::error::{WatchdogError, WatchdogTimeoutError};
 
 impl Watchdog {
     /// Watches while `f` runs; `f` is handed the watchdog to ping.

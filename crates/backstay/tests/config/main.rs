@@ -1,4 +1,5 @@
 //! Configuration: what is read, from where, and what is said when it is wrong.
+#![cfg(all(feature = "circuit-breaker", feature = "rate-limiter", feature = "shutdown", feature = "watchdog"))]
 #![cfg(feature = "config")]
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 

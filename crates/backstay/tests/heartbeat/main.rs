@@ -1,4 +1,5 @@
 //! The heartbeat as a service, its monitor and whoever gets in the way see it.
+#![cfg(feature = "watchdog")]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
