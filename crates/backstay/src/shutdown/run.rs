@@ -30,7 +30,7 @@ impl Inner {
         match self.stage.signal(self.still_running()) {
             OnSignal::Begin => self.start(Some(signal), Runtimes::default()),
             OnSignal::Note => {
-                log_in_background(move || tracing::info!(target: "backstay", %signal, "shutdown is under way"))
+                log_in_background(move || tracing::info!(target: "backstay", %signal, "shutdown is under way"));
             }
             OnSignal::Exit => end_process(signal.exit_code(), AT_ONCE, move || {
                 tracing::error!(target: "backstay", %signal, "second signal during shutdown: exit at once");
