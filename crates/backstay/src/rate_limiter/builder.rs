@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::error::{BuildError, InvalidArgument};
 use crate::settings::{Fallback, RateLimiterSettings, config_setter};
 
-/// Builds a [`RateLimiter`]; made by [`RateLimiter::builder`] and [`RateLimiter::configured`].
+/// Builds a [`RateLimiter`]; made by [`RateLimiter::builder`]. Without a rate it is 10 per second.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RateLimiterBuilder {
