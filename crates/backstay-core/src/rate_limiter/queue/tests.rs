@@ -101,7 +101,7 @@ proptest! {
 
     // RL-4, RL-6, RL-8, RL-9: places, order and whom to wake are those of a plain list.
     #[test]
-    fn a_queue_is_a_list(steps in prop::collection::vec(step(), 1..200)) {
+    fn a_queue_is_a_list(steps in prop::collection::vec(step(), 1..if cfg!(miri) { 30 } else { 200 })) {
         let (mut queue, mut naive) = (Queue::<Ticket>::default(), Naive::default());
         let (mut now, mut scale, mut full_at) = (Moment::from_nanos(1 << 50), self::scale(0), 0);
         for step in steps {
@@ -272,7 +272,7 @@ fn those_who_left_are_forgotten() {
     let mut queue = Queue::<()>::default();
     let mut full_at = scale.holding(0.0, now);
     let mut tickets = Vec::new();
-    let crowd = if cfg!(miri) { 1_000 } else { 20_000 };
+    let crowd = if cfg!(miri) { 200 } else { 20_000 };
     for number in 0..crowd {
         let place = scale.reserve(full_at, scale.cost(1), now);
         full_at = place.full_at;
