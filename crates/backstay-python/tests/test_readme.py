@@ -14,6 +14,7 @@ BLOCKS = [block for path in READMES for block in re.findall(r"```python\n(.*?)``
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_block(block, tmp_path):
+    block = block.replace("/tmp/", f"{tmp_path}/")  # Several blocks name the same file, and run side by side.
     done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 0 and not done.stderr, done.stderr
 
