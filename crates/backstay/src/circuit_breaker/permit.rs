@@ -99,6 +99,26 @@ impl<B: Borrow<CircuitBreaker>> Permit<B> {
     }
 }
 
+impl Permit<&CircuitBreaker> {
+    /// Turns it into a permit that owns its handle, to be sent to another task or stored. The call goes on.
+    ///
+    /// ```
+    /// use backstay::CircuitBreaker;
+    ///
+    /// let breaker = CircuitBreaker::builder().max_failures(1).build()?;
+    /// let permit = breaker.try_acquire()?.into_owned();
+    /// assert_eq!(breaker.stats().total, 0);
+    /// std::thread::spawn(move || permit.failure()).join().unwrap();
+    /// assert_eq!(breaker.stats().failed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn into_owned(self) -> Permit {
+        let owned = Permit { breaker: self.breaker.clone(), admitted: self.admitted, fate: self.fate };
+        std::mem::forget(self); // it reports nothing, and owns nothing
+        owned
+    }
+}
+
 impl<B: Borrow<CircuitBreaker>> Drop for Permit<B> {
     #[inline]
     fn drop(&mut self) {
