@@ -201,11 +201,11 @@ Rejections are raised and caught. `kstlib` is the package that the ordered page 
 measured in one thread, to which their loop belongs. A budget that is broken is measured again, twice at most, before that
 counts.
 
-The floor of `acall` is the row "an `async def` that only forwards": a coroutine function that takes any arguments costs
-that much before it does anything, the guarded coroutine included. `acall` stays one, because `inspect.iscoroutinefunction`,
-tracebacks, trio and the warning for a coroutine that is not awaited rely on it. Above the floor are two calls of the
-native half, one before the guarded call and one after it. The floor of a constructor in Python is the row "an empty
-class", which does nothing with its arguments; those of `RateLimiter` and `CircuitBreaker` are native.
+The rows "... that only forwards" are floors. "A builtin that only forwards" is `operator.call`, which calls its argument from C
+and does nothing else: what `call` costs above it is the breaker. The functions that only forward are written in Python, as
+decorated functions are, because `inspect.isfunction` and much else is to be true of those. "An `async def` that only
+forwards" is what an `acall` written in Python would cost at least; ours is native and has no frame of its own. The floor
+of a constructor in Python is the row "an empty class", which does nothing with its arguments; ours are native.
 
 ## Budgets
 

@@ -153,3 +153,14 @@ pub(crate) fn wrong_kind(name: &str, given: &Bound<'_, PyAny>, allowed: &str) ->
         Err(error) => error,
     }
 }
+
+/// An argument for which `None` is no way to leave it out.
+pub(crate) struct Given<'py>(pub(crate) Option<Bound<'py, PyAny>>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Given<'py> {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(given.to_owned())))
+    }
+}

@@ -1,16 +1,17 @@
 //! The heartbeat.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstay::heartbeat::{Heartbeat as Handle, HeartbeatError, Status, Target};
 use backstay_core::heartbeat::INTERVAL_BOUNDS;
-use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::arguments::{path, seconds_within};
+use crate::built::Built;
 use crate::callbacks::{self, Callback, Callbacks};
 use crate::waiting::Pending;
 use crate::watchdog::Watchdog;
@@ -18,29 +19,41 @@ use crate::{config, errors, interpreter, json, logging};
 
 /// The part of `backstay.Heartbeat` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
-pub(crate) struct Heartbeat(OnceLock<Made>);
+pub(crate) struct Heartbeat(Built<Made>);
 
 struct Made {
     handle: Handle,
     callbacks: Callbacks,
+    /// As they were given.
+    state_file: Option<Py<PyAny>>,
+    target: Option<Py<PyAny>>,
 }
 
 impl Heartbeat {
     fn made(&self) -> PyResult<&Made> {
-        self.0.get().ok_or_else(|| PyRuntimeError::new_err("Heartbeat.__init__ was not called"))
+        self.0.get()
     }
 }
 
 #[pymethods]
 impl Heartbeat {
+    /// Takes any arguments: those of a subclass may be others.
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(state_file=None, *, interval=None, on_missed_beat=None, on_alert=None, target=None, \
+                          on_target_dead=None, on_beat=None, metadata=None, exclusive=False)"
+    )]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self(OnceLock::new())
+        Self(Built::new("Heartbeat"))
     }
 
     #[allow(clippy::too_many_arguments)] // as many as the contract has
-    fn _build(
+    #[pyo3(signature = (
+        state_file = None, *, interval = None, on_missed_beat = None, on_alert = None, target = None,
+        on_target_dead = None, on_beat = None, metadata = None, exclusive = false
+    ))]
+    fn __init__(
         &self,
         py: Python<'_>,
         state_file: Option<Bound<'_, PyAny>>,
@@ -57,8 +70,8 @@ impl Heartbeat {
         logging::look(py);
         let mut callbacks = Callbacks::new();
         let mut builder = Handle::builder().exclusive(exclusive);
-        if let Some(file) = state_file {
-            builder = builder.state_file(path("state_file", &file)?);
+        if let Some(file) = &state_file {
+            builder = builder.state_file(path("state_file", file)?);
         }
         let has_interval = interval.is_some();
         if let Some(interval) = interval {
@@ -67,12 +80,12 @@ impl Heartbeat {
         if let Some(metadata) = metadata {
             builder = builder.metadata(json::from_python(&metadata)?);
         }
-        builder = match target {
+        builder = match &target {
             None => builder,
             // One of ours is asked without Python, and so also while Python is frozen.
             Some(target) => match target.cast::<Watchdog>() {
                 Ok(watchdog) => builder.target(watchdog.get().handle()?.clone()),
-                Err(_) => builder.target(PyTarget(callbacks.hold(checked_target(&target)?)?)),
+                Err(_) => builder.target(PyTarget(callbacks.hold(checked_target(target)?)?)),
             },
         };
         if let Some(callback) = callbacks.add("on_missed_beat", on_missed_beat)? {
@@ -97,8 +110,8 @@ impl Heartbeat {
             builder = builder.config(&config::of(py, "heartbeat")?);
         }
         let handle = builder.build().map_err(errors::build)?;
-        let made = Made { handle, callbacks };
-        self.0.set(made).map_err(|_| PyRuntimeError::new_err("Heartbeat.__init__ was called twice"))
+        let (state_file, target) = (state_file.map(Bound::unbind), target.map(Bound::unbind));
+        self.0.set(Made { handle, callbacks, state_file, target })
     }
 
     /// Starts; what the callbacks return is awaited on `event_loop`, where there is one.
@@ -135,7 +148,18 @@ impl Heartbeat {
     /// A number that its callbacks know it by; `None` before it is made.
     #[getter]
     fn _component(&self) -> Option<usize> {
-        self.0.get().map(|made| made.callbacks.component)
+        self.0.known().map(|made| made.callbacks.component)
+    }
+
+    /// What it follows.
+    #[getter]
+    fn target(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.made()?.target.as_ref().map(|target| target.clone_ref(py)))
+    }
+
+    #[getter]
+    fn _state_file(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.made()?.state_file.as_ref().map(|file| file.clone_ref(py)))
     }
 
     /// Beats once, now.
@@ -205,11 +229,14 @@ impl Heartbeat {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.0.get().map_or(Ok(()), |made| made.callbacks.traverse(&visit))
+        let Some(made) = self.0.known() else { return Ok(()) };
+        visit.call(&made.state_file)?;
+        visit.call(&made.target)?;
+        made.callbacks.traverse(&visit)
     }
 
     fn __clear__(&self) {
-        if let Some(made) = self.0.get() {
+        if let Some(made) = self.0.known() {
             made.callbacks.clear();
         }
     }

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ pub(crate) fn drop_inside<T>(objects: Option<T>) {
 
 /// Calls `function` as if no exception were on its way, as one may be where a destructor calls us.
 #[allow(unsafe_code)]
-fn beside_errors<T>(py: Python<'_>, function: impl FnOnce(Python<'_>) -> T) -> T {
+pub(crate) fn beside_errors<T>(py: Python<'_>, function: impl FnOnce(Python<'_>) -> T) -> T {
     let (mut kind, mut error, mut trace) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: we are attached; three references or nulls are taken out, and the same three put back.
     unsafe { ffi::PyErr_Fetch(&raw mut kind, &raw mut error, &raw mut trace) };
@@ -80,6 +80,9 @@ thread_local! {
     /// What [`raise_later`] was given.
     static OWED: Cell<Option<PyErr>> = const { Cell::new(None) };
 }
+/// Whether anything was ever owed: looking a thread's own value up costs more than all else that a guarded call does here.
+/// Relaxed, because a thread asks for nothing but what it has set itself.
+static EVER_OWED: AtomicBool = AtomicBool::new(false);
 
 /// Keeps `error` for the main thread where it is a signal handler's, which ran while that thread was in a callback: nobody
 /// in our place may take it for the callback's own. It is raised by whoever asks whether something is [`owed`], or else
@@ -100,14 +103,16 @@ pub(crate) fn raise_later(py: Python<'_>, error: PyErr) {
     let ends = error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py);
     if ends && is_main_thread(py).unwrap_or(false) {
         OWED.set(Some(error));
+        EVER_OWED.store(true, Ordering::Relaxed);
         // SAFETY: the function takes nothing. Where there are too many of them, who asks next raises it.
         unsafe { ffi::Py_AddPendingCall(Some(raise), std::ptr::null_mut()) };
     }
 }
 
 /// What a signal handler raised in this thread while it was in a callback.
+#[inline]
 pub(crate) fn owed(_: Python<'_>) -> PyResult<()> {
-    OWED.take().map_or(Ok(()), Err)
+    if EVER_OWED.load(Ordering::Relaxed) { OWED.take().map_or(Ok(()), Err) } else { Ok(()) }
 }
 
 /// Lets the interpreter go while `function` runs.

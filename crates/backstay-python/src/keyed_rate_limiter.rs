@@ -1,20 +1,21 @@
 //! The rate limiter of many keys.
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
-use std::sync::OnceLock;
+use std::time::Duration;
 
 use backstay::rate_limiter::KeyedRateLimiter as Handle;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
-use crate::arguments::{self, count, number, positive_seconds, text};
+use crate::arguments::{self, Given, count, number, positive_seconds, text};
+use crate::built::Built;
 use crate::rate_limiter::rejected;
 use crate::{config, errors, logging};
 
 /// The part of `backstay.KeyedRateLimiter` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
-pub(crate) struct KeyedRateLimiter(OnceLock<Made>);
+pub(crate) struct KeyedRateLimiter(Built<Made>);
 
 struct Made {
     handle: Handle<u64, BuildHasherDefault<Hashed>>,
@@ -24,30 +25,35 @@ struct Made {
 
 impl KeyedRateLimiter {
     fn made(&self) -> PyResult<&Made> {
-        self.0.get().ok_or_else(|| PyRuntimeError::new_err("KeyedRateLimiter.__init__ was not called"))
+        self.0.get()
     }
 }
 
 #[pymethods]
 impl KeyedRateLimiter {
+    /// Takes any arguments: those of a subclass may be others.
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(rate, per=1.0, *, burst=None, max_keys=None, name=None)"
+    )]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self(OnceLock::new())
+        Self(Built::new("KeyedRateLimiter"))
     }
 
-    fn _build(
+    #[pyo3(signature = (rate, per = Given(None), *, burst = None, max_keys = None, name = None))]
+    fn __init__(
         &self,
         py: Python<'_>,
         rate: &Bound<'_, PyAny>,
-        per: &Bound<'_, PyAny>,
+        per: Given<'_>,
         burst: Option<&Bound<'_, PyAny>>,
         max_keys: Option<&Bound<'_, PyAny>>,
         name: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         logging::look(py);
-        let mut builder =
-            Handle::<u64>::builder(number("rate", rate)?).per(positive_seconds("per", per)?).hasher(Default::default());
+        let per = per.0.map_or(Ok(Duration::from_secs(1)), |per| positive_seconds("per", &per))?;
+        let mut builder = Handle::<u64>::builder(number("rate", rate)?).per(per).hasher(Default::default());
         if let Some(burst) = burst {
             builder = builder.burst(number("burst", burst)?);
         }
@@ -61,8 +67,7 @@ impl KeyedRateLimiter {
             builder = builder.config(&config::of(py, "rate_limiter")?);
         }
         let handle = builder.build().map_err(errors::build)?;
-        let made = Made { handle, hasher: RandomState::new() };
-        self.0.set(made).map_err(|_| PyRuntimeError::new_err("KeyedRateLimiter.__init__ was called twice"))
+        self.0.set(Made { handle, hasher: RandomState::new() })
     }
 
     /// Takes a token of `key`, or as many as `tokens` says, if they are there; never waits.

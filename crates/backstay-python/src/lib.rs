@@ -5,16 +5,22 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 mod arguments;
+mod built;
 mod callbacks;
 mod circuit_breaker;
 mod config;
+mod coroutine;
 mod errors;
+mod function;
+mod guarded;
 mod heartbeat;
 mod interpreter;
 mod json;
 mod keyed_rate_limiter;
 mod logging;
+mod outcomes;
 mod rate_limiter;
+mod raw;
 mod shutdown;
 mod signals;
 mod waiting;
@@ -37,8 +43,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     static SHARED: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
     module.add("_shared", SHARED.get_or_init(py, || PyDict::new(py).unbind()))?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    raw::prepare();
     module.add_class::<circuit_breaker::CircuitBreaker>()?;
-    module.add_class::<circuit_breaker::Permit>()?;
+    module.add_class::<outcomes::Permit>()?;
     module.add_class::<heartbeat::Heartbeat>()?;
     module.add_class::<keyed_rate_limiter::KeyedRateLimiter>()?;
     module.add_class::<rate_limiter::RateLimiter>()?;
@@ -46,6 +53,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<waiting::Pending>()?;
     module.add_class::<watchdog::Watchdog>()?;
     module.add_function(wrap_pyfunction!(_patience, module)?)?;
+    module.add_function(wrap_pyfunction!(guarded::_acall, module)?)?;
     module.add_function(wrap_pyfunction!(signals::_hold_at_forks, module)?)?;
     module.add_function(wrap_pyfunction!(signals::_this_process, module)?)?;
     static INSTALLED: PyOnceLock<()> = PyOnceLock::new();
@@ -53,5 +61,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
         logging::install();
         interpreter::install(module)
     })?;
+    guarded::CALL.install(&py.get_type::<circuit_breaker::CircuitBreaker>())?;
+    rate_limiter::TRY_ACQUIRE.install(&py.get_type::<rate_limiter::RateLimiter>())?;
     errors::prepare(py)
 }

@@ -1,23 +1,25 @@
 //! The rate limiter.
 
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use backstay::RateLimitExceededError;
 use backstay::rate_limiter::{RateLimiter as Handle, RateLimiterBuilder, Reservation};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
+use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyTuple};
 
 use crate::arguments::{self, number, patience, positive_seconds, text};
+use crate::built::Built;
+use crate::raw::{Arguments, Method, entered, failed};
 use crate::waiting::{self, Outcome, Pending};
 use crate::{config, errors, interpreter, logging};
 
 /// The part of `backstay.RateLimiter` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
 pub(crate) struct RateLimiter {
-    handle: OnceLock<Handle>,
+    handle: Built<Handle>,
     /// Whether the log says already that a wait blocked an event loop.
     blocks_loop: AtomicBool,
 }
@@ -25,11 +27,7 @@ pub(crate) struct RateLimiter {
 impl RateLimiter {
     #[inline]
     fn handle(&self) -> PyResult<&Handle> {
-        self.handle.get().ok_or_else(|| PyRuntimeError::new_err("RateLimiter.__init__ was not called"))
-    }
-
-    fn make(&self, handle: Handle) -> PyResult<()> {
-        self.handle.set(handle).map_err(|_| PyRuntimeError::new_err("RateLimiter.__init__ was called twice"))
+        self.handle.get()
     }
 
     /// Waits for tokens in a thread.
@@ -60,7 +58,7 @@ impl RateLimiter {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs), text_signature = "(rate=None, per=None, *, burst=None, name=None)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { handle: OnceLock::new(), blocks_loop: AtomicBool::new(false) }
+        Self { handle: Built::new("RateLimiter"), blocks_loop: AtomicBool::new(false) }
     }
 
     #[pyo3(signature = (rate = None, per = None, *, burst = None, name = None))]
@@ -95,20 +93,14 @@ impl RateLimiter {
             builder = builder.config(&config::of(py, "rate_limiter")?);
         }
         let handle = builder.build().map_err(errors::build)?;
-        self.make(handle)
+        self.handle.set(handle)
     }
 
     fn _build_named(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         logging::look(py);
-        self.make(Handle::named_with(name, |builder| {
+        self.handle.set(Handle::named_with(name, |builder| {
             builder.config(&config::of(py, "rate_limiter")?).build().map_err(errors::build)
         })?)
-    }
-
-    /// Takes a token, or as many as `tokens` says, if they are there; never waits.
-    #[pyo3(signature = (*, tokens = None))]
-    fn try_acquire(&self, tokens: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-        Ok(self.handle()?.try_acquire_n(arguments::tokens(tokens)?))
     }
 
     /// Waits for a token, or as many as `tokens` says: `True`. With `blocking=False` it does not wait: `False` where
@@ -126,7 +118,7 @@ impl RateLimiter {
         tokens: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         if !blocking {
-            return self.try_acquire(tokens);
+            return Ok(self.handle()?.try_acquire_n(arguments::tokens(tokens)?));
         }
         self.wait(py, arguments::tokens(tokens)?, timeout).map(|()| true)
     }
@@ -225,6 +217,38 @@ impl RateLimiter {
 
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {}
+}
+
+/// `RateLimiter.try_acquire`, the hottest of all methods.
+pub(crate) static TRY_ACQUIRE: Method = Method::new(
+    c"try_acquire",
+    try_acquire,
+    c"try_acquire($self, *, tokens=None)\n--\n\n\
+      Takes a token, or as many as `tokens` says, if they are there; never waits.",
+);
+
+#[allow(unsafe_code)]
+unsafe extern "C" fn try_acquire(
+    slf: *mut PyObject,
+    values: *const *mut PyObject,
+    positional: isize,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    entered(std::ptr::null_mut(), |py| {
+        // SAFETY: the caller of a method holds its object, and CPython has checked the class.
+        let limiter = unsafe { Borrowed::from_ptr(py, slf).cast_unchecked::<RateLimiter>() };
+        let arguments = Arguments { values, positional: positional.unsigned_abs(), names };
+        let acquired = limiter.get().handle().and_then(|handle| {
+            // SAFETY: the caller holds all arguments.
+            match unsafe { arguments.only(py, "tokens")? } {
+                None => Ok(handle.try_acquire()),
+                Some(tokens) => {
+                    Ok(handle.try_acquire_n(arguments::tokens(Some(&tokens).filter(|given| !given.is_none()))?))
+                }
+            }
+        });
+        acquired.map_or_else(|error| failed(py, error), |acquired| PyBool::new(py, acquired).to_owned().into_ptr())
+    })
 }
 
 pub(crate) fn rejected(py: Python<'_>, error: &RateLimitExceededError) -> PyErr {

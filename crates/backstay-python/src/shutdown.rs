@@ -3,29 +3,34 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use backstay::ShutdownError;
 use backstay::shutdown::{GracefulShutdown as Handle, Report, Signal};
 use backstay_core::shutdown::{FORCE_EXIT_CODE_BOUNDS, TIMEOUT_BOUNDS};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::arguments::{integer, integer_within, patience, positive_seconds, seconds_within, text};
+use crate::built::Built;
 use crate::callbacks::{Callback, new_component};
 use crate::waiting::{self, Pending, nothing};
 use crate::{config, errors, interpreter, logging};
 
 /// The part of `backstay.GracefulShutdown` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
-pub(crate) struct GracefulShutdown(OnceLock<Made>);
+pub(crate) struct GracefulShutdown(Built<Made>);
 
 struct Made {
     handle: Handle,
+    /// Which signals to take, where they were given.
+    signals: Option<Py<PyAny>>,
+    /// What lay under our handler, also while it is not installed: it may still be called by one that lies over it.
+    previous: Py<PyDict>,
     component: usize,
     /// What is registered, for the garbage collector and for the loop on which it is awaited.
     callbacks: Mutex<Vec<Weak<Callback>>>,
@@ -35,7 +40,7 @@ struct Made {
 
 impl GracefulShutdown {
     fn made(&self) -> PyResult<&Made> {
-        self.0.get().ok_or_else(|| PyRuntimeError::new_err("GracefulShutdown.__init__ was not called"))
+        self.0.get()
     }
 }
 
@@ -49,16 +54,22 @@ impl Made {
 
 #[pymethods]
 impl GracefulShutdown {
+    /// Takes any arguments: those of a subclass may be others.
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(*, timeout=None, signals=None, force_exit_code=1, drain_delay=None)"
+    )]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self(OnceLock::new())
+        Self(Built::new("GracefulShutdown"))
     }
 
-    fn _build(
+    #[pyo3(signature = (*, timeout = None, signals = None, force_exit_code = None, drain_delay = None))]
+    fn __init__(
         &self,
         py: Python<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
+        signals: Option<&Bound<'_, PyAny>>,
         force_exit_code: Option<&Bound<'_, PyAny>>,
         drain_delay: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
@@ -81,13 +92,28 @@ impl GracefulShutdown {
             builder = builder.config(&config::of(py, "shutdown")?);
         }
         let handle = builder.build().map_err(errors::build)?;
-        let made = Made {
+        let checked = |signals: &Bound<'_, PyAny>| -> PyResult<_> {
+            Ok(py.import("backstay._signals")?.call_method1("checked", (signals,))?.unbind())
+        };
+        let signals = signals.map(checked).transpose()?;
+        self.0.set(Made {
             handle,
+            signals,
+            previous: PyDict::new(py).unbind(),
             component: new_component(),
             callbacks: Mutex::default(),
             blocks_loop: AtomicBool::default(),
-        };
-        self.0.set(made).map_err(|_| PyRuntimeError::new_err("GracefulShutdown.__init__ was called twice"))
+        })
+    }
+
+    #[getter]
+    fn _signals(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.made()?.signals.as_ref().map(|signals| signals.clone_ref(py)))
+    }
+
+    #[getter]
+    fn _previous(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        Ok(self.made()?.previous.clone_ref(py))
     }
 
     /// Registers a callback, plain or async.
@@ -217,7 +243,7 @@ impl GracefulShutdown {
     /// A number that its callbacks know it by; `None` before it is made.
     #[getter]
     fn _component(&self) -> Option<usize> {
-        self.0.get().map(|made| made.component)
+        self.0.known().map(|made| made.component)
     }
 
     /// Whether the shutdown has begun.
@@ -245,13 +271,15 @@ impl GracefulShutdown {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(made) = self.0.get() else { return Ok(()) };
+        let Some(made) = self.0.known() else { return Ok(()) };
+        visit.call(&made.signals)?;
+        visit.call(&made.previous)?;
         let Ok(callbacks) = made.callbacks.try_lock() else { return Ok(()) };
         callbacks.iter().filter_map(Weak::upgrade).try_for_each(|callback| callback.traverse(&visit))
     }
 
     fn __clear__(&self) {
-        if let Some(made) = self.0.get() {
+        if let Some(made) = self.0.known() {
             made.registered().iter().for_each(|callback| callback.clear());
         }
     }

@@ -1,7 +1,7 @@
 //! The watchdog.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use backstay::WatchdogError;
 use backstay::watchdog::{TimeoutReport, Watchdog as Handle};
@@ -12,12 +12,13 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::arguments::{path, positive_seconds, seconds_within, text};
+use crate::built::Built;
 use crate::callbacks::{self, Callback, Callbacks};
 use crate::{config, errors, interpreter, logging};
 
 /// The part of `backstay.Watchdog` that is not Python.
 #[pyclass(frozen, subclass, module = "backstay._native")]
-pub(crate) struct Watchdog(OnceLock<Made>);
+pub(crate) struct Watchdog(Built<Made>);
 
 struct Made {
     handle: Handle,
@@ -31,34 +32,36 @@ impl Watchdog {
     }
 
     fn made(&self) -> PyResult<&Made> {
-        self.0.get().ok_or_else(|| PyRuntimeError::new_err("Watchdog.__init__ was not called"))
-    }
-
-    fn make(&self, made: Made) -> PyResult<()> {
-        self.0.set(made).map_err(|_| PyRuntimeError::new_err("Watchdog.__init__ was called twice"))
+        self.0.get()
     }
 }
 
 #[pymethods]
 impl Watchdog {
+    /// Takes any arguments: those of a subclass may be others.
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(*, timeout=None, on_timeout=None, on_alert=None, name=None)"
+    )]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self(OnceLock::new())
+        Self(Built::new("Watchdog"))
     }
 
-    fn _build(
+    /// `_raise_on_timeout` is what `watchdog_context` is for.
+    #[pyo3(signature = (*, timeout = None, on_timeout = None, on_alert = None, name = None, _raise_on_timeout = false))]
+    fn __init__(
         &self,
         py: Python<'_>,
         timeout: Option<Bound<'_, PyAny>>,
         on_timeout: Option<Bound<'_, PyAny>>,
         on_alert: Option<Bound<'_, PyAny>>,
         name: Option<Bound<'_, PyAny>>,
-        raise_on_timeout: bool,
+        _raise_on_timeout: bool,
     ) -> PyResult<()> {
         logging::look(py);
         let mut callbacks = Callbacks::new();
-        let mut builder = Handle::builder().raise_on_timeout(raise_on_timeout).stack_of(stack_of);
+        let mut builder = Handle::builder().raise_on_timeout(_raise_on_timeout).stack_of(stack_of);
         let has_timeout = timeout.is_some();
         if let Some(timeout) = timeout {
             builder = builder.timeout(seconds_within("Watchdog", "timeout", &timeout, &TIMEOUT_BOUNDS)?);
@@ -79,7 +82,7 @@ impl Watchdog {
             builder = builder.config(&config::of(py, "watchdog")?);
         }
         let handle = builder.build().map_err(errors::build)?;
-        self.make(Made { handle, callbacks })
+        self.0.set(Made { handle, callbacks })
     }
 
     fn _build_named(&self, py: Python<'_>, name: &str) -> PyResult<()> {
@@ -88,7 +91,7 @@ impl Watchdog {
             let builder = builder.stack_of(stack_of).config(&config::of(py, "watchdog")?);
             builder.build().map_err(errors::build)
         })?;
-        self.make(Made { handle, callbacks: Callbacks::new() })
+        self.0.set(Made { handle, callbacks: Callbacks::new() })
     }
 
     #[allow(clippy::too_many_arguments)] // as many as the contract has
@@ -119,7 +122,7 @@ impl Watchdog {
             builder = builder.on_alert(move |alert| alerted(&callback, &who, alert));
         }
         let handle = builder.build().map_err(errors::build)?;
-        self.make(Made { handle, callbacks })
+        self.0.set(Made { handle, callbacks })
     }
 
     /// Sets the clock back: "I live". From any thread.
@@ -212,11 +215,11 @@ impl Watchdog {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.0.get().map_or(Ok(()), |made| made.callbacks.traverse(&visit))
+        self.0.known().map_or(Ok(()), |made| made.callbacks.traverse(&visit))
     }
 
     fn __clear__(&self) {
-        if let Some(made) = self.0.get() {
+        if let Some(made) = self.0.known() {
             made.callbacks.clear();
         }
     }

@@ -314,3 +314,20 @@ async def test_decorated_generators():
     assert list(plain()) == [1] and plain() is not None
     with pytest.raises(RateLimitExceededError):
         list(plain())
+
+
+def test_what_try_acquire_takes():
+    limiter = RateLimiter(10)
+    assert limiter.try_acquire() is True and limiter.try_acquire(tokens=None) is True
+    assert limiter.try_acquire(tokens=20) is False and limiter.try_acquire(**{"tokens": 8}) is True
+    assert limiter.try_acquire() is False
+    for wrong in (lambda: limiter.try_acquire(1), lambda: limiter.try_acquire(token=1), RateLimiter.try_acquire):
+        with pytest.raises(TypeError):
+            wrong()
+    with pytest.raises(TypeError):
+        limiter.try_acquire(tokens="1")
+    with pytest.raises(TypeError):
+        limiter.try_acquire(1, tokens=1)
+    with pytest.raises(RuntimeError, match="__init__ was not called"):
+        RateLimiter.__new__(RateLimiter).try_acquire()
+    assert str(inspect.signature(limiter.try_acquire)) == "(*, tokens=None)"

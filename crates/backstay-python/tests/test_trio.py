@@ -86,3 +86,61 @@ def test_a_cancelled_nursery_is_no_failure():
 
     trio.run(main)
     assert breaker.failure_count == 0
+
+
+# PY-14: the coroutine of `acall` may be a task's own.
+def test_acall_as_a_task():
+    breaker = CircuitBreaker()
+
+    async def answer(value):
+        await trio.sleep(0)
+        return value
+
+    assert trio.run(breaker.acall, answer, 1) == 1
+
+    async def main():
+        started = trio.Event()
+
+        async def wait():
+            started.set()
+            await trio.sleep_forever()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(breaker.acall, wait)
+            nursery.start_soon(breaker.acall, answer, 2)
+            await started.wait()
+            while breaker.stats.successful_calls < 2:
+                await trio.sleep(0)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert breaker.stats.successful_calls == 2 and breaker.stats.neutral_calls == 1
+
+
+# PY-14
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_acall_on_anyio(backend):
+    anyio = pytest.importorskip("anyio")
+    breaker = CircuitBreaker()
+
+    async def main():
+        started = anyio.Event()
+
+        async def wait():
+            started.set()
+            await anyio.sleep_forever()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(breaker.acall, wait)
+            group.start_soon(breaker.acall, anyio.sleep, 0)
+            await started.wait()
+            while breaker.stats.successful_calls < 1:
+                await anyio.sleep(0)
+            group.cancel_scope.cancel()
+        with anyio.move_on_after(0.01) as scope:
+            await breaker.acall(anyio.sleep_forever)
+        assert scope.cancelled_caught
+
+    anyio.run(main, backend=backend)
+    anyio.run(breaker.acall, anyio.sleep, 0, backend=backend)
+    assert breaker.stats.successful_calls == 2 and breaker.stats.neutral_calls == 2

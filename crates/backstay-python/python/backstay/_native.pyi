@@ -2,14 +2,17 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from os import PathLike
+from signal import Signals
 from typing import Any, ParamSpec, SupportsIndex, TypeVar, final
 
 from typing_extensions import Self, disjoint_base
 
+from backstay._states import HeartbeatTarget
 from backstay._values import CircuitState
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_Acall = TypeVar("_Acall", bound=Callable[..., Any])
 _Alert = Callable[[str, str, Mapping[str, Any]], Awaitable[None] | None]
 _Told = Callable[[], Awaitable[None] | None]
 _Path = str | PathLike[str]
@@ -24,6 +27,7 @@ __all__ = [
     "Permit",
     "RateLimiter",
     "Watchdog",
+    "_acall",
     "_hold_at_forks",
     "_patience",
     "_shared",
@@ -50,7 +54,6 @@ class CircuitBreaker:
     ) -> None: ...
     def _build_named(self, name: str) -> None: ...
     def call(self, func: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
-    def _admit(self) -> Permit: ...
     def reset(self) -> None: ...
     def isolate(self) -> None: ...
     def _stats(self) -> tuple[int, int, int, int, int]: ...
@@ -105,8 +108,14 @@ class RateLimiter:
 @disjoint_base
 class KeyedRateLimiter:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
-    def _build(
-        self, rate: float, per: float, burst: float | None, max_keys: SupportsIndex | None, name: str | None
+    def __init__(
+        self,
+        rate: float,
+        per: float = 1.0,
+        *,
+        burst: float | None = None,
+        max_keys: SupportsIndex | None = None,
+        name: str | None = None,
     ) -> None: ...
     def try_acquire(self, key: _Key, *, tokens: SupportsIndex | None = None) -> bool: ...
     def check(self, key: _Key, *, tokens: SupportsIndex | None = None) -> None: ...
@@ -129,7 +138,18 @@ class KeyedRateLimiter:
 @disjoint_base
 class GracefulShutdown:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
-    def _build(self, timeout: float | None, force_exit_code: int | None, drain_delay: float | None) -> None: ...
+    def __init__(
+        self,
+        *,
+        timeout: float | None = None,
+        signals: Iterable[Signals] | None = None,
+        force_exit_code: int = 1,
+        drain_delay: float | None = None,
+    ) -> None: ...
+    @property
+    def _signals(self) -> tuple[int, ...] | None: ...
+    @property
+    def _previous(self) -> dict[int, Any]: ...
     def _register(self, name: str, callback: _Told, priority: int, timeout: float | None) -> None: ...
     def unregister(self, name: str) -> bool: ...
     def _on_loop(self, event_loop: object) -> None: ...
@@ -152,18 +172,23 @@ class GracefulShutdown:
 @disjoint_base
 class Heartbeat:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
-    def _build(
+    def __init__(
         self,
-        state_file: _Path | None,
-        interval: float | None,
-        on_missed_beat: Callable[[Exception], Any] | None,
-        on_alert: _Alert | None,
-        target: object,
-        on_target_dead: _Told | None,
-        on_beat: _Told | None,
-        metadata: dict[str, Any] | None,
-        exclusive: bool,
+        state_file: _Path | None = None,
+        *,
+        interval: float | None = None,
+        on_missed_beat: Callable[[Exception], Any] | None = None,
+        on_alert: _Alert | None = None,
+        target: HeartbeatTarget | None = None,
+        on_target_dead: _Told | None = None,
+        on_beat: _Told | None = None,
+        metadata: dict[str, Any] | None = None,
+        exclusive: bool = False,
     ) -> None: ...
+    @property
+    def target(self) -> HeartbeatTarget | None: ...
+    @property
+    def _state_file(self) -> _Path | None: ...
     def _start(self, event_loop: object) -> None: ...
     def _stop(self) -> None: ...
     def _astop(self) -> Pending: ...
@@ -185,13 +210,13 @@ class Heartbeat:
 @disjoint_base
 class Watchdog:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
-    def _build(
+    def __init__(
         self,
-        timeout: float | None,
-        on_timeout: _Told | None,
-        on_alert: _Alert | None,
-        name: str | None,
-        raise_on_timeout: bool,
+        *,
+        timeout: float | None = None,
+        on_timeout: _Told | None = None,
+        on_alert: _Alert | None = None,
+        name: str | None = None,
     ) -> None: ...
     def _build_named(self, name: str) -> None: ...
     def _build_for_file(
@@ -223,6 +248,7 @@ class Watchdog:
     @property
     def seconds_since_ping(self) -> float: ...
 
+def _acall(template: _Acall) -> _Acall: ...
 def _patience(name: str, given: float | None) -> float | None: ...
 def _hold_at_forks(numbers: list[int]) -> None: ...
 def _this_process() -> int: ...

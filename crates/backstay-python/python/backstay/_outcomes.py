@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from backstay._functions import async_generator
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Coroutine
 
     from backstay._native import Permit
 
@@ -67,6 +67,15 @@ def is_awaitable(result: Any) -> bool:
         return inspect.isawaitable(result)
     except Exception:
         return False
+
+
+def awaited(result: Any) -> Coroutine[Any, Any, Any] | None:
+    """A coroutine that awaits `result`, where that can be awaited."""
+    return _awaiting(result) if is_awaitable(result) else None
+
+
+async def _awaiting(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 async def _awaited(permit: Permit, awaitable: Awaitable[Any]) -> Any:

@@ -77,7 +77,7 @@ def passes_to(handler: Any, shutdown: GracefulShutdown, number: int) -> bool:
     while isinstance(owner, _native.GracefulShutdown):
         if owner is shutdown:
             return True
-        owner = getattr(owner._previous.get(number), "__self__", None)  # type: ignore[attr-defined]
+        owner = getattr(owner._previous.get(number), "__self__", None)
     return False
 
 

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from typing import Any, ParamSpec, TypeVar, overload
 
-    from typing_extensions import Self, TypeIs
+    from typing_extensions import Self
 
     from backstay._decorated import _Guarded
     from backstay._values import CircuitState as CircuitState
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     _P = ParamSpec("_P")
     _R = TypeVar("_R")
-
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from backstay import _native
 from backstay.exceptions import CircuitBreakerError, CircuitOpenError
@@ -84,6 +82,7 @@ class CircuitBreaker(_native.CircuitBreaker):
         @overload
         async def acall(self, func: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
 
+    @_native._acall
     async def acall(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Calls `func`, plain or async, if the breaker admits it, and awaits what can be awaited. A future of a thread
         pool is returned, and judged when it is done.
@@ -91,22 +90,7 @@ class CircuitBreaker(_native.CircuitBreaker):
         Raises:
             CircuitOpenError: the breaker is open; `func` was not called.
         """
-        permit = self._admit()
-        try:
-            # Without keywords no mapping of them is made, and that is a tenth of the whole.
-            result = func(*args, **kwargs) if kwargs else func(*args)
-            # A coroutine is by far the most frequent, and asking `inspect` costs more than all the rest.
-            if type(result) is CoroutineType or _is_awaitable(result):
-                result = await result
-            elif type(result) in (GeneratorType, AsyncGeneratorType) or hasattr(type(result), "add_done_callback"):
-                from backstay._outcomes import follow
-
-                return follow(permit, result)
-        except BaseException as error:
-            permit.raised(error)
-            raise
-        permit.success()
-        return result
+        raise NotImplementedError  # It is native: this gives it its signature.
 
     def __call__(self, func: Callable[_P, _R]) -> _Guarded[_P, _R]:
         """Decorates `func` to be called through this breaker: `@breaker`. A generator is admitted when it is started."""
@@ -115,25 +99,26 @@ class CircuitBreaker(_native.CircuitBreaker):
         from backstay._functions import async_generator, checked, is_async, is_async_generator, is_generator
 
         checked(func)
-        call = self.call
-        acall = self.acall
+        call: Callable[..., Any] = partial(self.call, func)
+        acall: Callable[..., Any] = partial(self.acall, func)
         guarded: Any
+        # Without keywords no mapping of them is made, which is a third of the whole.
         if is_async(func):
 
             async def guarded(*args: Any, **kwargs: Any) -> Any:
-                return await acall(func, *args, **kwargs)
+                return await (acall(*args, **kwargs) if kwargs else acall(*args))
 
         elif is_async_generator(func):
-            guarded = async_generator(partial(acall, func))
+            guarded = async_generator(acall)
         elif is_generator(func):
 
             def guarded(*args: Any, **kwargs: Any) -> Any:
-                return (yield from call(func, *args, **kwargs))  # type: ignore[misc]
+                return (yield from call(*args, **kwargs))
 
         else:
 
             def guarded(*args: Any, **kwargs: Any) -> Any:
-                return call(func, *args, **kwargs)
+                return call(*args, **kwargs) if kwargs else call(*args)
 
         guarded = wraps(func)(guarded)
         guarded._circuit_breaker = self
@@ -142,12 +127,6 @@ class CircuitBreaker(_native.CircuitBreaker):
     def __repr__(self) -> str:
         name = "" if self.name is None else f", name={self.name!r}"
         return f"CircuitBreaker(state={self.state.name}, failure_count={self.failure_count}{name})"
-
-
-def _is_awaitable(result: Any) -> TypeIs[Awaitable[Any]]:
-    from backstay._outcomes import is_awaitable
-
-    return is_awaitable(result)
 
 
 if TYPE_CHECKING:

@@ -41,37 +41,12 @@ class Heartbeat(_native.Heartbeat):
     """
 
     _is_shutdown = False
-    _target: HeartbeatTarget | None = None
-    _path: str | Path | None = None
-
-    def __init__(
-        self,
-        state_file: str | Path | None = None,
-        *,
-        interval: float | None = None,
-        on_missed_beat: Callable[[Exception], Any] | None = None,
-        on_alert: OnAlertCallback | None = None,
-        target: HeartbeatTarget | None = None,
-        on_target_dead: Callable[[], Awaitable[None] | None] | None = None,
-        on_beat: Callable[[], Awaitable[None] | None] | None = None,
-        metadata: dict[str, Any] | None = None,
-        exclusive: bool = False,
-    ) -> None:
-        self._build(state_file, interval, on_missed_beat, on_alert, target, on_target_dead, on_beat, metadata, exclusive)
-        self._target = target
-        self._path = state_file
-
     @property
     def state_file(self) -> Path | None:
         """The file, as it was given."""
         from pathlib import Path
 
-        return None if self._path is None else Path(self._path)
-
-    @property
-    def target(self) -> HeartbeatTarget | None:
-        """What it follows."""
-        return self._target
+        return None if self._state_file is None else Path(self._state_file)
 
     @property
     def is_shutdown(self) -> bool:

@@ -109,17 +109,6 @@ class KeyedRateLimiter(_native.KeyedRateLimiter):
         TypeError: an argument of the wrong kind.
     """
 
-    def __init__(
-        self,
-        rate: float,
-        per: float = 1.0,
-        *,
-        burst: float | None = None,
-        max_keys: int | None = None,
-        name: str | None = None,
-    ) -> None:
-        self._build(rate, per, burst, max_keys, name)
-
     @property
     def stats(self) -> RateLimiterStats:
         """A snapshot of what the limiter has done so far, all keys together."""
@@ -178,35 +167,39 @@ def rate_limiter(
     limiter = RateLimiter(rate, per, burst=burst, name=name)
     _native._patience("timeout", timeout)
 
-    def take() -> None:
-        if blocking:
-            limiter.acquire(timeout=timeout)
-        else:
-            limiter._check()
+    from functools import partial
 
-    async def take_async() -> None:
-        if blocking:
-            await limiter.acquire_async(timeout=timeout)
-        else:
-            limiter._check()
+    # All of them raise where a token cannot be had. `partial` is slow with keywords.
+    take: Callable[[], object]
+    if not blocking:
+        take = limiter._check
+    elif timeout is None:
+        take = limiter.acquire
+    else:
+        take = partial(limiter.acquire, timeout=timeout)
+    # Tokens that are there are taken without a coroutine.
+    reserve: Callable[[], Any] = partial(limiter._reserve, timeout, None) if blocking else limiter._check
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         from functools import wraps
 
         from backstay._functions import async_generator, checked, is_async, is_async_generator, is_generator
+        from backstay._waiting import wait
 
         checked(function)
         limited: Any
         if is_async(function):
 
             async def limited(*args: Any, **kwargs: Any) -> Any:
-                await take_async()
-                return await function(*args, **kwargs)
+                if (pending := reserve()) is not None:
+                    await wait(pending)
+                return await (function(*args, **kwargs) if kwargs else function(*args))
 
         elif is_async_generator(function):
 
             async def made(*args: Any, **kwargs: Any) -> Any:
-                await take_async()
+                if (pending := reserve()) is not None:
+                    await wait(pending)
                 return function(*args, **kwargs)
 
             limited = async_generator(made)
@@ -220,7 +213,7 @@ def rate_limiter(
 
             def limited(*args: Any, **kwargs: Any) -> Any:
                 take()
-                return function(*args, **kwargs)
+                return function(*args, **kwargs) if kwargs else function(*args)
 
         limited = wraps(function)(limited)
         limited._rate_limiter = limiter

@@ -20,15 +20,6 @@ from backstay.exceptions import ShutdownError
 __all__ = ["CleanupCallback", "GracefulShutdown", "ShutdownError"]
 
 
-class _Unless(int):
-    """A number that holds unless the configuration says another."""
-
-    __slots__ = ()
-
-
-_FORCE_EXIT_CODE = _Unless(1)
-
-
 class GracefulShutdown(_native.GracefulShutdown):
     """Runs the registered callbacks once, lowest priority first, within `timeout` seconds in total (clamped to 5 to 300;
     default: the configuration's, or 30).
@@ -49,23 +40,6 @@ class GracefulShutdown(_native.GracefulShutdown):
         ConfigError: the configuration is broken.
     """
 
-    def __init__(
-        self,
-        *,
-        timeout: float | None = None,
-        signals: Iterable[signal.Signals] | None = None,
-        force_exit_code: int = _FORCE_EXIT_CODE,
-        drain_delay: float | None = None,
-    ) -> None:
-        self._build(timeout, None if force_exit_code is _FORCE_EXIT_CODE else force_exit_code, drain_delay)
-        if signals is not None:
-            from backstay._signals import checked
-
-            self._signals = checked(signals)
-        # What lay under our handler, also while we are not installed: it may still be called by one that lies over it.
-        self._previous: dict[int, Any] = {}
-
-    _signals: tuple[int, ...] | None = None
     # The process of the last `install`, by a number that no forked child of it has: a block that was entered there is not
     # the child's to end.
     _owner: int | None = None

@@ -37,16 +37,6 @@ class Watchdog(_native.Watchdog):
 
     _is_shutdown = False
 
-    def __init__(
-        self,
-        *,
-        timeout: float | None = None,
-        on_timeout: Callable[[], Awaitable[None] | None] | None = None,
-        on_alert: OnAlertCallback | None = None,
-        name: str | None = None,
-    ) -> None:
-        self._build(timeout, on_timeout, on_alert, name, False)
-
     @classmethod
     def from_state_file(
         cls,
@@ -168,9 +158,8 @@ def watchdog_context(
         ValueError, TypeError: an invalid argument.
         ConfigError: the configuration is broken.
     """
-    watchdog = Watchdog.__new__(Watchdog)
-    watchdog._build(timeout, on_timeout, None, name, raise_on_timeout)
-    return watchdog
+    arguments: dict[str, Any] = {"_raise_on_timeout": raise_on_timeout}  # no argument of the public signature
+    return Watchdog(timeout=timeout, on_timeout=on_timeout, name=name, **arguments)
 
 
 def __getattr__(name: str) -> Any:
