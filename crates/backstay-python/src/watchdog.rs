@@ -137,7 +137,7 @@ impl Watchdog {
     /// Begins to watch.
     ///
     /// Raises:
-    ///     RuntimeError: it runs already.
+    ///     RuntimeError: it is already running.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         let handle = self.handle()?;
         interpreter::leave(py, || handle.start()).map_err(|error| match error {

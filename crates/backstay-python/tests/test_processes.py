@@ -754,7 +754,7 @@ def test_a_watchdog_fires_where_memory_is_short():
         print(fired)
         """,
     )
-    assert out == "[1]\n" and 'watchdog "it" saw no ping' in errors
+    assert out == "[1]\n" and 'watchdog "it" received no ping' in errors
 
 
 # WD-6: a callback that ends the process ends it after the words.
@@ -770,4 +770,4 @@ def test_a_watchdog_speaks_before_its_callback():
                 time.sleep(60)
             """,
         )
-        assert code == 9 and 'watchdog "it" saw no ping' in errors and "line 7" in errors
+        assert code == 9 and 'watchdog "it" received no ping' in errors and "line 7" in errors

@@ -65,7 +65,7 @@ def test_starting_and_stopping():
     wd.stop()
     wd.start()
     assert wd.is_running and wd.stats.uptime >= 0 and abs(wd.stats.start_time - time.monotonic()) < 60
-    with pytest.raises(RuntimeError, match="runs already"):
+    with pytest.raises(RuntimeError, match="already running"):
         wd.start()
     asyncio.run(wd.astop())
     assert not wd.is_running and not wd.is_shutdown

@@ -233,15 +233,6 @@ impl fmt::Debug for BuildError {
     }
 }
 
-/// A name as it stands in a sentence; nothing where there is none.
-pub(crate) struct Named<'a>(pub(crate) Option<&'a Arc<str>>);
-
-impl fmt::Display for Named<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        named(self.0, f)
-    }
-}
-
 fn named(name: Option<&Arc<str>>, to: &mut impl fmt::Write) -> fmt::Result {
     name.map_or(Ok(()), |name| write!(to, " {name:?}"))
 }

@@ -1,4 +1,4 @@
-//! The watchdog as its users see it, within one process.
+//! The watchdog's public API, within one process.
 #![cfg(feature = "watchdog")]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used)]
@@ -14,11 +14,11 @@ use backstay::watchdog::{TimeoutReport, WatchdogBuilder};
 use backstay::{BuildError, Watchdog, WatchdogError};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// A busy machine may take its time; a broken program takes for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any wait on a busy machine. Only a defect reaches it.
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// A watchdog of 10 s on `clock`, and where its reports arrive.
-fn on_hand(
+/// Returns a watchdog of 10 s on `clock`, and the receiver of its reports.
+fn manual_watchdog(
     clock: &ManualClock,
     set: impl FnOnce(WatchdogBuilder) -> WatchdogBuilder,
 ) -> (Watchdog, Receiver<TimeoutReport>) {
@@ -31,19 +31,19 @@ fn send_to(sender: Sender<TimeoutReport>) -> impl Fn(&TimeoutReport) {
     move |report| drop(sender.send(report.clone()))
 }
 
-/// Returns when the monitor has looked at everything that is due on `clock`.
+/// Waits until the monitor has checked everything that is due on `clock`.
 fn settle(clock: &ManualClock) {
-    let (last, reports) = on_hand(clock, |builder| builder.timeout(SECOND));
+    let (last, reports) = manual_watchdog(clock, |builder| builder.timeout(SECOND));
     last.start().unwrap();
     clock.advance(SECOND);
-    reports.recv_timeout(PATIENCE).expect("the monitor looks");
+    reports.recv_timeout(WAIT_LIMIT).expect("the monitor checks");
 }
 
 // WD-1: fires after the timeout, not before.
 #[test]
-fn fires_when_nobody_pings() {
+fn fires_without_pings() {
     let clock = ManualClock::new();
-    let (watchdog, reports) = on_hand(&clock, |builder| builder.name("worker"));
+    let (watchdog, reports) = manual_watchdog(&clock, |builder| builder.name("worker"));
     watchdog.start().unwrap();
     clock.advance(8 * SECOND);
     watchdog.ping();
@@ -53,9 +53,9 @@ fn fires_when_nobody_pings() {
     assert_eq!(watchdog.inactive(), 9 * SECOND);
 
     clock.advance(SECOND);
-    let report = reports.recv_timeout(PATIENCE).unwrap();
+    let report = reports.recv_timeout(WAIT_LIMIT).unwrap();
     assert!(watchdog.is_triggered() && watchdog.is_running());
-    // HB-8: a heartbeat that follows it says so.
+    // HB-8: as a heartbeat's target it is dead.
     assert!(Target::is_dead(&watchdog) && Target::name(&watchdog).as_deref() == Some("worker"));
     assert_eq!(report.inactive, 10 * SECOND);
     assert_eq!((report.name.as_deref(), report.firings), (Some("worker"), 1));
@@ -64,37 +64,37 @@ fn fires_when_nobody_pings() {
     assert_eq!(watchdog.stats().uptime, 18 * SECOND);
 }
 
-// WD-3: once per freeze; a ping or a reset sets it back to watching, and the next freeze fires it again.
+// WD-3: it fires once per freeze. After a ping or a reset, the next freeze fires it again.
 #[test]
 fn fires_once_per_freeze() {
     let clock = ManualClock::new();
-    let (watchdog, reports) = on_hand(&clock, |builder| builder);
+    let (watchdog, reports) = manual_watchdog(&clock, |builder| builder);
     watchdog.start().unwrap();
-    for (count, back) in [(1, Watchdog::ping as fn(&Watchdog)), (2, Watchdog::reset), (3, Watchdog::ping)] {
+    for (count, resume) in [(1, Watchdog::ping as fn(&Watchdog)), (2, Watchdog::reset), (3, Watchdog::ping)] {
         clock.advance(10 * SECOND);
-        assert_eq!(reports.recv_timeout(PATIENCE).unwrap().firings, count);
+        assert_eq!(reports.recv_timeout(WAIT_LIMIT).unwrap().firings, count);
         for _ in 0..5 {
             clock.advance(20 * SECOND);
             settle(&clock);
         }
         assert_eq!(watchdog.stats().timeouts_triggered, count);
-        back(&watchdog);
+        resume(&watchdog);
         assert!(!watchdog.is_triggered());
     }
     assert!(reports.try_recv().is_err());
 }
 
-// WD-1: `start` twice is an error; `stop` any number of times; what is stopped does not fire.
+// WD-1: `start` twice is an error, `stop` twice is not. A stopped watchdog does not fire.
 #[test]
-fn starts_once_and_stops_as_often_as_one_likes() {
+fn starts_once_and_stops_any_number_of_times() {
     let clock = ManualClock::new();
-    let (watchdog, reports) = on_hand(&clock, |builder| builder.name("worker"));
+    let (watchdog, reports) = manual_watchdog(&clock, |builder| builder.name("worker"));
     watchdog.stop();
     assert!(!watchdog.is_running());
     watchdog.start().unwrap();
     let again = watchdog.clone().start().unwrap_err();
     assert!(matches!(again, WatchdogError::AlreadyRunning { .. }));
-    assert_eq!(again.to_string(), "watchdog \"worker\" runs already");
+    assert_eq!(again.to_string(), "watchdog \"worker\" is already running");
     watchdog.stop();
     watchdog.stop();
     clock.advance(100 * SECOND);
@@ -104,10 +104,10 @@ fn starts_once_and_stops_as_often_as_one_likes() {
     watchdog.start().unwrap();
     clock.advance(9 * SECOND);
     settle(&clock);
-    assert!(reports.recv_timeout(PATIENCE).is_ok());
+    assert!(reports.recv_timeout(WAIT_LIMIT).is_ok());
 }
 
-// WD-1: `stop`, and `start` again, from within the callback.
+// WD-1: a callback may stop and start its own watchdog.
 #[test]
 fn stops_in_its_own_callback() {
     let clock = ManualClock::new();
@@ -128,19 +128,19 @@ fn stops_in_its_own_callback() {
     own.set(watchdog.clone()).unwrap();
     watchdog.start().unwrap();
     clock.advance(SECOND);
-    assert!(done.recv_timeout(PATIENCE).unwrap());
+    assert!(done.recv_timeout(WAIT_LIMIT).unwrap());
     assert!(!watchdog.is_running());
 }
 
-// WD-5: the next `try_ping` returns the error, once; the callback runs too; a `ping` does not lose it.
+// WD-5: the next `try_ping` returns the error, once. The callback runs, too, and a `ping` does not clear the error.
 #[test]
-fn a_firing_is_raised_once() {
+fn the_error_of_a_firing_is_returned_once() {
     let clock = ManualClock::new();
-    let (watchdog, reports) = on_hand(&clock, |builder| builder.raise_on_timeout(true).name("worker"));
+    let (watchdog, reports) = manual_watchdog(&clock, |builder| builder.raise_on_timeout(true).name("worker"));
     watchdog.start().unwrap();
     assert_eq!(watchdog.try_ping(), Ok(()));
     clock.advance(11 * SECOND);
-    reports.recv_timeout(PATIENCE).unwrap();
+    reports.recv_timeout(WAIT_LIMIT).unwrap();
     watchdog.ping();
     assert!(!watchdog.is_triggered());
     let error = watchdog.try_ping().unwrap_err();
@@ -148,54 +148,54 @@ fn a_firing_is_raised_once() {
     assert_eq!(watchdog.try_ping(), Ok(()));
     assert_eq!(watchdog.check(), Ok(()));
 
-    // Unraised, it is forgotten by a reset and by a new start.
+    // A reset clears a pending error.
     clock.advance(11 * SECOND);
-    reports.recv_timeout(PATIENCE).unwrap();
+    reports.recv_timeout(WAIT_LIMIT).unwrap();
     watchdog.reset();
     assert_eq!(watchdog.try_ping(), Ok(()));
 }
 
-// WD-5: not asked for, nothing is raised.
+// WD-5: without `raise_on_timeout` no error is returned.
 #[test]
-fn without_raise_on_timeout_nothing_is_raised() {
+fn without_raise_on_timeout_no_error_is_returned() {
     let clock = ManualClock::new();
-    let (watchdog, reports) = on_hand(&clock, |builder| builder);
+    let (watchdog, reports) = manual_watchdog(&clock, |builder| builder);
     watchdog.start().unwrap();
     clock.advance(11 * SECOND);
-    reports.recv_timeout(PATIENCE).unwrap();
+    reports.recv_timeout(WAIT_LIMIT).unwrap();
     assert_eq!(watchdog.try_ping(), Ok(()));
     assert!(!watchdog.is_triggered());
 }
 
 // WD-5: the end of the block returns the error, once.
 #[test]
-fn the_end_of_the_block_raises() {
+fn the_end_of_the_block_returns_the_error() {
     let clock = ManualClock::new();
-    let (watchdog, reports) = on_hand(&clock, |builder| builder.raise_on_timeout(true));
+    let (watchdog, reports) = manual_watchdog(&clock, |builder| builder.raise_on_timeout(true));
     assert!(watchdog.watch(Watchdog::is_running).unwrap());
     assert!(!watchdog.is_running());
 
     let freeze = |_: &Watchdog| {
         clock.advance(10 * SECOND);
-        reports.recv_timeout(PATIENCE).unwrap();
+        reports.recv_timeout(WAIT_LIMIT).unwrap();
     };
-    let Err(WatchdogError::Timeout(error)) = watchdog.watch(freeze) else { panic!("the block had frozen") };
+    let Err(WatchdogError::Timeout(error)) = watchdog.watch(freeze) else { panic!("the block froze") };
     assert_eq!(error.inactive, 10 * SECOND);
     assert!(!watchdog.is_running());
     assert_eq!(watchdog.check(), Ok(()));
 
-    // Raised within the block, it is not raised again at its end.
+    // An error that was returned within the block is not returned again at its end.
     let guard = watchdog.guard().unwrap();
     freeze(&guard);
     assert!(guard.try_ping().is_err());
     assert_eq!(guard.finish(), Ok(()));
 
-    // A block that is left early stops as well.
+    // Leaving a block early stops the watchdog, too.
     drop(watchdog.guard().unwrap());
     assert!(!watchdog.is_running());
 }
 
-// WD-3: callbacks that hang delay nobody, be they more than there are threads for.
+// WD-3: callbacks that hang delay no other watchdog, although they are more than the base pool size.
 #[test]
 fn a_slow_callback_delays_no_other_watchdog() {
     let clock = ManualClock::new();
@@ -207,27 +207,27 @@ fn a_slow_callback_delays_no_other_watchdog() {
             let (gate, entered) = (Arc::clone(&gate), entered.clone());
             let hang = move |_: &TimeoutReport| {
                 entered.send(()).unwrap();
-                let _ = gate.lock().unwrap().recv_timeout(PATIENCE);
+                let _ = gate.lock().unwrap().recv_timeout(WAIT_LIMIT);
             };
             let watchdog = Watchdog::builder().timeout(SECOND).clock(&clock).on_timeout(hang).build().unwrap();
             watchdog.start().unwrap();
             watchdog
         })
         .collect();
-    let (watchdog, reports) = on_hand(&clock, |builder| builder);
+    let (watchdog, reports) = manual_watchdog(&clock, |builder| builder);
     watchdog.start().unwrap();
     clock.advance(SECOND);
     for _ in &slow {
-        hanging.recv_timeout(PATIENCE).expect("all of them run at once");
+        hanging.recv_timeout(WAIT_LIMIT).expect("all callbacks run at once");
     }
     clock.advance(9 * SECOND);
-    assert!(reports.recv_timeout(PATIENCE).is_ok());
+    assert!(reports.recv_timeout(WAIT_LIMIT).is_ok());
     drop(release);
 }
 
-// WD-3, ALL-1: one that panics harms nobody.
+// WD-3, ALL-1: a callback that panics affects no other callback and no later firing.
 #[test]
-fn a_callback_that_panics_is_survived() {
+fn a_panicking_callback_affects_nothing_else() {
     let clock = ManualClock::new();
     let (sender, alerts) = channel();
     let watchdog = Watchdog::builder()
@@ -241,7 +241,7 @@ fn a_callback_that_panics_is_survived() {
     watchdog.start().unwrap();
     for firings in 1..=3 {
         clock.advance(SECOND);
-        let alert = alerts.recv_timeout(PATIENCE).unwrap();
+        let alert = alerts.recv_timeout(WAIT_LIMIT).unwrap();
         assert_eq!(alert.channel, "watchdog");
         assert_eq!(alert.context["name"], "worker");
         assert_eq!(alert.context["seconds_inactive"], 1.0);
@@ -251,12 +251,13 @@ fn a_callback_that_panics_is_survived() {
     }
 }
 
-// WD-6: the report says which thread froze, and what it was doing.
+// WD-6: the report has the name, id and stack of the frozen thread.
 #[test]
 #[cfg(target_os = "linux")]
 fn the_report_names_the_frozen_thread() {
     let clock = ManualClock::new();
-    let (watchdog, reports) = on_hand(&clock, |builder| builder.stack_of(|thread| Some(format!("{thread} sleeps"))));
+    let (watchdog, reports) =
+        manual_watchdog(&clock, |builder| builder.stack_of(|thread| Some(format!("{thread} sleeps"))));
     watchdog.start().unwrap();
     let (release, gate) = channel::<()>();
     let (pinged, pings) = channel();
@@ -272,7 +273,7 @@ fn the_report_names_the_frozen_thread() {
     };
     let id = pings.recv().unwrap();
     clock.advance(10 * SECOND);
-    let report = reports.recv_timeout(PATIENCE).unwrap();
+    let report = reports.recv_timeout(WAIT_LIMIT).unwrap();
     assert_eq!(report.thread_id, Some(id.unsigned_abs()));
     assert_eq!(report.thread_name.as_deref(), Some("order-worker"));
     assert_eq!(report.stack, Some(format!("{id} sleeps").into()));
@@ -280,7 +281,7 @@ fn the_report_names_the_frozen_thread() {
     worker.join().unwrap();
 }
 
-// WD-9: a frozen runtime is reported while it is frozen, by an async callback too.
+// WD-9: a frozen runtime is reported while it is frozen, even by an async callback.
 #[test]
 #[cfg(feature = "tokio")]
 fn a_frozen_runtime_is_reported_while_it_is_frozen() {
@@ -302,17 +303,17 @@ fn a_frozen_runtime_is_reported_while_it_is_frozen() {
     runtime.block_on(async {
         let _watching = watchdog.guard().unwrap();
         clock.advance(SECOND);
-        // The only thread of this runtime waits here.
-        assert_eq!(reports.recv_timeout(PATIENCE), Ok(SECOND));
+        // This blocks the only thread of the runtime.
+        assert_eq!(reports.recv_timeout(WAIT_LIMIT), Ok(SECOND));
     });
 }
 
-// WD-1: dropping the last handle stops it, and lets go of the callbacks.
+// WD-1: dropping the last handle stops the watchdog and drops the callbacks.
 #[test]
 fn the_last_handle_stops_it() {
     let clock = ManualClock::new();
-    let held = Arc::new(());
-    let (callback, (sender, reports)) = (Arc::clone(&held), channel());
+    let captured = Arc::new(());
+    let (callback, (sender, reports)) = (Arc::clone(&captured), channel());
     let watchdog = Watchdog::builder()
         .timeout(SECOND)
         .clock(&clock)
@@ -326,15 +327,15 @@ fn the_last_handle_stops_it() {
     drop(watchdog);
     assert!(other.is_running());
     drop(other);
-    assert_eq!(Arc::strong_count(&held), 1);
+    assert_eq!(Arc::strong_count(&captured), 1);
     clock.advance(10 * SECOND);
     settle(&clock);
     assert!(reports.try_recv().is_err());
 }
 
-// WD-1, CF-5: clamped everywhere, with one named way around it.
+// WD-1, CF-5: `timeout` is clamped, `timeout_unclamped` is not.
 #[test]
-fn the_timeout_is_clamped_unless_asked_otherwise() {
+fn only_timeout_unclamped_is_not_clamped() {
     let timeout = |timeout| Watchdog::builder().timeout(timeout).build().unwrap().timeout();
     assert_eq!(timeout(Duration::ZERO), SECOND);
     assert_eq!(timeout(Duration::MAX), 3600 * SECOND);
@@ -343,23 +344,23 @@ fn the_timeout_is_clamped_unless_asked_otherwise() {
 
     let fine = Watchdog::builder().timeout_unclamped(Duration::from_millis(200)).build().unwrap();
     assert_eq!(fine.timeout(), Duration::from_millis(200));
-    for nonsense in [Duration::ZERO, Duration::MAX] {
-        let Err(BuildError::InvalidArgument(error)) = Watchdog::builder().timeout_unclamped(nonsense).build() else {
-            panic!("{nonsense:?} cannot be meant")
+    for invalid in [Duration::ZERO, Duration::MAX] {
+        let Err(BuildError::InvalidArgument(error)) = Watchdog::builder().timeout_unclamped(invalid).build() else {
+            panic!("{invalid:?} was accepted")
         };
         assert_eq!(error.argument, "timeout_unclamped");
     }
 }
 
-// WD-9: paused time belongs to a runtime, and no watchdog may.
+// WD-9: a watchdog must not depend on a runtime, so tokio's clock is invalid.
 #[test]
 #[cfg(feature = "tokio")]
-fn tokios_clock_is_refused() {
-    let refused = Watchdog::builder().timeout(SECOND).clock(Clock::tokio()).build();
-    assert!(matches!(refused, Err(BuildError::InvalidArgument(error)) if error.argument == "clock"));
+fn tokios_clock_is_invalid() {
+    let result = Watchdog::builder().timeout(SECOND).clock(Clock::tokio()).build();
+    assert!(matches!(result, Err(BuildError::InvalidArgument(error)) if error.argument == "clock"));
 }
 
-// WD-3: in real time, never early, and within 50 ms of the deadline when the machine lets it.
+// WD-3: in real time it fires never early, and within 50 ms of the deadline unless the machine is busy.
 #[test]
 fn fires_within_50_ms_of_the_deadline() {
     let clock = Clock::system();
@@ -371,14 +372,14 @@ fn fires_within_50_ms_of_the_deadline() {
         Watchdog::builder().timeout_unclamped(timeout).on_timeout(callback).build().unwrap()
     };
     watchdog.start().unwrap();
-    // A busy machine lets it now and then; a monitor that is too slow never is in time.
+    // On a busy machine one of many attempts is in time. A monitor that is too slow never is.
     let mut best = Duration::MAX;
     for _ in 0..200 {
         let before = clock.now();
         watchdog.ping();
-        let silent = fired.recv_timeout(PATIENCE).unwrap().since(before);
-        assert!(silent >= timeout, "fired {silent:?} after a ping");
-        best = best.min(silent - timeout);
+        let inactive = fired.recv_timeout(WAIT_LIMIT).unwrap().since(before);
+        assert!(inactive >= timeout, "fired {inactive:?} after a ping");
+        best = best.min(inactive - timeout);
         if best <= Duration::from_millis(50) {
             return;
         }
@@ -386,11 +387,11 @@ fn fires_within_50_ms_of_the_deadline() {
     panic!("never within {best:?} of the deadline");
 }
 
-// WD-2, WD-3: threads that ping keep it quiet, in real time.
+// WD-2, WD-3: in real time, pings of several threads prevent it from firing.
 #[test]
-fn pings_keep_it_quiet() {
+fn pings_prevent_firing() {
     let (sender, reports) = channel();
-    let watchdog = Watchdog::builder().timeout_unclamped(PATIENCE).on_timeout(send_to(sender)).build().unwrap();
+    let watchdog = Watchdog::builder().timeout_unclamped(WAIT_LIMIT).on_timeout(send_to(sender)).build().unwrap();
     watchdog.start().unwrap();
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -398,32 +399,32 @@ fn pings_keep_it_quiet() {
         }
     });
     assert_eq!(watchdog.stats().pings_total, 40_000);
-    assert!(watchdog.inactive() < PATIENCE && !watchdog.is_triggered());
+    assert!(watchdog.inactive() < WAIT_LIMIT && !watchdog.is_triggered());
     assert!(watchdog.stats().last_ping >= watchdog.stats().started_at);
     assert!(reports.try_recv().is_err());
 }
 
-// WD-1: a start and a reset are no pings, also after earlier pings.
+// WD-1: a start or a reset does not count as a ping, with or without earlier pings.
 #[test]
-fn the_last_ping_is_a_ping() {
-    let hand = ManualClock::new();
-    let watchdog = Watchdog::builder().clock(&hand).build().unwrap();
+fn the_last_ping_is_not_a_start_or_reset() {
+    let clock = ManualClock::new();
+    let watchdog = Watchdog::builder().clock(&clock).build().unwrap();
     let last = || watchdog.stats().last_ping;
-    hand.advance(Duration::from_secs(1));
+    clock.advance(Duration::from_secs(1));
     watchdog.start().unwrap();
     watchdog.reset();
     assert_eq!(last(), None);
     watchdog.ping();
-    let pinged = Some(hand.now());
+    let pinged = Some(clock.now());
     assert_eq!(last(), pinged);
-    hand.advance(Duration::from_secs(1));
+    clock.advance(Duration::from_secs(1));
     watchdog.reset();
     assert_eq!(last(), pinged);
     watchdog.stop();
-    hand.advance(Duration::from_secs(1));
+    clock.advance(Duration::from_secs(1));
     watchdog.start().unwrap();
     watchdog.reset();
     assert_eq!(last(), pinged);
     watchdog.ping();
-    assert_eq!(last(), Some(hand.now()));
+    assert_eq!(last(), Some(clock.now()));
 }

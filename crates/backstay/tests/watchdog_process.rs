@@ -1,6 +1,6 @@
-//! The watchdog and its process: stopped, forked, and with very many watchdogs in it.
+//! Watchdogs in a process that is stopped, that forks, or that has 100,000 of them.
 //!
-//! Each test runs `child` of this file in a process of its own and talks to it by lines.
+//! Each test runs `child` of this file in another process and exchanges lines with it.
 #![cfg(feature = "watchdog")]
 #![cfg(all(target_os = "linux", not(backstay_loom)))]
 #![allow(clippy::unwrap_used, unsafe_code)]
@@ -16,12 +16,12 @@ use backstay::clock::Clock;
 use backstay::{Watchdog, WatchdogError};
 use rustix::process::{Pid, Signal, kill_process};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Longer than a busy machine stalls between "pinged" and the signal that stops the process.
-const FREEZE: Duration = Duration::from_secs(5);
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
+/// Longer than a busy machine takes from "pinged" to the signal that stops the process.
+const TIMEOUT: Duration = Duration::from_secs(5);
 const FORKS: u32 = 40;
-/// 1 % is what an optimised build keeps to on an idle machine.
-const SHARE: f64 = if cfg!(debug_assertions) { 20.0 } else { 4.0 };
+/// Largest CPU share of the monitor, in percent. An optimised build on an idle machine needs 1 %.
+const MAX_SHARE: f64 = if cfg!(debug_assertions) { 20.0 } else { 4.0 };
 
 struct Process {
     child: Child,
@@ -42,7 +42,7 @@ impl Process {
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                // What the test harness prints may stand before it in the same line.
+                // Output of the test harness may precede it in the same line.
                 if let Some((_, said)) = line.split_once("child: ") {
                     let _ = sender.send(said.to_owned());
                 }
@@ -51,12 +51,12 @@ impl Process {
         Self { child, stdin, lines }
     }
 
-    fn tell(&mut self, line: &str) {
+    fn send(&mut self, line: &str) {
         writeln!(self.stdin, "{line}").unwrap();
     }
 
-    fn hear(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("the child speaks")
+    fn receive(&self) -> String {
+        self.lines.recv_timeout(WAIT_LIMIT).expect("a line from the child")
     }
 
     fn signal(&self, signal: Signal) {
@@ -71,7 +71,7 @@ impl Drop for Process {
     }
 }
 
-fn say(line: &str) {
+fn print_line(line: &str) {
     println!("child: {line}");
 }
 
@@ -81,7 +81,7 @@ fn pause(duration: Duration) {
 }
 
 #[test]
-#[ignore = "run by the others, as a process"]
+#[ignore = "run by the other tests, as a process"]
 fn child() {
     match env::var("BACKSTAY_TEST_ROLE").as_deref() {
         Ok("stopped") => stopped(),
@@ -91,48 +91,48 @@ fn child() {
     }
 }
 
-// WD-7: the time for which the process was stopped is nobody's freeze; the time after it is.
+// WD-7: time in which the process is stopped does not count as inactivity; time after it does.
 #[test]
-fn a_stopped_process_has_not_frozen() {
+fn a_stopped_process_is_not_frozen() {
     let clock = Clock::system();
     let mut process = Process::run("stopped");
     for _ in 0..2 {
-        process.tell("ping");
-        assert_eq!(process.hear(), "pinged");
+        process.send("ping");
+        assert_eq!(process.receive(), "pinged");
         process.signal(Signal::STOP);
         pause(Duration::from_secs(2));
         let before = clock.now();
         process.signal(Signal::CONT);
-        assert_eq!(process.hear(), "fired", "a real freeze is seen all the same");
+        assert_eq!(process.receive(), "fired", "a freeze after the stop fires");
         let ran = clock.now().since(before);
-        assert!(ran >= FREEZE - Duration::from_millis(100), "fired {ran:?} after the process went on");
+        assert!(ran >= TIMEOUT - Duration::from_millis(100), "fired {ran:?} after the process was continued");
     }
 }
 
 fn stopped() {
-    let watchdog = Watchdog::builder().timeout(FREEZE).on_timeout(|_| say("fired")).build().unwrap();
+    let watchdog = Watchdog::builder().timeout(TIMEOUT).on_timeout(|_| print_line("fired")).build().unwrap();
     watchdog.start().unwrap();
     for _ in io::stdin().lines() {
         watchdog.ping();
-        say("pinged");
+        print_line("pinged");
     }
 }
 
-// WD-1, PY-10: in a forked child no watchdog runs, whatever the parent's threads held; each can be started there.
+// WD-1, PY-10: in a forked child no watchdog is running and each can be started, whatever locks the parent held.
 #[test]
-fn a_forked_child_starts_its_own() {
+fn a_forked_child_can_start_watchdogs() {
     let process = Process::run("forks");
     for _ in 0..FORKS {
-        assert_eq!(process.hear(), "well");
+        assert_eq!(process.receive(), "child ok");
     }
-    assert_eq!(process.hear(), "all well");
+    assert_eq!(process.receive(), "all ok");
 }
 
 fn forks() {
-    // In which process the callback ran last. A channel would not do: it has a lock that the child may inherit locked.
+    // The process in which the callback last ran. A channel does not serve: the child may inherit its lock locked.
     static FIRED_IN: AtomicU32 = AtomicU32::new(0);
     fn fired() -> bool {
-        let deadline = Clock::system().now() + PATIENCE / 2;
+        let deadline = Clock::system().now() + WAIT_LIMIT / 2;
         while FIRED_IN.load(Ordering::SeqCst) != std::process::id() {
             if Clock::system().now() > deadline {
                 return false;
@@ -154,7 +154,7 @@ fn forks() {
     assert!(fired());
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Somebody is nearly always within the monitor's lock.
+        // Another thread holds the monitor's lock nearly all the time.
         scope.spawn(|| {
             let other = build();
             while !done.load(Ordering::Relaxed) {
@@ -163,7 +163,7 @@ fn forks() {
             }
         });
         for _ in 0..FORKS {
-            // SAFETY: the child leaves by `_exit`, and what it calls in between is what is being tested.
+            // SAFETY: the child calls only what this test checks, and ends with `_exit`.
             let pid = unsafe { libc::fork() };
             if pid == 0 {
                 let code = if running.is_running() {
@@ -177,32 +177,32 @@ fn forks() {
                 } else {
                     0
                 };
-                // SAFETY: always is.
+                // SAFETY: `_exit` has no preconditions.
                 unsafe { libc::_exit(code) };
             }
             assert!(pid > 0);
             let mut status = 0;
-            // SAFETY: `pid` is our child, `status` a place to write to.
+            // SAFETY: `pid` is our child and `status` is writable.
             assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
             assert_eq!(status, 0, "the child's status");
-            say("well");
+            print_line("child ok");
         }
         done.store(true, Ordering::Relaxed);
     });
     assert!(running.is_running());
-    say("all well");
+    print_line("all ok");
 }
 
-// WD-4: one thread serves 100,000, and has next to nothing to do.
+// WD-4: one thread serves 100,000 watchdogs and needs little processor time.
 #[test]
-fn very_many_watchdogs_cost_next_to_nothing() {
+fn very_many_watchdogs_need_little_processor_time() {
     let process = Process::run("many");
-    while process.hear() != "measured" {}
-    let said = process.hear();
-    let (threads, percent) = said.split_once(' ').unwrap();
+    while process.receive() != "measured" {}
+    let line = process.receive();
+    let (threads, percent) = line.split_once(' ').unwrap();
     assert_eq!(threads, "1", "one monitor thread");
     let percent: f64 = percent.parse().unwrap();
-    assert!(percent <= SHARE, "{percent} % of a processor");
+    assert!(percent <= MAX_SHARE, "{percent} % of a processor");
 }
 
 fn many() {
@@ -220,33 +220,33 @@ fn many() {
             .map(|task| task.path())
             .filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm == "backstay-watch\n"))
     };
-    // How long the thread has run, in nanoseconds.
-    let spent = || -> u64 {
+    // Processor time of the monitor thread, in nanoseconds.
+    let cpu_time = || -> u64 {
         let schedstat = fs::read_to_string(monitors().next().unwrap().join("schedstat")).unwrap();
         schedstat.split(' ').next().unwrap().parse().unwrap()
     };
     let ping_for = |rounds| {
         for _ in 0..rounds {
             watchdogs.iter().for_each(Watchdog::ping);
-            say("pinged");
+            print_line("pinged");
             pause(Duration::from_millis(200));
         }
     };
     ping_for(10);
     let (clock, threads) = (Clock::system(), monitors().count());
-    // The best of several: on a busy machine the same work takes longer.
+    // The best of several runs counts: on a busy machine the same work takes longer.
     let mut percent = f64::MAX;
     for _ in 0..10 {
-        let (from, before) = (clock.now(), spent());
+        let (from, before) = (clock.now(), cpu_time());
         ping_for(5);
-        let (ran, took) = (spent() - before, clock.now().since(from));
+        let (ran, took) = (cpu_time() - before, clock.now().since(from));
         #[allow(clippy::cast_precision_loss)]
         let share = ran as f64 / took.as_nanos() as f64 * 100.0;
         percent = percent.min(share);
-        if percent <= SHARE {
+        if percent <= MAX_SHARE {
             break;
         }
     }
-    say("measured");
-    say(&format!("{threads} {percent:.3}"));
+    print_line("measured");
+    print_line(&format!("{threads} {percent:.3}"));
 }

@@ -1,4 +1,4 @@
-//! Watching another process by its heartbeat file.
+//! Watchdogs that check a heartbeat file.
 #![cfg(feature = "watchdog")]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used)]
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 fn watch(path: &Path, clock: &ManualClock) -> (Watchdog, Receiver<TimeoutReport>) {
     let (sender, reports) = channel();
@@ -31,25 +31,25 @@ fn watch(path: &Path, clock: &ManualClock) -> (Watchdog, Receiver<TimeoutReport>
     (watchdog, reports)
 }
 
-/// Lets check after check come until `done`.
-fn until(clock: &ManualClock, what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Clock::system().now() + PATIENCE;
+/// Advances the clock by one check at a time until `done`.
+fn advance_until(clock: &ManualClock, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Clock::system().now() + WAIT_LIMIT;
     while !done() {
-        assert!(Clock::system().now() < deadline, "not {what}");
+        assert!(Clock::system().now() < deadline, "not {what} in time");
         clock.advance(SECOND);
         let (_sender, never) = channel::<()>();
         let _ = never.recv_timeout(Duration::from_millis(2));
     }
 }
 
-/// A beat of this process, as it is written.
+/// Writes a beat of this process and returns its JSON.
 fn beat(path: &Path) -> Value {
     let heartbeat = Heartbeat::builder().state_file(path).build().unwrap();
     heartbeat.beat().unwrap();
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-// WD-8: the first check comes at once, and one outage fires once.
+// WD-8: the first check runs at once, and one outage fires once.
 #[test]
 fn a_missing_file_fires_at_once_and_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -57,26 +57,26 @@ fn a_missing_file_fires_at_once_and_once() {
     let clock = ManualClock::new();
     let (watchdog, reports) = watch(&path, &clock);
     watchdog.start().unwrap();
-    let report = reports.recv_timeout(PATIENCE).expect("without any time having passed");
+    let report = reports.recv_timeout(WAIT_LIMIT).expect("a report without any time having passed");
     assert!(watchdog.is_triggered());
     assert_eq!(report.state_file.as_deref(), Some(&*path));
     assert!(report.reason.unwrap().contains("does not exist"));
     assert_eq!(report.thread_id, None);
 
     let mut checks = 0;
-    until(&clock, "checked", || {
+    advance_until(&clock, "checked", || {
         checks += 1;
         checks > 20
     });
     assert_eq!(watchdog.stats().timeouts_triggered, 1);
     watchdog.reset();
-    until(&clock, "fired after a reset", || watchdog.is_triggered());
-    assert_eq!(reports.recv_timeout(PATIENCE).unwrap().firings, 2);
+    advance_until(&clock, "fired after a reset", || watchdog.is_triggered());
+    assert_eq!(reports.recv_timeout(WAIT_LIMIT).unwrap().firings, 2);
 }
 
-// WD-8: whatever the file holds, it fires, goes on, sees the recovery and fires again.
+// WD-8: whatever the file holds, the watchdog fires, detects the recovery and fires again.
 #[test]
-fn nothing_in_the_file_can_stop_it() {
+fn nothing_in_the_file_stops_the_watchdog() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bot.heartbeat");
     let mut old = beat(&path);
@@ -108,41 +108,43 @@ fn nothing_in_the_file_can_stop_it() {
     ];
     for (firings, content) in (1..).zip(contents) {
         fs::write(&path, &content).unwrap();
-        until(&clock, "fired", || watchdog.is_triggered());
-        let report = reports.recv_timeout(PATIENCE).unwrap();
+        advance_until(&clock, "fired", || watchdog.is_triggered());
+        let report = reports.recv_timeout(WAIT_LIMIT).unwrap();
         assert_eq!(report.firings, firings, "{:?}", report.reason);
         assert!(watchdog.is_running());
         beat(&path);
-        until(&clock, "recovered", || !watchdog.is_triggered());
+        advance_until(&clock, "recovered", || !watchdog.is_triggered());
     }
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    until(&clock, "fired for a folder", || watchdog.is_triggered());
+    advance_until(&clock, "fired for a folder", || watchdog.is_triggered());
 }
 
-// WD-8: a living heartbeat keeps it quiet; a stopped one is not alive.
+// WD-8: it does not fire while the heartbeat is alive; a stopped heartbeat is not alive.
 #[test]
-fn a_living_heartbeat_keeps_it_quiet() {
+fn a_live_heartbeat_prevents_firing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bot.heartbeat");
     let heartbeat = Heartbeat::builder().state_file(&path).build().unwrap();
     heartbeat.start().unwrap();
     let clock = ManualClock::new();
     let (watchdog, reports) = watch(&path, &clock);
-    // The first beat is written on another thread.
-    until(&clock, "written", || Heartbeat::is_alive(&path, HOUR));
+    // Another thread writes the first beat.
+    advance_until(&clock, "written", || Heartbeat::is_alive(&path, HOUR));
     watchdog.start().unwrap();
-    let begun = clock.now();
-    until(&clock, "checked five times", || clock.now().since(begun) > 5 * SECOND && watchdog.inactive() <= SECOND);
+    let start = clock.now();
+    advance_until(&clock, "checked five times", || {
+        clock.now().since(start) > 5 * SECOND && watchdog.inactive() <= SECOND
+    });
     assert!(!watchdog.is_triggered() && reports.try_recv().is_err());
     heartbeat.stop();
-    until(&clock, "fired", || watchdog.is_triggered());
-    assert!(reports.recv_timeout(PATIENCE).unwrap().reason.unwrap().contains("stopped"));
+    advance_until(&clock, "fired", || watchdog.is_triggered());
+    assert!(reports.recv_timeout(WAIT_LIMIT).unwrap().reason.unwrap().contains("stopped"));
 }
 
-// WD-8: the interval is half of the age unless set, clamped; the name tells the file.
+// WD-8: the default interval is half of `max_age`, clamped. The default name contains the path.
 #[test]
-fn defaults_of_a_file_watcher() {
+fn defaults_of_a_state_file_watchdog() {
     let build = |age: u64| Watchdog::from_state_file("/x/y").max_age(Duration::from_secs(age)).build().unwrap();
     let watchdog = Watchdog::from_state_file("/x/y").build().unwrap();
     assert_eq!(watchdog.name(), Some("state_file_watcher:/x/y"));
@@ -153,8 +155,8 @@ fn defaults_of_a_file_watcher() {
     let interval = |interval| Watchdog::from_state_file("/x/y").check_interval(interval).build().unwrap().timeout();
     assert_eq!((interval(Duration::ZERO), interval(Duration::MAX)), (SECOND, HOUR));
     assert_eq!(Watchdog::from_state_file("/x/y").name("bot").build().unwrap().name(), Some("bot"));
-    let refused = Watchdog::from_state_file("/x/y").max_age(Duration::ZERO).build();
-    assert!(matches!(refused, Err(BuildError::InvalidArgument(error)) if error.argument == "max_age"));
-    let refused = Watchdog::from_state_file("/x/y").check_interval_unclamped(Duration::ZERO).build();
-    assert!(matches!(refused, Err(BuildError::InvalidArgument(error)) if error.argument == "check_interval_unclamped"));
+    let result = Watchdog::from_state_file("/x/y").max_age(Duration::ZERO).build();
+    assert!(matches!(result, Err(BuildError::InvalidArgument(error)) if error.argument == "max_age"));
+    let result = Watchdog::from_state_file("/x/y").check_interval_unclamped(Duration::ZERO).build();
+    assert!(matches!(result, Err(BuildError::InvalidArgument(error)) if error.argument == "check_interval_unclamped"));
 }

@@ -1,40 +1,39 @@
-//! The watchdog's rules: when silence is a freeze, who is owed an error for it, and what time does not count.
+//! Rules of the watchdog.
 //!
-//! - [`Pulse`] is what a watchdog knows, in one word: its last ping, whether it has fired, whether that is still to be
-//!   raised. A ping, a firing and a raising are each one step from a pulse to the next.
-//! - [`judge`] says what a look at a pulse means: fire, or look again at a given moment.
-//! - [`Holes`] remembers when the whole process did not run, which is nobody's freeze.
-//! - [`Runners`] says how many threads the callbacks need.
-//! - [`Schedule`] keeps many watchdogs by the moment of their next look.
+//! - [`PingState`] packs the last ping and two flags into one word: "has fired" and "an error is pending".
+//! - [`check`] decides whether a watchdog fires now, or when to check it next.
+//! - [`ClockGaps`] records when the whole process did not run. That time does not count as inactivity.
+//! - [`PoolLoad`] decides how many threads the callbacks need.
+//! - [`DeadlineQueue`] orders many watchdogs by the time of their next check.
 
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use crate::time::{Moment, nanos};
 
-mod holes;
-mod pulse;
-mod runners;
-mod schedule;
+mod callback_pool;
+mod clock_gaps;
+mod deadline_queue;
+mod ping_state;
 
-pub use holes::{HOLE, Holes};
-pub use pulse::Pulse;
-pub use runners::{FEW_RUNNERS, MAX_RUNNERS, Runners, STUCK};
-pub use schedule::{SLOT, Schedule};
+pub use callback_pool::{BASE_POOL_SIZE, MAX_POOL_SIZE, PoolLoad, STALL_THRESHOLD};
+pub use clock_gaps::{ClockGaps, MIN_CLOCK_GAP};
+pub use deadline_queue::{DeadlineQueue, SLOT_LENGTH};
+pub use ping_state::PingState;
 
-/// How long nobody may ping, unless told otherwise.
+/// Default timeout: the longest time without a ping.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a timeout is clamped to.
+/// Bounds to which timeouts are clamped.
 pub const TIMEOUT_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
-/// How old a heartbeat file may be, unless told otherwise.
+/// Default maximum age of a heartbeat file.
 pub const DEFAULT_MAX_AGE: Duration = Duration::from_secs(30);
 
-/// The longest time the monitor sleeps in one go: the finer it naps, the better it knows when it was not run.
-pub const NAP: Duration = Duration::from_millis(250);
+/// Longest single sleep of the monitor thread. Shorter sleeps detect clock gaps more precisely.
+pub const MAX_SLEEP: Duration = Duration::from_millis(250);
 
-/// `timeout`, brought into [`TIMEOUT_BOUNDS`].
+/// Clamps `timeout` to [`TIMEOUT_BOUNDS`].
 ///
 /// ```
 /// use backstay_core::watchdog::clamp_timeout;
@@ -48,52 +47,52 @@ pub fn clamp_timeout(timeout: Duration) -> Duration {
     timeout.clamp(*TIMEOUT_BOUNDS.start(), *TIMEOUT_BOUNDS.end())
 }
 
-/// How often a heartbeat file is looked at when nobody says: twice in the age it may reach, within [`TIMEOUT_BOUNDS`].
+/// Returns the default interval between checks of a heartbeat file: `max_age` / 2, clamped to [`TIMEOUT_BOUNDS`].
 #[must_use]
 pub fn default_check_interval(max_age: Duration) -> Duration {
     clamp_timeout(max_age / 2)
 }
 
-/// What a watchdog tolerates.
+/// How much inactivity and clock error a watchdog tolerates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// How long nobody may ping.
+pub struct Tolerance {
+    /// The longest time without a ping.
     pub timeout: Duration,
-    /// How far behind the true time a ping's may lie: it was read from a coarse clock.
+    /// How far a ping's coarse clock reading can be behind the true time.
     pub staleness: Duration,
 }
 
-/// What a look at a watchdog says.
+/// Result of checking a watchdog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// All is well, or has been reported: nothing can be wrong before that moment.
-    LookAgain(Moment),
-    /// Nobody pinged in time, and nobody has been told.
+pub enum CheckResult {
+    /// The watchdog does not fire before this time: check again then.
+    WaitUntil(Moment),
+    /// The timeout has passed and the watchdog has not fired for it yet.
     Fire {
-        /// How long nobody had pinged, without the time in which the process did not run.
+        /// Time without a ping, excluding clock gaps.
         inactive: Duration,
     },
 }
 
-/// Looks at `pulse` at `now`, which is exact.
+/// Checks a watchdog at `now`, an exact time.
 ///
-/// A fired watchdog is looked at again one timeout later: a ping that comes in the meantime cannot be due before that.
+/// A watchdog that has fired is checked again one timeout later, because a ping in between cannot expire earlier.
 #[must_use]
-pub fn judge(pulse: Pulse, patience: Patience, holes: &Holes, now: Moment) -> Verdict {
-    let since = holes.excused(pulse.last_ping(), patience.timeout);
-    let due = since + patience.staleness + patience.timeout;
-    if now < due {
-        Verdict::LookAgain(due)
-    } else if pulse.is_triggered() {
-        Verdict::LookAgain(now + patience.timeout)
+pub fn check(state: PingState, tolerance: Tolerance, gaps: &ClockGaps, now: Moment) -> CheckResult {
+    let since = gaps.inactive_since(state.last_ping(), tolerance.timeout);
+    let deadline = since + tolerance.staleness + tolerance.timeout;
+    if now < deadline {
+        CheckResult::WaitUntil(deadline)
+    } else if state.is_triggered() {
+        CheckResult::WaitUntil(now + tolerance.timeout)
     } else {
-        Verdict::Fire { inactive: now.since(since) }
+        CheckResult::Fire { inactive: now.since(since) }
     }
 }
 
-/// Whether `timeout` can be meant: it is not zero, and a clock of nanoseconds can count it.
+/// Returns whether `timeout` is valid: positive, and representable as 64-bit nanoseconds.
 #[must_use]
-pub fn is_sensible(timeout: Duration) -> bool {
+pub fn is_valid_timeout(timeout: Duration) -> bool {
     !timeout.is_zero() && nanos(timeout) != u64::MAX
 }
 

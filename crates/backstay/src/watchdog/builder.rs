@@ -5,21 +5,23 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use backstay_core::InvalidArgument;
-use backstay_core::watchdog::{DEFAULT_MAX_AGE, DEFAULT_TIMEOUT, clamp_timeout, default_check_interval, is_sensible};
+use backstay_core::watchdog::{
+    DEFAULT_MAX_AGE, DEFAULT_TIMEOUT, clamp_timeout, default_check_interval, is_valid_timeout,
+};
 
-use super::beat::Beat;
 use super::report::TimeoutReport;
-use super::state_file::StateFile;
-use super::{Inner, Watchdog};
+use super::shared::WatchdogShared;
+use super::watched_file::WatchedFile;
+use super::{Watchdog, WatchdogInner};
 use crate::alert::Alert;
 use crate::callback::Callback;
 use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::settings::{Fallback, WatchdogSettings, config_setter};
 
-/// What both builders take.
+/// Options of both builders.
 #[derive(Debug, Default)]
-struct Common {
+struct CommonOptions {
     name: Option<Arc<str>>,
     clock: Clock,
     on_timeout: Option<Callback<TimeoutReport>>,
@@ -27,14 +29,14 @@ struct Common {
     stack_of: Option<fn(u32) -> Option<String>>,
 }
 
-/// How long to wait: as it is written down, or brought into the bounds.
+/// A given timeout or interval, to be clamped or not.
 #[derive(Clone, Copy, Debug)]
-enum Timeout {
+enum TimeoutOption {
     Clamped(Duration),
     Unclamped(Duration),
 }
 
-impl Timeout {
+impl TimeoutOption {
     fn resolve(self, clamped: &str, unclamped: &'static str) -> Result<Duration, InvalidArgument> {
         match self {
             Self::Clamped(given) => {
@@ -42,13 +44,13 @@ impl Timeout {
                 if timeout != given {
                     tracing::warn!(
                         target: "backstay",
-                        "a watchdog's `{clamped}` is {given:?}, outside 1 s to 3600 s; {timeout:?} is used, and \
-                         `{unclamped}` takes it as it is"
+                        "watchdog `{clamped}` {given:?} is out of range (1 s to 3600 s) and is clamped to {timeout:?}; \
+                         use `{unclamped}` for other values"
                     );
                 }
                 Ok(timeout)
             }
-            Self::Unclamped(timeout) if is_sensible(timeout) => Ok(timeout),
+            Self::Unclamped(timeout) if is_valid_timeout(timeout) => Ok(timeout),
             Self::Unclamped(timeout) => {
                 Err(InvalidArgument::new(unclamped, format!("{timeout:?}"), "above 0 and below 584 years"))
             }
@@ -56,42 +58,46 @@ impl Timeout {
     }
 }
 
-impl Common {
-    /// Whether a watchdog can go by the clock it was given.
-    fn check(&self) -> Result<(), InvalidArgument> {
+impl CommonOptions {
+    /// Returns an error if the clock stops with a runtime.
+    fn validate(&self) -> Result<(), InvalidArgument> {
         #[cfg(feature = "tokio")]
         if matches!(self.clock.source(), crate::clock::Source::Tokio(_)) {
-            let allowed = "the system's or one in the hand: a watchdog does not stop with the runtime it watches";
-            return Err(InvalidArgument::new("clock", "tokio's", allowed));
+            let allowed =
+                "the system clock or a manual clock, because a watchdog must outlive the runtime that it watches";
+            return Err(InvalidArgument::new("clock", "tokio's clock", allowed));
         }
         Ok(())
     }
 
-    fn build(self, timeout: Duration, raise: bool, file: Option<StateFile>) -> Watchdog {
-        let beat = Arc::new(Beat::new(self.clock, timeout, raise, file));
+    fn build(self, timeout: Duration, raise: bool, file: Option<WatchedFile>) -> Watchdog {
+        let shared = Arc::new(WatchdogShared::new(self.clock, timeout, raise, file));
         let Self { name, on_timeout, on_alert, stack_of, .. } = self;
-        let inner = Arc::new(Inner { beat: Arc::clone(&beat), name, on_timeout, on_alert, stack_of });
-        Watchdog { beat, inner }
+        let inner = Arc::new(WatchdogInner { shared: Arc::clone(&shared), name, on_timeout, on_alert, stack_of });
+        Watchdog { shared, inner }
     }
 }
 
 macro_rules! common_setters {
     () => {
-        /// The name in reports, in the log and in errors.
+        /// Sets the name, for reports, the log and errors. Default: none.
         pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
             self.common.name = Some(name.into());
             self
         }
 
-        /// Called each time the watchdog fires, on a thread of its own: it may block, and delays no other watchdog.
-        /// One that panics is logged.
+        /// Sets a callback that runs each time the watchdog fires.
+        ///
+        /// It runs on a background thread and may block: while fewer than 256 callbacks block, no other is delayed. A
+        /// panic in it is logged.
         pub fn on_timeout(mut self, callback: impl Fn(&TimeoutReport) + Send + Sync + 'static) -> Self {
             self.common.on_timeout = Some(Callback::plain(callback));
             self
         }
 
-        /// [`on_timeout`](Self::on_timeout) as a future, which runs on a runtime of its own: the watched one may be
-        /// the one that is frozen.
+        /// Sets [`on_timeout`](Self::on_timeout) to an async callback.
+        ///
+        /// It runs on its own runtime, because the runtime of the watched code may be frozen.
         pub fn on_timeout_async<F>(mut self, callback: impl Fn(&TimeoutReport) -> F + Send + Sync + 'static) -> Self
         where
             F: Future<Output = ()> + Send + 'static,
@@ -100,13 +106,13 @@ macro_rules! common_setters {
             self
         }
 
-        /// Called each time the watchdog fires, with what a pager needs; beside `on_timeout`, not instead of it.
+        /// Sets a callback that gets an [`Alert`] each time the watchdog fires, in addition to `on_timeout`.
         pub fn on_alert(mut self, callback: impl Fn(&Alert) + Send + Sync + 'static) -> Self {
             self.common.on_alert = Some(Callback::plain(callback));
             self
         }
 
-        /// [`on_alert`](Self::on_alert) as a future, which runs on a runtime of its own.
+        /// Sets [`on_alert`](Self::on_alert) to an async callback, which runs on its own runtime.
         pub fn on_alert_async<F>(mut self, callback: impl Fn(&Alert) -> F + Send + Sync + 'static) -> Self
         where
             F: Future<Output = ()> + Send + 'static,
@@ -115,7 +121,7 @@ macro_rules! common_setters {
             self
         }
 
-        /// The clock: the system's, or one that a test holds in its hand.
+        /// Sets the clock. Default: the system clock. Tests can pass a [`ManualClock`](crate::clock::ManualClock).
         pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
             self.common.clock = clock.into();
             self
@@ -123,13 +129,13 @@ macro_rules! common_setters {
     };
 }
 
-/// Makes a [`Watchdog`]; from [`Watchdog::builder`].
+/// Builds a [`Watchdog`]; returned by [`Watchdog::builder`].
 #[derive(Debug, Default)]
-#[must_use = "a builder makes nothing before `build`"]
+#[must_use = "call `build`"]
 pub struct WatchdogBuilder {
-    common: Common,
+    common: CommonOptions,
     pub(crate) fallback: Fallback,
-    timeout: Option<Timeout>,
+    timeout: Option<TimeoutOption>,
     raise: bool,
 }
 
@@ -137,41 +143,48 @@ impl WatchdogBuilder {
     common_setters!();
     config_setter!(fallback);
 
-    /// Fires after this time without a ping. Default: 30 s; clamped to 1 s to 3600 s.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(Timeout::Clamped(timeout));
-        self
-    }
-
-    /// [`timeout`](Self::timeout) as it is given, for watching that is finer than a second.
+    /// Sets the longest time without a ping. Default: 30 s.
     ///
-    /// The clock that [`ping`](Watchdog::ping) reads ticks every few milliseconds, and the watchdog allows for four
-    /// ticks so as never to fire early: below some 50 ms the timeout means little.
-    pub fn timeout_unclamped(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(Timeout::Unclamped(timeout));
+    /// It is clamped to 1 s to 3600 s, with a warning.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(TimeoutOption::Clamped(timeout));
         self
     }
 
-    /// Has the next [`try_ping`](Watchdog::try_ping), or the end of the block, return a
-    /// [`WatchdogTimeoutError`](crate::WatchdogTimeoutError) after the watchdog has fired.
+    /// Sets the [`timeout`](Self::timeout) without clamping it, for timeouts below a second.
+    ///
+    /// The coarse clock that [`ping`](Watchdog::ping) reads has a tick of a few milliseconds. The watchdog fires up to
+    /// four ticks late so that it never fires early. Timeouts below 50 ms are therefore imprecise.
+    pub fn timeout_unclamped(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(TimeoutOption::Unclamped(timeout));
+        self
+    }
+
+    /// Sets whether a firing makes the next [`try_ping`](Watchdog::try_ping) return an error. Default: false.
+    ///
+    /// [`check`](Watchdog::check), [`watch`](Watchdog::watch) and [`finish`](super::WatchGuard::finish) return the
+    /// [`WatchdogTimeoutError`](crate::WatchdogTimeoutError) as well. Each firing's error is returned once.
     pub fn raise_on_timeout(mut self, raise: bool) -> Self {
         self.raise = raise;
         self
     }
 
-    /// Asked at each firing, before anybody is told, what the thread with this id is doing: for interpreters, which
-    /// know more of their threads than the operating system. In [`TimeoutReport::stack`], in the log and in alerts.
+    /// Sets a function that returns the stack of the thread with the given operating system id.
+    ///
+    /// It is called at each firing, before the log and the callbacks. The stack appears in [`TimeoutReport::stack`], in
+    /// the log and in alerts. Use it for interpreters.
     pub fn stack_of(mut self, stack_of: fn(u32) -> Option<String>) -> Self {
         self.common.stack_of = Some(stack_of);
         self
     }
 
-    /// The watchdog, not yet running.
+    /// Builds the watchdog, which is not running yet.
     ///
     /// # Errors
-    /// An unclamped timeout that is zero or endless, or a clock that depends on a runtime.
+    /// - An unclamped timeout of zero, or of 584 years or more.
+    /// - A clock that depends on a runtime.
     pub fn build(self) -> Result<Watchdog, BuildError> {
-        self.common.check()?;
+        self.common.validate()?;
         let timeout = match self.timeout {
             Some(timeout) => timeout.resolve("timeout", "timeout_unclamped")?,
             None => {
@@ -183,56 +196,64 @@ impl WatchdogBuilder {
     }
 }
 
-/// Makes a [`Watchdog`] that watches a heartbeat file; from [`Watchdog::from_state_file`].
+/// Builds a [`Watchdog`] of a heartbeat file; returned by [`Watchdog::from_state_file`].
 #[derive(Debug)]
-#[must_use = "a builder makes nothing before `build`"]
+#[must_use = "call `build`"]
 pub struct StateFileWatchdogBuilder {
-    common: Common,
+    common: CommonOptions,
     path: PathBuf,
-    check_interval: Option<Timeout>,
+    check_interval: Option<TimeoutOption>,
     max_age: Duration,
 }
 
 impl StateFileWatchdogBuilder {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { common: Common::default(), path, check_interval: None, max_age: DEFAULT_MAX_AGE }
+        Self { common: CommonOptions::default(), path, check_interval: None, max_age: DEFAULT_MAX_AGE }
     }
 
     common_setters!();
 
-    /// How old the last beat may be: 30 s unless set.
+    /// Sets the maximum age of the last beat. Default: 30 s. Must be positive.
     pub fn max_age(mut self, max_age: Duration) -> Self {
         self.max_age = max_age;
         self
     }
 
-    /// How often to look at the file: half of `max_age` unless set. Brought into 1 s to 3600 s.
+    /// Sets the interval between checks of the file. Default: half of `max_age`.
+    ///
+    /// It is clamped to 1 s to 3600 s, with a warning.
     pub fn check_interval(mut self, interval: Duration) -> Self {
-        self.check_interval = Some(Timeout::Clamped(interval));
+        self.check_interval = Some(TimeoutOption::Clamped(interval));
         self
     }
 
-    /// [`check_interval`](Self::check_interval) as it is given, for looks that are more frequent than one a second.
+    /// Sets the [`check_interval`](Self::check_interval) without clamping it, for intervals below a second.
     pub fn check_interval_unclamped(mut self, interval: Duration) -> Self {
-        self.check_interval = Some(Timeout::Unclamped(interval));
+        self.check_interval = Some(TimeoutOption::Unclamped(interval));
         self
     }
 
-    /// The watchdog, not yet running. The file need not exist: that it does not is what it is there to find out.
+    /// Builds the watchdog, which is not running yet. The file does not have to exist.
     ///
     /// # Errors
-    /// An unclamped interval that is zero or endless; a `max_age` of zero; a clock that depends on a runtime.
+    /// - An unclamped interval of zero, or of 584 years or more.
+    /// - A `max_age` of zero.
+    /// - A clock that depends on a runtime.
     pub fn build(self) -> Result<Watchdog, BuildError> {
         let Self { mut common, path, check_interval, max_age } = self;
-        common.check()?;
+        common.validate()?;
         if max_age.is_zero() {
-            return Err(InvalidArgument::new("max_age", "0 s", "above 0").into());
+            return Err(InvalidArgument::new("max_age", "0 s", "positive").into());
         }
         let interval = match check_interval {
             Some(interval) => interval.resolve("check_interval", "check_interval_unclamped")?,
             None => default_check_interval(max_age),
         };
         common.name.get_or_insert_with(|| format!("state_file_watcher:{}", path.display()).into());
-        Ok(common.build(interval, false, Some(StateFile { path, max_age, looking: AtomicBool::new(false) })))
+        Ok(common.build(
+            interval,
+            false,
+            Some(WatchedFile { path, max_age, check_in_progress: AtomicBool::new(false) }),
+        ))
     }
 }

@@ -1,48 +1,61 @@
-//! Why a watchdog does not start, and that it has fired.
+//! Errors of the watchdog.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::error::Named;
-
-/// The watchdog had fired: nobody pinged it for [`inactive`](Self::inactive).
+/// Reports that a watchdog has fired, because it was not pinged for [`inactive`](Self::inactive).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("watchdog{} saw no ping for {:.3} s", Named(self.name.as_ref()), self.inactive.as_secs_f64())]
+#[error("watchdog {} received no ping for {:.3} s", NameOrUnnamed(self.name.as_ref()), self.inactive.as_secs_f64())]
 pub struct WatchdogTimeoutError {
-    /// The watchdog's name, where it has one.
+    /// The watchdog's name, if it has one.
     pub name: Option<Arc<str>>,
-    /// How long nobody had pinged.
+    /// Time since the last ping, excluding time in which the process did not run.
     pub inactive: Duration,
 }
 
-/// Why a watchdog did not start, or a watched block failed.
+/// Why a watchdog was not started, or a watched block failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WatchdogError {
-    /// It runs already: stop it first, or build another.
-    #[error("watchdog{} runs already", Named(name.as_ref()))]
+    /// The watchdog is already running.
+    #[error("watchdog {} is already running", NameOrUnnamed(name.as_ref()))]
     AlreadyRunning {
-        /// The watchdog's name, where it has one.
+        /// The watchdog's name, if it has one.
         name: Option<Arc<str>>,
     },
-    /// The system has no thread for watching.
-    #[error("no thread to watch with")]
+    /// The system could not start the monitor thread.
+    #[error("failed to start the watchdog's monitor thread")]
     NoThread(#[source] std::io::Error),
-    /// It had fired.
+    /// The watchdog has fired.
     #[error(transparent)]
     Timeout(#[from] WatchdogTimeoutError),
+}
+
+/// Formats a name in quotes, or `unnamed`.
+pub(super) struct NameOrUnnamed<'a>(pub(super) Option<&'a Arc<str>>);
+
+impl fmt::Display for NameOrUnnamed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(name) => write!(f, "{name:?}"),
+            None => f.write_str("unnamed"),
+        }
+    }
 }
 
 #[cfg(all(test, not(backstay_loom)))]
 mod tests {
     use super::*;
 
-    // ALL-2: the message names the watchdog, and says how long it saw no ping.
+    // ALL-2: messages name the watchdog; a timeout also has the inactivity.
     #[test]
-    fn a_timeout_says_who_and_how_long() {
-        let late = WatchdogTimeoutError { name: Some("worker".into()), inactive: Duration::from_secs(31) };
-        assert_eq!(late.to_string(), "watchdog \"worker\" saw no ping for 31.000 s");
+    fn messages_name_the_watchdog() {
+        let named = WatchdogTimeoutError { name: Some("worker".into()), inactive: Duration::from_secs(31) };
+        assert_eq!(named.to_string(), "watchdog \"worker\" received no ping for 31.000 s");
+        let unnamed = WatchdogError::AlreadyRunning { name: None };
+        assert_eq!(unnamed.to_string(), "watchdog unnamed is already running");
     }
 }

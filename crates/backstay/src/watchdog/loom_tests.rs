@@ -1,95 +1,95 @@
-//! Every interleaving of pings, a firing and a raising.
+//! Every interleaving of pings, firings and returned errors.
 
 use std::time::Duration;
 
-use backstay_core::watchdog::{Holes, Patience, Verdict, judge};
+use backstay_core::watchdog::{CheckResult, ClockGaps, Tolerance, check};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
-use super::beat::SharedPulse;
+use super::shared::AtomicPingState;
 use crate::clock::Moment;
 
-const PATIENCE: Patience = Patience { timeout: Duration::from_nanos(10), staleness: Duration::ZERO };
+const TOLERANCE: Tolerance = Tolerance { timeout: Duration::from_nanos(10), staleness: Duration::ZERO };
 
 fn at(nanos: u64) -> Moment {
     Moment::from_nanos(nanos)
 }
 
-/// What the monitor does at `now`: it looks until nothing happens in between.
-fn look(pulse: &SharedPulse, now: u64) -> bool {
+/// Checks as the monitor does at `now`, again while the state changes in between. Returns whether it fired.
+fn check_at(state: &AtomicPingState, now: u64) -> bool {
     loop {
-        let seen = pulse.load();
-        match judge(seen, PATIENCE, &Holes::default(), at(now)) {
-            Verdict::Fire { inactive } if pulse.fire(seen, inactive, true) => return true,
-            Verdict::Fire { .. } => loom::thread::yield_now(),
-            Verdict::LookAgain(_) => return false,
+        let seen = state.load();
+        match check(seen, TOLERANCE, &ClockGaps::default(), at(now)) {
+            CheckResult::Fire { inactive } if state.fire(seen, inactive, true) => return true,
+            CheckResult::Fire { .. } => loom::thread::yield_now(),
+            CheckResult::WaitUntil(_) => return false,
         }
     }
 }
 
-// WD-3: a ping that happens before the look is never missed, and one that comes later sets back to watching.
+// WD-3: a ping before the check prevents the firing, and a later ping clears the trigger.
 #[test]
-fn loom_a_ping_before_the_look_is_never_lost() {
+fn loom_a_ping_before_the_check_is_never_lost() {
     loom::model(|| {
-        let pulse = Arc::new(SharedPulse::started(at(1)));
+        let state = Arc::new(AtomicPingState::started(at(1)));
         let flag = Arc::new(AtomicU64::new(0));
         let pinger = {
-            let (pulse, flag) = (Arc::clone(&pulse), Arc::clone(&flag));
+            let (state, flag) = (Arc::clone(&state), Arc::clone(&flag));
             thread::spawn(move || {
-                pulse.ping(at(12));
+                state.ping(at(12));
                 flag.store(1, Ordering::Release);
             })
         };
         let before = flag.load(Ordering::Acquire) == 1;
-        let fired = look(&pulse, 13);
+        let fired = check_at(&state, 13);
         assert!(!(before && fired), "fired after a ping");
         pinger.join().unwrap();
-        assert!(!pulse.load().is_triggered(), "the ping won or set it back");
-        assert_eq!(pulse.load().last_ping(), at(12));
-        assert_eq!(pulse.load().is_owed(), fired);
+        assert!(!state.load().is_triggered(), "the ping came first or cleared the trigger");
+        assert_eq!(state.load().last_ping(), at(12));
+        assert_eq!(state.load().has_pending_error(), fired);
     });
 }
 
-// WD-5: what is owed is raised exactly once, whoever pings or asks for it.
+// WD-5: of concurrent callers exactly one takes the pending error.
 #[test]
-fn loom_what_is_owed_is_taken_once() {
+fn loom_a_pending_error_is_taken_once() {
     loom::model(|| {
-        let pulse = Arc::new(SharedPulse::started(at(1)));
-        let askers: Vec<_> = (0..2)
+        let state = Arc::new(AtomicPingState::started(at(1)));
+        let takers: Vec<_> = (0..2)
             .map(|i| {
-                let pulse = Arc::clone(&pulse);
+                let state = Arc::clone(&state);
                 thread::spawn(move || {
-                    pulse.ping(at(14 + i));
-                    pulse.take()
+                    state.ping(at(14 + i));
+                    state.take_error()
                 })
             })
             .collect();
-        let fired = look(&pulse, 13);
-        let mut taken: Vec<Duration> = askers.into_iter().filter_map(|asker| asker.join().unwrap()).collect();
-        taken.extend(pulse.take());
+        let fired = check_at(&state, 13);
+        let mut taken: Vec<Duration> = takers.into_iter().filter_map(|taker| taker.join().unwrap()).collect();
+        taken.extend(state.take_error());
         assert_eq!(taken, if fired { vec![Duration::from_nanos(12)] } else { vec![] });
-        assert!(!pulse.load().is_triggered());
-        assert_eq!(pulse.load().last_ping(), at(15), "the latest reading stays");
+        assert!(!state.load().is_triggered());
+        assert_eq!(state.load().last_ping(), at(15), "the later reading stays");
     });
 }
 
-// WD-5: while one firing is owed, a second one does not change what the first one measured.
+// WD-5: a second firing does not change the inactivity of an error that is pending already.
 #[test]
-fn loom_a_second_firing_owes_nothing_new() {
+fn loom_a_second_firing_keeps_the_pending_error() {
     loom::model(|| {
-        let pulse = Arc::new(SharedPulse::started(at(1)));
-        assert!(look(&pulse, 13));
-        pulse.ping(at(14));
-        let asker = {
-            let pulse = Arc::clone(&pulse);
-            thread::spawn(move || pulse.take())
+        let state = Arc::new(AtomicPingState::started(at(1)));
+        assert!(check_at(&state, 13));
+        state.ping(at(14));
+        let taker = {
+            let state = Arc::clone(&state);
+            thread::spawn(move || state.take_error())
         };
-        assert!(look(&pulse, 40));
-        let first = asker.join().unwrap().expect("the first firing was owed");
-        let second = pulse.take();
+        assert!(check_at(&state, 40));
+        let first = taker.join().unwrap().expect("the error of the first firing was pending");
+        let second = state.take_error();
         assert_eq!(first, Duration::from_nanos(12));
         assert!(second.is_none() || second == Some(Duration::from_nanos(26)));
-        assert!(!look(&pulse, 50), "once per freeze");
+        assert!(!check_at(&state, 50), "once per freeze");
     });
 }

@@ -1,8 +1,9 @@
-//! The watchdog: notices when a thread, a task or another process has stopped making progress.
+//! Detects that a thread, a task or another process has stopped making progress.
 //!
-//! Whoever is watched calls [`Watchdog::ping`] again and again, which costs a few nanoseconds. When nobody has for
-//! `timeout`, one thread that serves every watchdog of the process fires it: the callbacks run, the log says who froze,
-//! and with `raise_on_timeout` the thread itself gets an error once it comes back. Nothing interrupts it.
+//! The watched code calls [`Watchdog::ping`] regularly, which costs a few nanoseconds. After `timeout` without a ping the
+//! watchdog *fires*: it logs which thread is frozen and runs the callbacks. With `raise_on_timeout`, the next
+//! [`try_ping`](Watchdog::try_ping) also returns an error. The frozen thread itself is not interrupted. One monitor thread
+//! checks all watchdogs of the process.
 //!
 //! ```
 //! use backstay::{Watchdog, WatchdogError};
@@ -20,8 +21,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Time in which the whole process did not run (stopped, suspended, on a machine that was paused) is nobody's freeze.
-//! In a forked child no watchdog runs, and each can be started again.
+//! Time in which the whole process did not run (stopped, suspended, or on a paused machine) does not count as
+//! inactivity. In a forked child no watchdog is running; each can be started again there.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -35,20 +36,20 @@ use crate::clock::Moment;
 use crate::heartbeat::{DegradedBy, Target};
 use crate::log::log_now;
 
-mod beat;
 mod builder;
+mod callback_pool;
 mod error;
 mod monitor;
 mod report;
-mod runners;
 mod scope;
-mod state_file;
+mod shared;
+mod watched_file;
 
 #[cfg(all(test, backstay_loom))]
 mod loom_tests;
 
-use beat::Beat;
-use monitor::{Monitor, Refused};
+use monitor::{Monitor, StartError};
+use shared::WatchdogShared;
 
 pub use backstay_core::watchdog::{DEFAULT_MAX_AGE, DEFAULT_TIMEOUT, TIMEOUT_BOUNDS};
 pub use builder::{StateFileWatchdogBuilder, WatchdogBuilder};
@@ -56,43 +57,44 @@ pub use error::{WatchdogError, WatchdogTimeoutError};
 pub use report::TimeoutReport;
 pub use scope::WatchGuard;
 
-/// Fires when nobody has pinged for a while.
+/// Fires when it has not been pinged for a timeout.
 ///
-/// Clones share one watchdog; when the last one is dropped, it stops.
+/// Clones share one watchdog. It stops when the last clone is dropped.
 #[derive(Clone)]
 pub struct Watchdog {
-    beat: Arc<Beat>,
-    inner: Arc<Inner>,
+    shared: Arc<WatchdogShared>,
+    inner: Arc<WatchdogInner>,
 }
 
-/// What a firing needs, and a ping does not.
-struct Inner {
-    beat: Arc<Beat>,
+/// The part of a watchdog that a firing uses and a ping does not.
+struct WatchdogInner {
+    shared: Arc<WatchdogShared>,
     name: Option<Arc<str>>,
     on_timeout: Option<Callback<TimeoutReport>>,
     on_alert: Option<Callback<Alert>>,
     stack_of: Option<fn(u32) -> Option<String>>,
 }
 
-/// What a watchdog has seen so far.
+/// Statistics of a watchdog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WatchdogStats {
-    /// Pings, over all runs.
+    /// Number of pings, over all runs.
     pub pings_total: u64,
-    /// Firings, over all runs.
+    /// Number of firings, over all runs.
     pub timeouts_triggered: u64,
-    /// When the last ping came, to within a few ticks of the system's coarse clock; `None` before the first. Starting
-    /// and resetting are no pings.
+    /// Time of the last ping, to within a few ticks of the system's coarse clock; `None` before the first ping.
+    ///
+    /// Starting and resetting are not pings.
     pub last_ping: Option<Moment>,
-    /// When it was last started.
+    /// Time of the last start.
     pub started_at: Option<Moment>,
-    /// How long it has been running; zero while it does not.
+    /// Time since the last start; zero while the watchdog is not running.
     pub uptime: Duration,
 }
 
 impl Watchdog {
-    /// A watchdog that is pinged.
+    /// Returns a builder for a watchdog that is pinged.
     ///
     /// ```
     /// use backstay::Watchdog;
@@ -109,11 +111,12 @@ impl Watchdog {
         WatchdogBuilder::default()
     }
 
-    /// A watchdog over another process, by its heartbeat file: it fires when the file is missing, damaged or too old, or
-    /// its process gone; again after each recovery.
+    /// Returns a builder for a watchdog over another process, which checks its heartbeat file.
     ///
-    /// It looks at the file once at the start and then every `check_interval`, never on the thread that watches the
-    /// others. Its [`timeout`](Self::timeout) is that interval; a look that finds the process well is its ping.
+    /// It fires when the file is missing, damaged or stale, or when the process is gone; again after each recovery. It
+    /// checks the file at the start and then every `check_interval`, which its [`timeout`](Self::timeout) returns. A check
+    /// that finds the process alive counts as a ping. Checks run on their own thread, so that a file system that hangs
+    /// delays no other watchdog.
     ///
     /// ```
     /// use backstay::Watchdog;
@@ -130,115 +133,124 @@ impl Watchdog {
         StateFileWatchdogBuilder::new(path.into())
     }
 
-    /// Says that the caller is making progress.
+    /// Reports that the caller makes progress, and restarts the timeout.
     ///
-    /// No lock, no system call, no allocation: fit for the innermost loop, any thread or task, and a signal handler. (A
-    /// thread's very first ping asks the system for the thread's id.) It sets a fired watchdog back to watching. An
-    /// error that is owed stays owed: see [`try_ping`](Self::try_ping).
+    /// It takes no lock, makes no system call and does not allocate, so it may be called in a tight loop, on any thread or
+    /// task, and in a signal handler. Only the first ping of each thread makes a system call, for the thread's id.
+    ///
+    /// A ping clears [`is_triggered`](Self::is_triggered). It does not clear a pending error; see
+    /// [`try_ping`](Self::try_ping).
     #[inline]
     pub fn ping(&self) {
-        self.beat.ping();
+        self.shared.ping();
     }
 
-    /// [`ping`](Self::ping), which also says that the watchdog had fired, once per firing.
+    /// Pings, and returns the pending error if the watchdog has fired.
     ///
     /// # Errors
-    /// The watchdog was built with `raise_on_timeout` and has fired since it was started, and nobody has been told yet.
+    /// The watchdog was built with [`raise_on_timeout`](WatchdogBuilder::raise_on_timeout) and has fired since the start
+    /// or the last [`reset`](Self::reset). Each error is returned once.
     #[inline]
     pub fn try_ping(&self) -> Result<(), WatchdogTimeoutError> {
-        self.beat.ping();
-        if self.beat.pulse.load().is_owed() { self.check() } else { Ok(()) }
+        self.shared.ping();
+        if self.shared.state.load().has_pending_error() { self.check() } else { Ok(()) }
     }
 
-    /// What [`try_ping`](Self::try_ping) would return, without a ping; for the end of a block.
+    /// Returns the pending error as [`try_ping`](Self::try_ping) does, without a ping.
     ///
     /// # Errors
-    /// As for `try_ping`. Once it has been returned here, nothing more is owed.
+    /// The watchdog was built with [`raise_on_timeout`](WatchdogBuilder::raise_on_timeout) and has fired since the start
+    /// or the last [`reset`](Self::reset). Each error is returned once.
     pub fn check(&self) -> Result<(), WatchdogTimeoutError> {
-        match self.beat.pulse.take() {
+        match self.shared.state.take_error() {
             None => Ok(()),
             Some(inactive) => Err(WatchdogTimeoutError { name: self.inner.name.clone(), inactive }),
         }
     }
 
-    /// Begins to watch, as of now.
+    /// Starts watching; the timeout begins now.
     ///
     /// # Errors
-    /// It runs already, or the system has no thread left for the monitor.
+    /// - [`WatchdogError::AlreadyRunning`]: the watchdog is running.
+    /// - [`WatchdogError::NoThread`]: the monitor thread could not be started.
     pub fn start(&self) -> Result<(), WatchdogError> {
-        Monitor::get().start(&self.inner).map_err(|refused| match refused {
-            Refused::RunsAlready => WatchdogError::AlreadyRunning { name: self.inner.name.clone() },
-            Refused::NoThread(error) => WatchdogError::NoThread(error),
+        Monitor::get().start(&self.inner).map_err(|error| match error {
+            StartError::AlreadyRunning => WatchdogError::AlreadyRunning { name: self.inner.name.clone() },
+            StartError::NoThread(error) => WatchdogError::NoThread(error),
         })?;
-        log_now(|| tracing::debug!(target: "backstay", watchdog = self.name(), "a watchdog has started"));
+        log_now(|| tracing::debug!(target: "backstay", watchdog = self.name(), "watchdog started"));
         Ok(())
     }
 
-    /// Stops watching. Any number of times, from anywhere, a callback of its own included; a callback that has begun
-    /// goes on.
+    /// Stops watching. Does nothing if the watchdog is not running.
+    ///
+    /// After it has returned, the watchdog does not fire. It does not wait for a callback that is running, so it may be
+    /// called from one.
     pub fn stop(&self) {
         if self.inner.stop() {
-            log_now(|| tracing::debug!(target: "backstay", watchdog = self.name(), "a watchdog has stopped"));
+            log_now(|| tracing::debug!(target: "backstay", watchdog = self.name(), "watchdog stopped"));
         }
     }
 
-    /// Watches as if it had been started now: not triggered, nothing owed.
+    /// Restarts the timeout, and clears the trigger and a pending error.
+    ///
+    /// Unlike a ping it is not counted in the statistics.
     pub fn reset(&self) {
-        self.beat.restart();
+        self.shared.restart();
     }
 
-    /// Whether it is watching. In a forked child it is not until it is started there.
+    /// Returns whether it is watching. In a forked child it is not, until it is started there.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.beat.run().is_on()
+        self.shared.run().is_running()
     }
 
-    /// Whether it has fired since the last ping.
+    /// Returns whether it has fired since the last ping.
     #[must_use]
     pub fn is_triggered(&self) -> bool {
-        self.beat.pulse.load().is_triggered()
+        self.shared.state.load().is_triggered()
     }
 
-    /// How long ago the last ping was, or the start, or the reset.
+    /// Returns the time since the last ping, start or reset.
     #[must_use]
     pub fn inactive(&self) -> Duration {
-        self.beat.inactive()
+        self.shared.inactive()
     }
 
-    /// How long nobody may ping; for a heartbeat file, how often it is looked at.
+    /// Returns the timeout: the longest time without a ping. For a heartbeat file, the interval between checks.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        self.beat.timeout
+        self.shared.timeout
     }
 
-    /// The name it was given. One that watches a file has always one.
+    /// Returns its name. A watchdog of a heartbeat file always has one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.inner.name.as_deref()
     }
 
-    /// The heartbeat file that it watches.
+    /// Returns the path of the heartbeat file that it watches.
     #[must_use]
     pub fn state_file(&self) -> Option<&Path> {
-        self.beat.file.as_ref().map(|file| file.path.as_path())
+        self.shared.file.as_ref().map(|file| file.path.as_path())
     }
 
-    /// What it has seen so far.
+    /// Returns its statistics.
     #[must_use]
     pub fn stats(&self) -> WatchdogStats {
-        let started_at = self.beat.started();
-        let since_start = started_at.map(|start| self.beat.clock.now().since(start));
+        let started_at = self.shared.started();
+        let since_start = started_at.map(|start| self.shared.clock.now().since(start));
         WatchdogStats {
-            pings_total: self.beat.pings(),
-            timeouts_triggered: self.beat.firings(),
-            last_ping: self.beat.last_ping(),
+            pings_total: self.shared.pings(),
+            timeouts_triggered: self.shared.firings(),
+            last_ping: self.shared.last_ping(),
             started_at,
             uptime: since_start.filter(|_| self.is_running()).unwrap_or_default(),
         }
     }
 }
 
-/// A heartbeat that follows a watchdog says `degraded`, by `watchdog`, while that has fired.
+/// While the watchdog is triggered, a heartbeat that follows it has the status `degraded`, caused by `watchdog`.
 impl Target for Watchdog {
     fn is_dead(&self) -> bool {
         self.is_triggered()
@@ -264,14 +276,14 @@ impl fmt::Debug for Watchdog {
     }
 }
 
-impl Inner {
+impl WatchdogInner {
     fn stop(&self) -> bool {
-        // The monitor's lock is not asked for in vain: a watchdog that never ran, or ran in the parent, has no monitor.
-        self.beat.run().is_on() && Monitor::get().stop(&self.beat)
+        // A watchdog that is not running needs no monitor: do not create one in this process for it.
+        self.shared.run().is_running() && Monitor::get().stop(&self.shared)
     }
 }
 
-impl Drop for Inner {
+impl Drop for WatchdogInner {
     fn drop(&mut self) {
         self.stop();
     }

@@ -1,179 +1,184 @@
-//! The one thread that watches every watchdog of the process.
+//! The thread that checks every watchdog of the process.
 //!
-//! It sleeps until the next deadline, and a [`NAP`] at most so as to notice when the process was not run. It never waits
-//! for anybody: what may block runs on [`Runners`]. A look at a watchdog reads its pulse and puts it back into the
-//! schedule; a ping has nothing to tell the monitor, because it only ever makes the deadline later.
+//! It sleeps until the next deadline, at most [`MAX_SLEEP`] so that it detects clock gaps. It never blocks otherwise:
+//! callbacks and file checks run in the [`CallbackPool`]. A check reads the watchdog's state and puts its entry back into
+//! the queue. A ping does not notify the monitor, because it only moves the deadline to a later time.
 //!
-//! There is one lock, and nothing foreign happens under it. A watchdog's run is written only under the lock, and `live`
-//! counts those that are on. An entry whose run is no longer its watchdog's is left over: it goes when it is met, or
-//! when most entries are such. A run may end while the monitor looks at its entry without the lock, so a watchdog fires
-//! under the lock, and only while the run is on: nothing fires after `stop` has returned.
+//! # Locks
+//! One, `state`. No user code runs under it.
+//!
+//! - A watchdog's run id is written only under the lock, and `running` counts the watchdogs that are running.
+//! - An entry is obsolete if its run is no longer the watchdog's current run. It is removed when the monitor next meets it, or
+//!   when most entries are obsolete.
+//! - A run can be stopped while the monitor checks its entry without the lock. So a watchdog fires under the lock, and
+//!   only if the run is still current: nothing fires after `stop` has returned.
+//!
+//! # Memory ordering
+//! `AdvanceWaker::registered` is sequentially consistent. Clearing it comes before `unpark` and setting it before
+//! `on_advance`, so each advance of the clock either meets a registered waker or comes before the reading of the time.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, Thread};
 
-use backstay_core::watchdog::{Holes, NAP, Schedule, Verdict, judge};
+use backstay_core::watchdog::{CheckResult, ClockGaps, DeadlineQueue, MAX_SLEEP, check};
 
-use super::Inner;
-use super::beat::{Beat, Run};
+use super::WatchdogInner;
+use super::callback_pool::CallbackPool;
 use super::report::Firing;
-use super::runners::Runners;
-use super::state_file::{self, Looks};
+use super::shared::{RunId, WatchdogShared};
+use super::watched_file::{self, BootClockGaps};
 use crate::clock::{Clock, ManualClock, Moment, Source};
 use crate::per_process::PerProcess;
 use crate::sync::{Mutex, Wake};
 
 #[derive(Default)]
 pub(super) struct Monitor {
-    state: Mutex<State>,
-    pub(super) runners: Runners,
+    state: Mutex<MonitorState>,
+    pub(super) pool: CallbackPool,
 }
 
 #[derive(Default)]
-struct State {
+struct MonitorState {
     /// Watchdogs on the system's clock.
-    schedule: Schedule<Entry>,
-    /// Watchdogs on a clock that somebody holds in the hand: looked at whenever the monitor wakes.
-    by_hand: Vec<Entry>,
-    live: usize,
+    queue: DeadlineQueue<WatchEntry>,
+    /// Watchdogs on a manual clock, which are checked whenever the monitor wakes.
+    on_manual_clock: Vec<WatchEntry>,
+    /// Number of running watchdogs.
+    running: usize,
     thread: Option<Thread>,
-    /// Until when the monitor sleeps.
+    /// Time until which the monitor sleeps.
     wake_at: Moment,
 }
 
-/// A watchdog that is to be looked at.
-pub(super) struct Entry {
-    pub(super) beat: Arc<Beat>,
-    pub(super) inner: Weak<Inner>,
-    pub(super) run: Run,
-    /// For a heartbeat file: when it was looked at.
-    pub(super) looks: Option<Box<Looks>>,
-    /// For a clock in the hand.
-    hand: Option<Arc<Hand>>,
-    look_at: Moment,
+/// One run of a watchdog, to be checked at `check_at`.
+pub(super) struct WatchEntry {
+    pub(super) shared: Arc<WatchdogShared>,
+    pub(super) inner: Weak<WatchdogInner>,
+    pub(super) run: RunId,
+    /// Clock gaps between the checks of a heartbeat file.
+    pub(super) boot_gaps: Option<Box<BootClockGaps>>,
+    /// Wakes the monitor when a manual clock is advanced.
+    advance_waker: Option<Arc<AdvanceWaker>>,
+    check_at: Moment,
 }
 
-pub(super) enum Refused {
-    RunsAlready,
+/// Why a watchdog was not started.
+pub(super) enum StartError {
+    AlreadyRunning,
     NoThread(io::Error),
 }
 
 impl Monitor {
-    /// This process's monitor; its thread runs while there is something to watch.
+    /// Returns this process's monitor. Its thread runs while there is a watchdog to check.
     pub(super) fn get() -> &'static Self {
         static MONITOR: PerProcess<Monitor> = PerProcess::new();
         MONITOR.get()
     }
 
-    /// Begins a new run of a watchdog that is not on.
-    pub(super) fn start(&'static self, inner: &Arc<Inner>) -> Result<(), Refused> {
-        let beat = &inner.beat;
+    /// Starts a new run of a watchdog that is not running.
+    pub(super) fn start(&'static self, inner: &Arc<WatchdogInner>) -> Result<(), StartError> {
+        let shared = &inner.shared;
         let mut state = self.state.lock();
-        let before = beat.run();
-        if before.is_on() {
-            return Err(Refused::RunsAlready);
+        let before = shared.run();
+        if before.is_running() {
+            return Err(StartError::AlreadyRunning);
         }
         if state.thread.is_none() {
-            // The process may be stopped before the thread runs for the first time: that is a hole as any other.
-            let from = Clock::system().now();
-            let spawned = thread::Builder::new().name("backstay-watch".into()).spawn(move || self.watch(from));
-            state.thread = Some(spawned.map_err(Refused::NoThread)?.thread().clone());
+            // A suspension before the thread's first instruction is a clock gap, too.
+            let spawned_at = Clock::system().now();
+            let spawned = thread::Builder::new().name("backstay-watch".into()).spawn(move || self.watch(spawned_at));
+            state.thread = Some(spawned.map_err(StartError::NoThread)?.thread().clone());
         }
         let run = before.next();
-        beat.start(before);
-        beat.set_run(run);
-        let now = beat.clock.now();
-        let look_at = if beat.file.is_some() { now } else { now + beat.timeout };
-        let looks = beat.file.is_some().then(Box::default);
-        let entry = Entry { beat: Arc::clone(beat), inner: Arc::downgrade(inner), run, looks, hand: None, look_at };
-        let too_late = state.add(entry);
-        let thread = state.thread.clone().filter(|_| too_late);
+        shared.start(before);
+        shared.set_run(run);
+        let now = shared.clock.now();
+        let check_at = if shared.file.is_some() { now } else { now + shared.timeout };
+        let boot_gaps = shared.file.is_some().then(Box::default);
+        let (shared, inner) = (Arc::clone(shared), Arc::downgrade(inner));
+        let must_wake = state.add(WatchEntry { shared, inner, run, boot_gaps, advance_waker: None, check_at });
+        let thread = state.thread.clone();
         drop(state);
-        if let Some(thread) = thread {
+        if let Some(thread) = thread.filter(|_| must_wake) {
             thread.unpark();
         }
         Ok(())
     }
 
-    /// Ends the watchdog's run, where it is on.
-    pub(super) fn stop(&self, beat: &Beat) -> bool {
+    /// Stops the watchdog. Returns whether it was running.
+    pub(super) fn stop(&self, shared: &WatchdogShared) -> bool {
         let mut state = self.state.lock();
-        let run = beat.run();
-        if !run.is_on() {
+        let run = shared.run();
+        if !run.is_running() {
             return false;
         }
-        beat.set_run(run.ended());
-        state.live -= 1;
-        if state.schedule.len() > 2 * state.live + 1024 {
-            state.schedule.retain(Entry::is_on);
+        shared.set_run(run.stopped());
+        state.running -= 1;
+        if state.queue.len() > 2 * state.running + 1024 {
+            state.queue.retain(WatchEntry::is_current);
         }
         true
     }
 
-    /// Calls `then` under the lock, unless the run has ended. `then` must not block, log or call foreign code.
-    pub(super) fn while_on<T>(&self, beat: &Beat, run: Run, then: impl FnOnce() -> T) -> Option<T> {
+    /// Calls `then` under the lock if `run` is still current. `then` must not block, log or call user code.
+    pub(super) fn if_current<T>(&self, shared: &WatchdogShared, run: RunId, then: impl FnOnce() -> T) -> Option<T> {
         let _state = self.state.lock();
-        (beat.run() == run).then(then)
+        (shared.run() == run).then(then)
     }
 
-    /// The monitor thread, which should run from `wake_at` on.
+    /// Runs the monitor thread, which is to begin at `wake_at`.
     fn watch(&'static self, mut wake_at: Moment) {
         let clock = Clock::system();
-        let mut holes = Holes::default();
+        let mut gaps = ClockGaps::default();
         loop {
             let now = clock.now();
             if now < wake_at {
                 thread::park_timeout(wake_at.since(now));
             }
             let now = clock.now();
-            if let Some(hole) = holes.woke(wake_at, now) {
-                self.runners.submit(move || {
-                    tracing::warn!(target: "backstay", seconds = hole.as_secs_f64(), "the process did not run");
+            if let Some(gap) = gaps.record_wakeup(wake_at, now) {
+                self.pool.submit(move || {
+                    tracing::warn!(target: "backstay", seconds = gap.as_secs_f64(), "the process did not run");
                 });
             }
             let Some(mut due) = self.take_due(now) else { return };
             due.retain_mut(|entry| {
-                if !entry.is_on() {
-                    return false;
-                }
-                match entry.look(self, &holes, now) {
-                    Some(again) => entry.look_at = again,
-                    None => return false,
-                }
-                true
+                let next = if entry.is_current() { entry.check(self, &gaps, now) } else { None };
+                entry.check_at = next.unwrap_or(entry.check_at);
+                next.is_some()
             });
             wake_at = self.put_back(due, now);
         }
     }
 
-    /// What to look at now; `None` when there is nothing more to watch, and the thread is to end.
-    fn take_due(&self, now: Moment) -> Option<Vec<Entry>> {
+    /// Takes the entries to check now. `None` ends the thread, because nothing is left to watch.
+    fn take_due(&self, now: Moment) -> Option<Vec<WatchEntry>> {
         let mut state = self.state.lock();
-        if state.live == 0 && self.runners.is_drained() {
+        if state.running == 0 && self.pool.is_empty() {
             state.thread = None;
-            let left_over = (std::mem::take(&mut state.schedule), std::mem::take(&mut state.by_hand));
+            let obsolete = (std::mem::take(&mut state.queue), std::mem::take(&mut state.on_manual_clock));
             drop(state);
-            drop(left_over);
+            drop(obsolete);
             return None;
         }
-        let mut due = state.schedule.take_due(now);
-        due.append(&mut state.by_hand);
+        let mut due = state.queue.take_due(now);
+        due.append(&mut state.on_manual_clock);
         Some(due)
     }
 
-    /// Puts back what is still watched. Returns until when to sleep.
-    fn put_back(&'static self, entries: Vec<Entry>, now: Moment) -> Moment {
-        let mut wake_at = now + NAP;
-        if let Some(pause) = self.runners.tend() {
+    /// Puts back the entries that are still watched. Returns the time until which to sleep.
+    fn put_back(&'static self, entries: Vec<WatchEntry>, now: Moment) -> Moment {
+        let mut wake_at = now + MAX_SLEEP;
+        if let Some(pause) = self.pool.check() {
             wake_at = wake_at.min(now + pause);
         }
         let mut state = self.state.lock();
         for entry in entries {
             state.insert(entry);
         }
-        if let Some(due) = state.schedule.next_due() {
+        if let Some(due) = state.queue.next_due() {
             wake_at = wake_at.min(due);
         }
         state.wake_at = wake_at;
@@ -181,68 +186,69 @@ impl Monitor {
     }
 }
 
-impl State {
-    /// Puts in the entry of a run that begins. Whether the monitor would wake too late for it, and has to be woken.
-    fn add(&mut self, entry: Entry) -> bool {
-        let too_late = self.wake_at > entry.look_at || entry.beat.clock.in_hand().is_some();
-        self.live += 1;
+impl MonitorState {
+    /// Adds the entry of a new run. Returns whether the monitor must be woken, because it would wake too late for it.
+    fn add(&mut self, entry: WatchEntry) -> bool {
+        let must_wake = self.wake_at > entry.check_at || entry.shared.clock.as_manual().is_some();
+        self.running += 1;
         self.insert(entry);
-        too_late
+        must_wake
     }
 
-    fn insert(&mut self, entry: Entry) {
-        if entry.beat.clock.in_hand().is_some() {
-            self.by_hand.push(entry);
+    fn insert(&mut self, entry: WatchEntry) {
+        if entry.shared.clock.as_manual().is_some() {
+            self.on_manual_clock.push(entry);
         } else {
-            self.schedule.insert(entry.look_at, entry);
+            self.queue.insert(entry.check_at, entry);
         }
     }
 }
 
-impl Entry {
-    fn is_on(&self) -> bool {
-        self.beat.run() == self.run
+impl WatchEntry {
+    fn is_current(&self) -> bool {
+        self.shared.run() == self.run
     }
 
-    /// Looks at the watchdog. Returns when to look again; `None` when it is gone or its run has ended.
-    fn look(&mut self, monitor: &'static Monitor, holes: &Holes, now: Moment) -> Option<Moment> {
-        // A clock in the hand knows no holes: it stands still while the process does.
-        let in_hand = self.time_in_hand();
-        let (now, holes) = match in_hand {
-            Some(now) => (now, &Holes::default()),
-            None => (now, holes),
+    /// Checks the watchdog. Returns when to check again, `None` if it was dropped or stopped.
+    fn check(&mut self, monitor: &'static Monitor, gaps: &ClockGaps, now: Moment) -> Option<Moment> {
+        // A manual clock has no gaps: it does not advance by itself.
+        let manual = self.manual_now();
+        let (now, gaps) = match manual {
+            Some(now) => (now, &ClockGaps::default()),
+            None => (now, gaps),
         };
-        if in_hand.is_some() && now < self.look_at {
-            return Some(self.look_at);
+        if manual.is_some() && now < self.check_at {
+            return Some(self.check_at);
         }
-        if self.beat.file.is_some() {
-            return Some(state_file::look(monitor, self, holes, now));
+        if self.shared.file.is_some() {
+            return Some(watched_file::check(monitor, self, gaps, now));
         }
         loop {
-            let pulse = self.beat.pulse.load();
-            match judge(pulse, self.beat.patience(), holes, now) {
-                Verdict::LookAgain(at) => return Some(at),
-                Verdict::Fire { inactive } => {
-                    let fire = || self.beat.fire(pulse, inactive);
-                    if let Some(count) = monitor.while_on(&self.beat, self.run, fire)? {
+            let state = self.shared.state.load();
+            match check(state, self.shared.tolerance(), gaps, now) {
+                CheckResult::WaitUntil(at) => return Some(at),
+                CheckResult::Fire { inactive } => {
+                    let fire = || self.shared.fire(state, inactive);
+                    if let Some(count) = monitor.if_current(&self.shared, self.run, fire)? {
                         let firing = Firing { inactive, count, reason: None };
-                        self.inner.upgrade()?.report(&monitor.runners, firing);
+                        self.inner.upgrade()?.report(&monitor.pool, firing);
                     }
                 }
             }
         }
     }
 
-    /// What a clock in the hand shows, after asking it to wake the monitor when it moves.
-    fn time_in_hand(&mut self) -> Option<Moment> {
-        let clock = self.beat.clock.in_hand()?;
-        Hand::ask(self.hand.get_or_insert_with(Hand::of_this_thread), clock);
+    /// Returns the time of a manual clock, after registering a waker with it.
+    fn manual_now(&mut self) -> Option<Moment> {
+        let clock = self.shared.clock.as_manual()?;
+        // In this order: an advance after the reading must meet the waker.
+        AdvanceWaker::register(self.advance_waker.get_or_insert_with(AdvanceWaker::new), clock);
         Some(clock.now())
     }
 }
 
 impl Clock {
-    pub(super) fn in_hand(&self) -> Option<&ManualClock> {
+    pub(super) fn as_manual(&self) -> Option<&ManualClock> {
         match self.source() {
             Source::Manual(clock) => Some(clock),
             _ => None,
@@ -250,27 +256,27 @@ impl Clock {
     }
 }
 
-/// Wakes the monitor when a clock in the hand moves; asks for it once at a time, however often the monitor naps.
-struct Hand {
+/// Wakes the monitor when a manual clock is advanced. It is registered at most once at a time.
+struct AdvanceWaker {
     monitor: Thread,
-    asked: AtomicBool,
+    registered: AtomicBool,
 }
 
-impl Hand {
-    fn of_this_thread() -> Arc<Self> {
-        Arc::new(Self { monitor: thread::current(), asked: AtomicBool::new(false) })
+impl AdvanceWaker {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { monitor: thread::current(), registered: AtomicBool::new(false) })
     }
 
-    fn ask(hand: &Arc<Self>, clock: &ManualClock) {
-        if !hand.asked.swap(true, Ordering::SeqCst) {
-            clock.on_advance(Wake::Task(Arc::clone(hand).into()));
+    fn register(waker: &Arc<Self>, clock: &ManualClock) {
+        if !waker.registered.swap(true, Ordering::SeqCst) {
+            clock.on_advance(Wake::Task(Arc::clone(waker).into()));
         }
     }
 }
 
-impl std::task::Wake for Hand {
+impl std::task::Wake for AdvanceWaker {
     fn wake(self: Arc<Self>) {
-        self.asked.store(false, Ordering::SeqCst);
+        self.registered.store(false, Ordering::SeqCst);
         self.monitor.unpark();
     }
 }

@@ -1,4 +1,4 @@
-//! Who froze, and telling those who asked to be told.
+//! Reports of firings, and running the callbacks with them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,65 +7,66 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Inner;
-use super::beat::thread_name;
-use super::runners::Runners;
+use super::WatchdogInner;
+use super::callback_pool::CallbackPool;
+use super::error::NameOrUnnamed;
+use super::shared::thread_name;
 use crate::alert::Alert;
-use crate::error::Named;
 use crate::log::{flush, log_in_background};
 
-/// How long a callback waits for the log.
-const LOG_FIRST: Duration = Duration::from_millis(250);
+/// Longest time that a callback is delayed until the log line is written.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// A watchdog has fired: who froze, and for how long.
+/// Describes a firing of a watchdog: which thread is frozen, and for how long.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TimeoutReport {
-    /// The watchdog's name, where it has one.
+    /// The watchdog's name, if it has one.
     pub name: Option<Arc<str>>,
-    /// The operating system's id of the thread that pinged last, or started the watchdog. `None` for a heartbeat file,
-    /// and where the system does not say.
+    /// Operating system id of the thread that last pinged or started the watchdog.
+    ///
+    /// `None` for a heartbeat file, and on systems other than Linux.
     pub thread_id: Option<u32>,
-    /// That thread's name, while it is alive.
+    /// Name of that thread, if it is still alive.
     pub thread_name: Option<String>,
-    /// What that thread was doing when the watchdog fired, where [`stack_of`](super::WatchdogBuilder::stack_of) says.
+    /// Stack of that thread when the watchdog fired, if [`stack_of`](super::WatchdogBuilder::stack_of) returned one.
     pub stack: Option<Arc<str>>,
-    /// How long nobody had pinged, without the time in which the process did not run. For a heartbeat file, how long
-    /// ago it was last seen to be well.
+    /// Time since the last ping, excluding time in which the process did not run. For a heartbeat file, time since the
+    /// last check that found the service alive.
     pub inactive: Duration,
-    /// How often the watchdog has fired, this time included.
+    /// Number of times the watchdog has fired, including this one.
     pub firings: u64,
-    /// The heartbeat file that is watched.
+    /// The watched heartbeat file.
     pub state_file: Option<PathBuf>,
-    /// What is wrong with the heartbeat file.
+    /// Why the service of the heartbeat file is considered dead.
     pub reason: Option<String>,
 }
 
-/// A firing, before anybody is told.
+/// A firing that has not been reported yet.
 pub(super) struct Firing {
     pub(super) inactive: Duration,
     pub(super) count: u64,
     pub(super) reason: Option<String>,
 }
 
-impl Inner {
-    /// Tells everybody, on another thread.
-    pub(super) fn report(self: Arc<Self>, runners: &'static Runners, firing: Firing) {
-        runners.submit(move || {
+impl WatchdogInner {
+    /// Logs the firing and runs the callbacks, on threads of `pool`.
+    pub(super) fn report(self: Arc<Self>, pool: &'static CallbackPool, firing: Firing) {
+        pool.submit(move || {
             let report = self.describe(firing);
-            let told = report.clone();
-            log_in_background(move || told.log());
-            // A callback may end the process: it comes after the words, unless nobody reads them.
+            let logged = report.clone();
+            log_in_background(move || logged.log());
+            // A callback may end the process, so the log line comes first, unless the log blocks.
             if self.on_timeout.is_some() || self.on_alert.is_some() {
-                flush(LOG_FIRST);
+                flush(FLUSH_TIMEOUT);
             }
-            // Each on its own thread when there are two: one that hangs does not silence the other.
+            // Two callbacks run on two threads, so that one that hangs does not prevent the other.
             match (self.on_timeout.clone(), self.on_alert.is_some()) {
                 (None, _) => self.alert(&report),
                 (Some(on_timeout), false) => log_failure("on_timeout", &report, on_timeout.run(&report)),
                 (Some(on_timeout), true) => {
                     let alerted = report.clone();
-                    runners.submit(move || self.alert(&alerted));
+                    pool.submit(move || self.alert(&alerted));
                     log_failure("on_timeout", &report, on_timeout.run(&report));
                 }
             }
@@ -73,8 +74,8 @@ impl Inner {
     }
 
     fn describe(&self, firing: Firing) -> TimeoutReport {
-        let file = self.beat.file.as_ref();
-        let thread_id = if file.is_some() { None } else { self.beat.pinger() };
+        let file = self.shared.file.as_ref();
+        let thread_id = if file.is_some() { None } else { self.shared.pinger() };
         TimeoutReport {
             name: self.name.clone(),
             thread_id,
@@ -89,7 +90,7 @@ impl Inner {
 
     fn stack_of(&self, thread: u32) -> Option<Arc<str>> {
         let stack_of = self.stack_of?;
-        // Without the stack the report is still worth having.
+        // A panic here must not prevent the report.
         std::panic::catch_unwind(|| stack_of(thread)).ok().flatten().map(Arc::from)
     }
 
@@ -129,14 +130,14 @@ impl TimeoutReport {
     }
 }
 
-/// The report as one line, as the log has it.
+/// Formats the report as one line, as in the log.
 impl fmt::Display for TimeoutReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "watchdog{}", Named(self.name.as_ref()))?;
+        write!(f, "watchdog {}", NameOrUnnamed(self.name.as_ref()))?;
         if let Some(reason) = &self.reason {
             return write!(f, ": {reason}");
         }
-        write!(f, " saw no ping for {:.3} s", self.inactive.as_secs_f64())?;
+        write!(f, " received no ping for {:.3} s", self.inactive.as_secs_f64())?;
         match (&self.thread_name, self.thread_id) {
             (Some(thread), Some(id)) => write!(f, ", thread {thread:?} ({id})"),
             _ => Ok(()),
@@ -148,7 +149,7 @@ fn log_failure(callback: &str, report: &TimeoutReport, outcome: Result<(), Strin
     if let Err(panic) = outcome {
         let (watchdog, callback) = (report.name.clone(), callback.to_owned());
         log_in_background(
-            move || tracing::error!(target: "backstay", watchdog = watchdog.as_deref(), panic, "a watchdog's {callback} panicked"),
+            move || tracing::error!(target: "backstay", watchdog = watchdog.as_deref(), panic, "the watchdog's {callback} callback panicked"),
         );
     }
 }

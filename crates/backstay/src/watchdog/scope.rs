@@ -1,4 +1,4 @@
-//! Watching for the length of a block.
+//! Watching while a block runs.
 
 use std::ops::Deref;
 
@@ -6,11 +6,12 @@ use super::Watchdog;
 use super::error::{WatchdogError, WatchdogTimeoutError};
 
 impl Watchdog {
-    /// Watches while `f` runs; `f` is handed the watchdog to ping.
+    /// Watches while `f` runs, and passes it the watchdog to ping.
     ///
     /// # Errors
-    /// It could not be started, and `f` was not called; or it was built with `raise_on_timeout` and has fired, and `f`'s
-    /// value is lost.
+    /// - Those of [`start`](Self::start). `f` was not called.
+    /// - [`WatchdogError::Timeout`]: the watchdog fired while `f` ran and was built with
+    ///   [`raise_on_timeout`](super::WatchdogBuilder::raise_on_timeout). The value of `f` is dropped.
     pub fn watch<T>(&self, f: impl FnOnce(&Self) -> T) -> Result<T, WatchdogError> {
         let guard = self.guard()?;
         let value = f(&guard);
@@ -18,7 +19,9 @@ impl Watchdog {
         Ok(value)
     }
 
-    /// Starts the watchdog, and stops it when the guard is dropped; for blocks that hold an `await` or a `?`.
+    /// Starts the watchdog and stops it when the guard is dropped.
+    ///
+    /// Use it for blocks that contain an `await` or a `?`.
     ///
     /// ```
     /// # use backstay::{Watchdog, WatchdogError};
@@ -36,23 +39,24 @@ impl Watchdog {
     /// ```
     ///
     /// # Errors
-    /// As for [`start`](Self::start).
+    /// Those of [`start`](Self::start).
     pub fn guard(&self) -> Result<WatchGuard<'_>, WatchdogError> {
         self.start()?;
         Ok(WatchGuard(self))
     }
 }
 
-/// A watchdog that runs until this is dropped; from [`Watchdog::guard`].
+/// Stops its watchdog when dropped; returned by [`Watchdog::guard`].
 #[derive(Debug)]
 #[must_use = "the watchdog stops as soon as this is dropped"]
 pub struct WatchGuard<'a>(&'a Watchdog);
 
 impl WatchGuard<'_> {
-    /// Ends the block: stops, and says whether it had fired.
+    /// Stops the watchdog and returns its pending error, if any.
     ///
     /// # Errors
-    /// The watchdog was built with `raise_on_timeout` and has fired, and nobody has been told yet.
+    /// The watchdog has fired, was built with [`raise_on_timeout`](super::WatchdogBuilder::raise_on_timeout), and the
+    /// error has not been returned yet.
     pub fn finish(self) -> Result<(), WatchdogTimeoutError> {
         self.0.stop();
         self.0.check()

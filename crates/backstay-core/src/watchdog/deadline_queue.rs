@@ -6,49 +6,49 @@ use crate::time::Moment;
 
 const SLOT_BITS: u32 = 22;
 
-/// How late something may come out of a [`Schedule`]: about 4 ms.
-pub const SLOT: Duration = Duration::from_nanos(1 << SLOT_BITS);
+/// Largest delay of an item in a [`DeadlineQueue`]: about 4 ms.
+pub const SLOT_LENGTH: Duration = Duration::from_nanos(1 << SLOT_BITS);
 
-/// Things by the moment at which they are due, in slots of [`SLOT`]: never early, and late by one slot at most.
+/// Items ordered by deadline, in slots of [`SLOT_LENGTH`]: never early, at most one slot late.
 ///
-/// Many things share a slot, so that putting one in costs next to nothing and whoever waits wakes once for all of them.
+/// Items of one slot share an entry of the tree. Inserting is cheap, and a waiting thread wakes once for the whole slot.
 ///
 /// ```
 /// use backstay_core::time::Moment;
-/// use backstay_core::watchdog::{SLOT, Schedule};
+/// use backstay_core::watchdog::{SLOT_LENGTH, DeadlineQueue};
 ///
-/// let mut schedule = Schedule::default();
-/// schedule.insert(Moment::from_nanos(5), "a");
-/// let due = schedule.next_due().unwrap();
-/// assert!(due >= Moment::from_nanos(5) && due <= Moment::from_nanos(5) + SLOT);
-/// assert_eq!(schedule.take_due(due), ["a"]);
+/// let mut queue = DeadlineQueue::default();
+/// queue.insert(Moment::from_nanos(5), "a");
+/// let due = queue.next_due().unwrap();
+/// assert!(due >= Moment::from_nanos(5) && due <= Moment::from_nanos(5) + SLOT_LENGTH);
+/// assert_eq!(queue.take_due(due), ["a"]);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Schedule<T> {
+pub struct DeadlineQueue<T> {
     slots: BTreeMap<u64, Vec<T>>,
     len: usize,
 }
 
-impl<T> Default for Schedule<T> {
+impl<T> Default for DeadlineQueue<T> {
     fn default() -> Self {
         Self { slots: BTreeMap::new(), len: 0 }
     }
 }
 
-impl<T> Schedule<T> {
-    /// Puts `thing` in, to come out at `due` or up to one slot later.
-    pub fn insert(&mut self, due: Moment, thing: T) {
-        self.slots.entry(slot_from(due)).or_default().push(thing);
+impl<T> DeadlineQueue<T> {
+    /// Inserts `item`, which is due at `due` or up to one slot later.
+    pub fn insert(&mut self, due: Moment, item: T) {
+        self.slots.entry(slot_from(due)).or_default().push(item);
         self.len += 1;
     }
 
-    /// When something next comes out.
+    /// Returns the time at which the next item is due.
     #[must_use]
     pub fn next_due(&self) -> Option<Moment> {
         self.slots.first_key_value().map(|(&slot, _)| start_of(slot))
     }
 
-    /// Takes out all that is due at `now`.
+    /// Removes and returns all items due at `now`.
     #[must_use]
     pub fn take_due(&mut self, now: Moment) -> Vec<T> {
         let mut due = Vec::new();
@@ -67,7 +67,7 @@ impl<T> Schedule<T> {
         due
     }
 
-    /// Drops what `keep` does not want.
+    /// Keeps only the items for which `keep` returns true.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         self.slots.retain(|_, slot| {
             slot.retain(&mut keep);
@@ -76,20 +76,20 @@ impl<T> Schedule<T> {
         self.len = self.slots.values().map(Vec::len).sum();
     }
 
-    /// How many things are in it.
+    /// Returns the number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing is in it.
+    /// Returns whether there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
-/// The first slot that starts at `due` or later.
+/// Returns the first slot that starts at `due` or later.
 fn slot_from(due: Moment) -> u64 {
     due.as_nanos().div_ceil(1 << SLOT_BITS)
 }
