@@ -140,3 +140,25 @@ def test_what_is_reserved_is_given_back():
         env={"PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"},
     )
     assert (code, out, err) == (0, "-2\n", ""), (code, out, err)
+
+
+# GS-9: a process that has given up its privileges may not read every module; one that no callback needs is not missed.
+def test_an_async_callback_runs_where_the_module_of_executors_cannot_be_read():
+    code, out, err = run(
+        """
+        import asyncio, sys
+        from backstay import GracefulShutdown
+
+        sys.modules["concurrent.futures.thread"] = None
+
+        async def work():
+            await asyncio.sleep(0.001)
+            print("ran")
+
+        shutdown = GracefulShutdown()
+        shutdown.register("work", work)
+        shutdown.trigger()
+        """,
+        timeout=60,
+    )
+    assert (code, out, err) == (0, "ran\n", ""), (code, out, err)

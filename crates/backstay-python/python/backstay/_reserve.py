@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-
-# What `asyncio.to_thread` and lookups of addresses import at their first use, which takes a descriptor.
-import concurrent.futures.thread  # noqa: F401
 import contextlib
 import selectors
 import socket
@@ -15,6 +12,11 @@ from backstay import _native
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+# What `asyncio.to_thread` and lookups of addresses import at their first use, which takes a descriptor. Nothing else needs
+# it, and a process that has given up its privileges may not read it.
+with contextlib.suppress(ImportError):
+    import concurrent.futures.thread  # noqa: F401
 
 _T = TypeVar("_T")
 

@@ -203,7 +203,7 @@ class GracefulShutdown(_native.GracefulShutdown):
         if not self.is_shutting_down:
             try:
                 callback = reserved(callback)
-            except OSError as error:
+            except (OSError, ImportError) as error:  # Without a descriptor, modules are not found.
                 raise ShutdownError(
                     f"no event loop for the async callback {name!r}: {error}; register it again when descriptors are free"
                 ) from error
