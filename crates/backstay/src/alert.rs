@@ -1,21 +1,21 @@
-//! What a person should hear of.
+//! Alerts: events that need a person's attention.
 
 use serde_json::{Map, Value};
 
-/// Something that a person should hear of; what `on_alert` is given.
+/// Describes an event that needs a person's attention; passed to `on_alert` callbacks.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Alert {
-    /// Who raises it: `"heartbeat"` or `"watchdog"`.
+    /// Component that raised it: `"heartbeat"` or `"watchdog"`.
     pub channel: &'static str,
-    /// One sentence.
+    /// One sentence for people.
     pub message: String,
-    /// The same for machines: names, files, seconds.
+    /// Details for programs: names, paths, seconds.
     pub context: Map<String, Value>,
 }
 
 impl Alert {
-    /// An alert of `channel`, with what a machine may want to know beside the `message`.
+    /// Creates an alert of `channel` with a `message` for people and a `context` for programs.
     pub(crate) fn new<const N: usize>(
         channel: &'static str,
         message: impl Into<String>,

@@ -1,4 +1,4 @@
-//! Processes that are forked without a word to the library, at bad moments and into other namespaces.
+//! Forks that are not announced to the library, at critical moments and into other namespaces.
 #![cfg(all(feature = "rate-limiter", feature = "shutdown", feature = "watchdog"))]
 #![cfg(all(target_os = "linux", not(backstay_loom)))]
 #![allow(clippy::unwrap_used, unsafe_code)]
@@ -11,32 +11,32 @@ use std::{env, hint, thread};
 
 use backstay::{GracefulShutdown, RateLimiter, Watchdog};
 
-/// Far more than anything here takes; a child that hangs is ended by then.
-const PATIENCE: u32 = 60;
+/// Seconds after which a child that hangs is killed. No test takes nearly as long.
+const CHILD_TIMEOUT: u32 = 60;
 
-/// What a child that could not make its namespace ends with.
+/// Exit code of a child that may not create a namespace.
 const NOT_ALLOWED: i32 = 77;
 
-/// The exit code of a forked child that runs `f`; -1 where it hung or died.
+/// Runs `f` in a forked child. Returns its exit code, -1 if it was killed.
 fn in_a_child(f: impl FnOnce() -> i32) -> i32 {
-    // SAFETY: the child runs `f` and leaves by `_exit`. That `f` allocates and starts threads, which POSIX does not
-    // promise to work in the child of a process with threads, is what glibc and musl provide for.
+    // SAFETY: the child runs `f` and ends with `_exit`. POSIX does not allow `f` to allocate and to start threads in the
+    // child of a process with threads, but glibc and musl support it.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {
-        // SAFETY: ends the process if it hangs, no more.
-        unsafe { libc::alarm(PATIENCE) };
+        // SAFETY: `alarm` only kills the process if it hangs.
+        unsafe { libc::alarm(CHILD_TIMEOUT) };
         let code = catch_unwind(AssertUnwindSafe(f)).unwrap_or(1);
-        // SAFETY: ends the process, no more.
+        // SAFETY: `_exit` only ends the process.
         unsafe { libc::_exit(code) };
     }
     let mut status = 0;
-    // SAFETY: `child` is ours and not waited for yet, `status` is writable.
+    // SAFETY: `child` is our child and has not been reaped; `status` is writable.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
     if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -1 }
 }
 
-/// Runs `role` of this file in a process of its own.
+/// Runs `role` of this file in another process.
 fn run(role: &str) {
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", "child", "--ignored", "--nocapture"])
@@ -47,7 +47,7 @@ fn run(role: &str) {
 }
 
 #[test]
-#[ignore = "run by the others, as a process"]
+#[ignore = "run by the other tests, as a process"]
 fn child() {
     match env::var("BACKSTAY_TEST_ROLE").as_deref() {
         Ok("first handle") => first_handle(),
@@ -57,7 +57,7 @@ fn child() {
     }
 }
 
-// PY-10, ALL-1: what the first handle of a process finds out is not guarded by a lock that a child would wait for.
+// PY-10, ALL-1: no lock that a forked child would wait for guards what the first handle of a process looks up.
 #[test]
 fn a_fork_while_the_first_handle_is_built_does_not_hang_the_child() {
     run("first handle");
@@ -65,22 +65,22 @@ fn a_fork_while_the_first_handle_is_built_does_not_hang_the_child() {
 
 fn first_handle() {
     for delay in 0..150 {
-        // Each try needs a process that has built nothing yet.
+        // Each attempt needs a process that has built nothing yet.
         let code = in_a_child(|| {
-            let begins = AtomicBool::new(false);
+            let started = AtomicBool::new(false);
             thread::scope(|scope| {
                 scope.spawn(|| {
-                    begins.store(true, Ordering::SeqCst);
+                    started.store(true, Ordering::SeqCst);
                     build()
                 });
-                while !begins.load(Ordering::SeqCst) {
+                while !started.load(Ordering::SeqCst) {
                     hint::spin_loop();
                 }
                 (0..delay * 100).for_each(|_| hint::spin_loop());
                 in_a_child(build)
             })
         });
-        assert_eq!(code, 0, "the child of a process that was forked {delay} steps after its other thread began");
+        assert_eq!(code, 0, "a child that was forked {delay} steps after the other thread had started");
     }
 }
 
@@ -89,7 +89,7 @@ fn build() -> i32 {
     i32::from(!limiter.try_acquire())
 }
 
-// PY-10, WD-1, GS-2: process 1 of a new pid namespace is not its parent, which is process 1 of another.
+// PY-10, WD-1, GS-2: process 1 of a new pid namespace is not taken for its parent, which is process 1 of another one.
 #[test]
 fn a_child_with_the_parents_process_id_is_not_the_parent() {
     run("pid namespaces");
@@ -97,14 +97,14 @@ fn a_child_with_the_parents_process_id_is_not_the_parent() {
 
 fn pid_namespaces() {
     let code = in_a_child(|| {
-        // SAFETY: concern this process alone, whose memory they leave as it is.
+        // SAFETY: these calls affect only this process, and not its memory.
         let allowed = unsafe {
             libc::unshare(libc::CLONE_NEWPID) == 0 || libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID) == 0
         };
         if allowed { in_a_child(parent) } else { NOT_ALLOWED }
     });
     if code == NOT_ALLOWED {
-        eprintln!("not tested: this system gives us no pid namespace");
+        eprintln!("NOT TESTED: this system does not allow a pid namespace");
     } else {
         assert_eq!(code, 0);
     }
@@ -133,7 +133,7 @@ fn parent() -> i32 {
         assert_ne!(backstay::fork::this_process(), number);
         assert!(!shutdown.is_installed());
         assert!(!watchdog.is_running());
-        // Its monitor is one of its own.
+        // The child has its own monitor.
         watchdog.start().unwrap();
         let before = FIRINGS.load(Ordering::SeqCst);
         while FIRINGS.load(Ordering::SeqCst) == before {
@@ -143,7 +143,7 @@ fn parent() -> i32 {
     })
 }
 
-// PY-10, GS-7: the run of a shutdown is the parent's, and has not begun in a child of which nothing has told.
+// PY-10, GS-7: a shutdown that runs in the parent has not begun in a child, even if the fork was not announced.
 #[test]
 fn a_child_that_is_forked_during_a_shutdown_is_not_shutting_down() {
     run("during a shutdown");
@@ -160,5 +160,5 @@ fn during_a_shutdown() {
     assert_eq!((in_a_child(asks), asks()), (0, 1));
     release.send(()).unwrap();
     run.join().unwrap();
-    assert_eq!((in_a_child(asks), asks()), (1, 1), "what is over stays over");
+    assert_eq!((in_a_child(asks), asks()), (1, 1), "a finished shutdown stays finished");
 }

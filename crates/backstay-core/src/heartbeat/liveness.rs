@@ -1,4 +1,4 @@
-//! Whether a beat is a sign of life.
+//! Liveness of the service that wrote a beat.
 
 use alloc::string::String;
 use core::fmt;
@@ -6,77 +6,77 @@ use core::time::Duration;
 
 use super::{MAX_AHEAD, Status};
 
-/// Where a process runs, as far as it decides what its numbers mean to someone else.
+/// Where a process runs. It decides whether another process can use its ids and its boot time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
-    /// The machine's, or the container's, name.
+    /// Name of the machine or container.
     pub hostname: String,
-    /// The kernel's name for the time since it was started. Containers on one machine share it.
+    /// The kernel's random id of the current boot. Containers on one machine share it.
     pub boot_id: Option<String>,
-    /// The namespace in which the process' id is counted.
+    /// Namespace of process ids.
     pub pid_namespace: Option<String>,
-    /// The namespace that decides what the boot clock shows.
+    /// Namespace of the boot clock.
     pub time_namespace: Option<String>,
 }
 
-/// A point in time on the two clocks that outlive a process.
+/// One point in time on the wall clock and on the boot clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// Nanoseconds since 1970 on the wall clock, which may be set at any time.
+pub struct Timestamps {
+    /// Nanoseconds since 1970 on the wall clock, which can be changed at any time.
     pub wall_nanos: i128,
-    /// Time since the machine was started, suspension included, where the system tells.
+    /// Time since boot, including suspensions, if the system has such a clock.
     pub boottime: Option<Duration>,
 }
 
-/// What a state file says, as far as liveness depends on it.
+/// The part of a state file on which liveness depends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat {
-    /// How the service said it was; files of other writers may not say.
+    /// Status of the service, if the file has one.
     pub status: Option<Status>,
-    /// Where it ran.
+    /// Where the service ran.
     pub host: Host,
-    /// When it was written.
-    pub at: Stamp,
+    /// When the beat was written.
+    pub at: Timestamps,
 }
 
-/// What became of a process.
+/// Result of looking up a process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Process {
-    /// There is none of this id, or only what its parent has not fetched yet.
+pub enum ProcessStatus {
+    /// There is no such process, or only a zombie.
     Gone,
-    /// There is one of this id, started this long after the machine. It need not be the same one.
+    /// A process with this id was started at this time after boot. The id may have been reused.
     StartedAt(Duration),
-    /// Nothing is known.
+    /// The process cannot be looked up.
     Unknown,
 }
 
-/// What a beat tells about the service that wrote it.
+/// Whether the service that wrote a beat is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Liveness {
-    /// It lives: its last beat is `age` old.
+    /// The service is alive.
     Alive {
-        /// How long ago the beat was written.
+        /// Time since the beat.
         age: Duration,
     },
-    /// Its last beat is too old.
+    /// The last beat is older than the maximum age.
     Stale {
-        /// How long ago the beat was written.
+        /// Time since the beat.
         age: Duration,
     },
-    /// The beat comes from the future: a clock is wrong, or the file is not what it says.
+    /// The beat is in the future: a clock is wrong, or the file was manipulated.
     FromFuture {
-        /// How far ahead it is.
+        /// Time until the beat.
         ahead: Duration,
     },
-    /// The process that wrote it is gone, without a farewell.
+    /// The process that wrote the beat is gone and has not stopped cleanly.
     ProcessGone,
-    /// It stopped as it was meant to.
+    /// The service has stopped cleanly.
     Stopped,
 }
 
 impl Liveness {
-    /// Whether it is [`Alive`](Self::Alive).
+    /// Returns whether it is [`Alive`](Self::Alive).
     #[must_use]
     pub const fn is_alive(self) -> bool {
         matches!(self, Self::Alive { .. })
@@ -95,41 +95,43 @@ impl fmt::Display for Liveness {
     }
 }
 
-/// Whether a state file belongs to another heartbeat.
+/// Whether another heartbeat writes a state file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rival {
-    /// It does not: its writer has stopped, is gone, or is silent.
+pub enum Conflict {
+    /// No: its writer has stopped, is gone, or is stale.
     No,
-    /// Its writer may still run, where this process cannot look.
+    /// Its writer cannot be looked up and may be running.
     Possible,
-    /// Its writer runs.
+    /// Its writer is running.
     Certain,
 }
 
 impl Beat {
-    /// Whether the file with this beat, which another heartbeat wrote, is still that one's: by its `liveness` on
-    /// `reader`, what became of the `process`, and whether the beat is `news`, written since the file was last looked at.
+    /// Returns whether the other heartbeat that wrote this beat is still running.
     ///
-    /// News prove a running writer whatever the clocks say, on another machine too. Without news a writer that cannot be
-    /// looked up is a possible one on another host only: on this host it is what a container or machine left behind that
-    /// was started again, as its name says, or it will tell by its next beat.
+    /// `liveness` is that of the beat on `reader`. `is_new`: the beat was written since the reader's last check.
+    ///
+    /// A new beat proves a running writer, whatever the clocks show, also on another machine. A writer without a new beat
+    /// that cannot be looked up is a possible one only on another host. On this host the file was left behind by a
+    /// container or machine of the same name that was restarted; if not, the next beat shows it.
     #[must_use]
-    pub fn rival(&self, reader: &Host, liveness: Liveness, process: Process, news: bool) -> Rival {
-        let looked_up = matches!(process, Process::StartedAt(_));
-        let may_run = self.pid_means_the_same(reader) || self.host.hostname != reader.hostname;
+    pub fn conflict(&self, reader: &Host, liveness: Liveness, process: ProcessStatus, is_new: bool) -> Conflict {
+        let looked_up = matches!(process, ProcessStatus::StartedAt(_));
+        let may_run = self.shares_pids_with(reader) || self.host.hostname != reader.hostname;
         match liveness {
-            Liveness::Stopped | Liveness::ProcessGone => Rival::No,
-            _ if news => Rival::Certain,
-            Liveness::Alive { .. } if looked_up => Rival::Certain,
-            Liveness::Alive { .. } if may_run => Rival::Possible,
-            _ => Rival::No,
+            Liveness::Stopped | Liveness::ProcessGone => Conflict::No,
+            _ if is_new => Conflict::Certain,
+            Liveness::Alive { .. } if looked_up => Conflict::Certain,
+            Liveness::Alive { .. } if may_run => Conflict::Possible,
+            _ => Conflict::No,
         }
     }
 
-    /// Whether the beat's process id means to someone on `reader` what it meant to the writer. A monitor that sees a
-    /// container's file through a volume shares the boot, and not the ids.
+    /// Returns whether `reader` and the writer share one namespace of process ids.
+    ///
+    /// A reader that sees a container's file through a volume shares the boot, but not the process ids.
     #[must_use]
-    pub fn pid_means_the_same(&self, reader: &Host) -> bool {
+    pub fn shares_pids_with(&self, reader: &Host) -> bool {
         let same_ids = match (&self.host.pid_namespace, &reader.pid_namespace) {
             (Some(written), Some(read)) => written == read,
             _ => self.host.hostname == reader.hostname,
@@ -137,17 +139,18 @@ impl Beat {
         self.same_boot(reader) && same_ids
     }
 
-    /// What the beat tells someone on `reader` at `now`, who found out this about the `process` (`Unknown` unless its
-    /// [id means the same](Self::pid_means_the_same)).
+    /// Returns the liveness of the writer, as seen on `reader` at `now`.
+    ///
+    /// Pass [`ProcessStatus::Unknown`] unless the two [share process ids](Self::shares_pids_with).
     #[must_use]
-    pub fn liveness(&self, reader: &Host, now: Stamp, process: Process, max_age: Duration) -> Liveness {
+    pub fn liveness(&self, reader: &Host, now: Timestamps, process: ProcessStatus, max_age: Duration) -> Liveness {
         if self.status == Some(Status::Stopped) {
             return Liveness::Stopped;
         }
         let boottime = self.at.boottime.filter(|_| self.same_boot(reader) && self.same_boot_clock(reader));
         match process {
-            Process::Gone => return Liveness::ProcessGone,
-            Process::StartedAt(started) if boottime.is_some_and(|written| started > written) => {
+            ProcessStatus::Gone => return Liveness::ProcessGone,
+            ProcessStatus::StartedAt(started) if boottime.is_some_and(|written| started > written) => {
                 return Liveness::ProcessGone;
             }
             _ => {}
@@ -176,7 +179,7 @@ impl Beat {
     }
 }
 
-/// How long `now` is after `then`, or else how long before it.
+/// Returns how long `now` is after `then`, or as an error how long before it.
 fn difference(now: Duration, then: Duration) -> Result<Duration, Duration> {
     now.checked_sub(then).ok_or(then.saturating_sub(now))
 }

@@ -1,4 +1,4 @@
-//! Rules of the heartbeat: when the next beat is due, and whether what a beat left behind is a sign of life.
+//! Rules of the heartbeat: when beats are due, and whether the service that wrote a beat is alive.
 
 mod liveness;
 
@@ -6,51 +6,53 @@ use core::fmt;
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
-pub use liveness::{Beat, Host, Liveness, Process, Rival, Stamp};
+pub use liveness::{Beat, Conflict, Host, Liveness, ProcessStatus, Timestamps};
 
 use crate::time::{Moment, nanos};
 
-/// The interval where none is given.
+/// Default interval between beats.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-/// To what an interval from configuration or from Python is brought.
+/// Bounds to which intervals from configuration and from Python are clamped.
 pub const INTERVAL_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
-/// What an interval can be at all: shorter is a busy loop, longer no sign of life.
+/// Valid intervals. A shorter one is a busy loop, a longer one does not show liveness.
 pub const INTERVAL_LIMITS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
-/// How old a beat may be where nothing else is said.
+/// Default maximum age of a live beat.
 pub const DEFAULT_MAX_AGE: Duration = Duration::from_secs(30);
-/// How far a beat may lie in the future: two machines' clocks never quite agree.
+/// How far in the future a live beat may be, because clocks of two machines differ.
 pub const MAX_AHEAD: Duration = Duration::from_secs(5);
-/// The size of a state file in bytes, at most. Readers read no more, writers refuse to write more.
+/// Maximum size of a state file, in bytes. A larger file is neither read nor written.
 pub const MAX_FILE_SIZE: usize = 1 << 20;
 
-/// How old a beat may be where the reader does not say: three of the writer's `interval`s, [`DEFAULT_MAX_AGE`] at least.
-/// One that lies outside its bounds counts as the longest: a file does not decide to be alive for ever.
+/// Returns the maximum age of a live beat for readers that set none: three times the writer's `interval`.
+///
+/// It is at least [`DEFAULT_MAX_AGE`]. An interval above [`INTERVAL_BOUNDS`] counts as the upper bound, because a file must
+/// not decide that it stays alive for ever.
 #[must_use]
 pub fn tolerated_age(interval: Option<Duration>) -> Duration {
     let interval = interval.unwrap_or(DEFAULT_INTERVAL).min(*INTERVAL_BOUNDS.end());
     DEFAULT_MAX_AGE.max(interval * 3)
 }
 
-/// How the service says it is.
+/// Status that a service reports in its heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
-    /// It lives, and does not serve yet.
+    /// The service is alive and not ready yet.
     Starting,
-    /// It serves.
+    /// The service is alive and ready.
     Ready,
-    /// It lives, and something that it depends on does not.
+    /// The service is alive, and something that it depends on is not.
     Degraded,
-    /// It lives, and is about to stop.
+    /// The service is alive and shutting down.
     Stopping,
-    /// It stopped as it was meant to.
+    /// The service has stopped cleanly.
     Stopped,
 }
 
 impl Status {
     const ALL: [Self; 5] = [Self::Starting, Self::Ready, Self::Degraded, Self::Stopping, Self::Stopped];
 
-    /// The word in the state file.
+    /// Returns the word that stands for it in the state file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -62,14 +64,15 @@ impl Status {
         }
     }
 
-    /// The status that the state file's `word` stands for.
+    /// Returns the status for a `word` of the state file.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
-    /// The status and cause to write for a service of this status while `dead` names the worst of its dead targets.
-    /// A service that stops keeps its status: its parts are expected to die then.
+    /// Returns the status and cause to write; `dead` is the worst cause among the dead targets.
+    ///
+    /// A service that is stopping keeps its status, because its targets are expected to die then.
     #[must_use]
     pub const fn with_dead_target(self, dead: Option<DegradedBy>) -> (Self, Option<DegradedBy>) {
         match (self, dead) {
@@ -80,8 +83,9 @@ impl Status {
     }
 }
 
-/// Why a heartbeat says [`Degraded`](Status::Degraded). The greater of two causes is the worse one, and is the one
-/// written.
+/// Why a heartbeat has the status [`Degraded`](Status::Degraded).
+///
+/// The greater of two causes is the worse one. The worst one is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum DegradedBy {
@@ -89,14 +93,14 @@ pub enum DegradedBy {
     Service,
     /// A target of the heartbeat is dead.
     Target,
-    /// A watchdog that the heartbeat follows has fired: the service is frozen.
+    /// A watchdog that the heartbeat follows has fired, so the service is frozen.
     Watchdog,
 }
 
 impl DegradedBy {
     const ALL: [Self; 3] = [Self::Service, Self::Target, Self::Watchdog];
 
-    /// The word in the state file.
+    /// Returns the word that stands for it in the state file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -106,7 +110,7 @@ impl DegradedBy {
         }
     }
 
-    /// The cause that the state file's `word` stands for.
+    /// Returns the cause for a `word` of the state file.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.as_str() == word)
@@ -125,22 +129,23 @@ impl fmt::Display for Status {
     }
 }
 
-/// When beats are due: at the first one, and whole intervals after it. How long a beat takes, or how late it was,
-/// moves none of the others; those that were slept through are left out.
+/// Times of beats: the first one, then every interval, without drift.
+///
+/// A late or slow beat does not move later ones. Beats that were missed while the process did not run are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Schedule {
+pub struct BeatSchedule {
     first: Moment,
     interval: Duration,
 }
 
-impl Schedule {
-    /// The first beat is due at `first`.
+impl BeatSchedule {
+    /// Returns the schedule with the first beat at `first`.
     #[must_use]
     pub const fn new(first: Moment, interval: Duration) -> Self {
         Self { first, interval }
     }
 
-    /// The first beat due after `now`.
+    /// Returns the time of the first beat after `now`.
     #[must_use]
     pub fn next(self, now: Moment) -> Moment {
         if now < self.first {

@@ -1,4 +1,4 @@
-//! Building a heartbeat.
+//! Builder of the heartbeat.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use std::time::Duration;
 use backstay_core::heartbeat::{DEFAULT_INTERVAL, INTERVAL_LIMITS, Status};
 use serde_json::{Map, Value};
 
-use super::beating::Beating;
 use super::callbacks::{Callbacks, TargetDeath};
 #[cfg(unix)]
 use super::file::DEFAULT_FILE_MODE;
-use super::life::{Details, Life};
-use super::target::Followed;
-use super::{Handle, Heartbeat, HeartbeatError, HeartbeatState, Target, readable};
+use super::inner::HeartbeatInner;
+use super::process_state::{ProcessState, ServiceDetails};
+use super::target::FollowedTarget;
+use super::{Heartbeat, HeartbeatError, HeartbeatState, StopOnDrop, Target, check_metadata};
 use crate::alert::Alert;
 use crate::callback::Callback;
 use crate::clock::Clock;
 use crate::error::{BuildError, InvalidArgument};
 use crate::settings::{Fallback, HeartbeatSettings, config_setter};
 
-/// What a [`Heartbeat`] is made of; see [`Heartbeat::builder`].
+/// Builds a [`Heartbeat`]; returned by [`Heartbeat::builder`].
 ///
-/// The callbacks run on a thread of their own, one after another, so that a slow one delays no beat; those of a
-/// [`beat`](Heartbeat::beat) by hand run on the thread that called it. One that panics is logged. The futures of the
-/// `_async` forms run to their end on that thread.
+/// The callbacks run one after another on their own thread, so that a slow one delays no beat. Those of a call to
+/// [`beat`](Heartbeat::beat) run on the caller's thread. Async callbacks run to completion on that thread. A panic in a
+/// callback is logged.
 #[derive(Default)]
 #[must_use = "call `build`"]
 pub struct HeartbeatBuilder {
@@ -37,7 +37,7 @@ pub struct HeartbeatBuilder {
     file_mode: Option<u32>,
     clock: Clock,
     exclusive: bool,
-    targets: Vec<Followed>,
+    targets: Vec<FollowedTarget>,
     callbacks: Callbacks,
 }
 
@@ -49,7 +49,7 @@ macro_rules! callbacks {
             self
         }
 
-        #[doc = concat!("[`", stringify!($name), "`](Self::", stringify!($name), ") with a future.")]
+        #[doc = concat!("Sets [`", stringify!($name), "`](Self::", stringify!($name), ") to an async callback.")]
         pub fn $name_async<F>(mut self, callback: impl Fn(&$report) -> F + Send + Sync + 'static) -> Self
         where
             F: Future<Output = ()> + Send + 'static,
@@ -61,8 +61,10 @@ macro_rules! callbacks {
 }
 
 impl HeartbeatBuilder {
-    /// Where to write. Folders on the way there are made when missing. A relative path means one below the current
-    /// folder of now. Without a state file the heartbeat only looks after its targets and calls `on_beat`.
+    /// Sets the path of the state file. Default: none.
+    ///
+    /// Missing folders are created. A relative path is resolved now, so that later changes of the current folder do not
+    /// matter. Without a state file the heartbeat only checks its targets and runs callbacks.
     pub fn state_file(mut self, path: impl AsRef<Path>) -> Self {
         self.state_file = Some(path.as_ref().to_owned());
         self
@@ -74,7 +76,7 @@ impl HeartbeatBuilder {
         self
     }
 
-    /// What readers should know of the service: its version, its port. Entries of the same name are replaced.
+    /// Adds metadata for readers, such as the version or port. Entries of the same name are replaced.
     ///
     /// ```
     /// # use backstay::Heartbeat;
@@ -86,38 +88,40 @@ impl HeartbeatBuilder {
         self
     }
 
-    /// Sets the permissions of the state file, as in chmod(2); the umask is subtracted. The default is `0o644`: a monitor
-    /// may run as another user. Use `0o600` where the metadata is confidential.
+    /// Sets the permissions of the state file, as in chmod(2). The umask applies. Default: `0o644`.
+    ///
+    /// The default lets a monitor run as another user. Use `0o600` for confidential metadata.
     #[cfg(unix)]
     pub fn file_mode(mut self, mode: u32) -> Self {
         self.file_mode = Some(mode & 0o777);
         self
     }
 
-    /// What to say of the service until [`set_status`](Heartbeat::set_status) says otherwise. The default is `ready`.
+    /// Sets the status until [`set_status`](Heartbeat::set_status) is called. Default: [`Status::Ready`].
     pub fn status(mut self, status: Status) -> Self {
         self.status = Some(status);
         self
     }
 
-    /// Follows a target, such as a watchdog; may be called several times. While one of them is dead, the status is
-    /// `degraded`, and [`degraded_by`](HeartbeatState::degraded_by) says whether a watchdog has fired or another target
-    /// is dead. A frozen service must not look healthy because the heartbeat's own thread still beats.
+    /// Follows a target, such as a watchdog. May be called several times.
+    ///
+    /// While a target is dead, the status is `degraded`, and [`degraded_by`](HeartbeatState::degraded_by) names the cause.
+    /// So a frozen service does not look healthy, although the heartbeat's own thread still beats.
     pub fn target(mut self, target: impl Target + 'static) -> Self {
-        self.targets.push(Followed::new(target));
+        self.targets.push(FollowedTarget::new(target));
         self
     }
 
-    /// Whether this heartbeat refuses to write a file that another one writes. Default: false, both write, and each
-    /// warns of the other.
+    /// Sets whether this heartbeat does not write a file that another heartbeat writes. Default: false.
     ///
-    /// [`start`](Heartbeat::start) then returns [`HeartbeatError::Taken`]. A heartbeat that appears later, or that could
-    /// not be seen from here, makes each beat a missed one, until it has stopped or is silent for
+    /// If false, both write the file, and each logs a warning about the other.
+    ///
+    /// If true, [`start`](Heartbeat::start) returns [`HeartbeatError::Taken`] in that case. If the other heartbeat is
+    /// detected later, each beat counts as missed until the other has stopped or is stale: older than
     /// [`tolerated_age`](super::tolerated_age).
     ///
-    /// A file that a process left behind that is gone is free at once: where that process can be looked up, by its id and
-    /// start time; and where it ran on this host in another container or before a restart. The file of another host is
-    /// free when its last beat has grown old, or says `stopped`.
+    /// A file is free at once if its writer has stopped cleanly, if its process is gone, or if it was written on this host
+    /// in another container or before a reboot. A file of another host is free when it is stale.
     ///
     /// ```
     /// use backstay::Heartbeat;
@@ -137,21 +141,21 @@ impl HeartbeatBuilder {
         self
     }
 
-    /// The clock that says when beats are due; the time stamps are the system's.
+    /// Sets the clock for the schedule. Default: the system clock. Timestamps are always the system's.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
         self
     }
 
     callbacks! {
-        /// Called after each beat; not while its last call still runs.
+        /// Sets a callback that runs after each beat, except while its last call is running.
         on_beat, on_beat_async: HeartbeatState;
-        /// Called with the reason each time that the state file could not be written.
+        /// Sets a callback that gets the error each time the state file cannot be written.
         on_missed_beat, on_missed_beat_async: HeartbeatError;
-        /// Called with what a person should hear of: the first beat of a row that could not be written, a dead target,
-        /// another heartbeat on the same file.
+        /// Sets a callback for alerts: the first of consecutive missed beats, a dead target, or another heartbeat on the
+        /// same file.
         on_alert, on_alert_async: Alert;
-        /// Called once for each death of a target.
+        /// Sets a callback that runs once each time a target dies.
         on_target_dead, on_target_dead_async: TargetDeath;
     }
 
@@ -163,38 +167,42 @@ impl HeartbeatBuilder {
     /// An interval out of bounds, a state file without a name, or metadata that no reader could read.
     pub fn build(self) -> Result<Heartbeat, BuildError> {
         let state_file = self.state_file.map(absolute).transpose()?;
-        readable(&self.metadata)?;
+        check_metadata(&self.metadata)?;
         let interval = self.fallback.complete(self.settings, None).interval.unwrap_or(DEFAULT_INTERVAL);
         if !INTERVAL_LIMITS.contains(&interval) {
             return Err(InvalidArgument::new("interval", format!("{interval:?}"), "1 ms to a day").into());
         }
         let status = self.status.unwrap_or(Status::Ready);
-        let details = Details { status, metadata: self.metadata, started_at: None };
-        Ok(Heartbeat(Arc::new(Handle(Arc::new(Beating {
+        let details = ServiceDetails { status, metadata: self.metadata, started_at: None };
+        let inner = Arc::new(HeartbeatInner {
             state_file,
             #[cfg(unix)]
             file_mode: self.file_mode.unwrap_or(DEFAULT_FILE_MODE),
             interval,
             clock: self.clock,
             exclusive: self.exclusive,
-            first_life: Life::new(details.clone(), self.targets.len()),
+            first_process: ProcessState::new(details.clone(), self.targets.len()),
             targets: self.targets,
             callbacks: self.callbacks,
             built_with: details,
-        })))))
+        });
+        let stop_on_drop = Arc::new(StopOnDrop(Arc::clone(&inner)));
+        Ok(Heartbeat { inner, _stop_on_drop: stop_on_drop })
     }
 }
 
-/// A service that becomes a daemon changes its folder, and must go on writing the same file.
+/// Makes the path absolute, because a service that becomes a daemon changes its folder.
+///
+/// Fails unless the path ends in a file name.
 fn absolute(path: PathBuf) -> Result<PathBuf, InvalidArgument> {
-    let wrong = || InvalidArgument::new("state_file", path.display(), "the path of a file");
-    let name = path.file_name().ok_or_else(wrong)?;
-    // `folder/name/` and `folder/name/.` have the same file name as `folder/name`, and are no files.
+    let invalid = || InvalidArgument::new("state_file", path.display(), "the path of a file");
+    let name = path.file_name().ok_or_else(invalid)?;
+    // `folder/name/` and `folder/name/.` have the file name `name` but are folders.
     let text = path.as_os_str().as_encoded_bytes();
     if !text.ends_with(name.as_encoded_bytes()) || text.contains(&0) {
-        return Err(wrong());
+        return Err(invalid());
     }
-    std::path::absolute(&path).map_err(|_| wrong())
+    std::path::absolute(&path).map_err(|_| invalid())
 }
 
 impl std::fmt::Debug for HeartbeatBuilder {

@@ -1,4 +1,8 @@
-//! What a heartbeat tells others, and on which thread.
+//! Events of a heartbeat, and the thread that runs callbacks for them.
+//!
+//! # Memory ordering
+//! `beat_pending`: the swap (acquire and release) in `send_event` pairs with the stores of false (release), so that of two
+//! beats' events the second is sent only after the first was handled. The flag publishes nothing else.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,14 +14,14 @@ use crate::alert::Alert;
 use crate::callback::Callback;
 use crate::log::log_in_background;
 
-/// How many events wait while a callback is slow; what comes then is only logged.
-const WAITING: usize = 64;
+/// Number of events that wait while a callback is slow. Further events are only logged.
+const CAPACITY: usize = 64;
 
-/// A target of a heartbeat died.
+/// Describes a target of a heartbeat that has died.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TargetDeath {
-    /// The target's [name](super::Target::name), where it has one.
+    /// The target's [name](super::Target::name), if it has one.
     pub name: Option<String>,
 }
 
@@ -38,19 +42,19 @@ pub(super) enum Event {
 }
 
 thread_local! {
-    /// Whether this thread runs a callback. A beat made inside one calls none: `on_beat` may call `beat`.
-    static CALLING: Cell<bool> = const { Cell::new(false) };
-    /// Whether this thread asks targets. A beat made inside one asks none: a target may call `beat`.
-    static ASKING: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread runs a callback. A beat made in a callback runs none, so that `on_beat` may call `beat`.
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread checks targets. A beat made by a target checks none, so that a target may call `beat`.
+    static CHECKING_TARGETS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The thread is inside foreign code of one kind, until this is dropped.
-pub(super) struct Inside(&'static LocalKey<Cell<bool>>);
+/// Marks the thread as running one kind of user code, until this is dropped.
+pub(super) struct ReentryGuard(&'static LocalKey<Cell<bool>>);
 
-impl Inside {
-    /// About to ask targets; `None` where the thread is asking already.
-    pub(super) fn asking() -> Option<Self> {
-        Self::enter(&ASKING)
+impl ReentryGuard {
+    /// Returns a guard for checking targets, `None` if this thread is checking them already.
+    pub(super) fn for_targets() -> Option<Self> {
+        Self::enter(&CHECKING_TARGETS)
     }
 
     fn enter(kind: &'static LocalKey<Cell<bool>>) -> Option<Self> {
@@ -59,7 +63,7 @@ impl Inside {
     }
 }
 
-impl Drop for Inside {
+impl Drop for ReentryGuard {
     fn drop(&mut self) {
         self.0.set(false);
     }
@@ -71,9 +75,9 @@ impl Callbacks {
         on_beat.is_none() && on_missed_beat.is_none() && on_alert.is_none() && on_target_dead.is_none()
     }
 
-    /// Runs the callback for `event`, if there is one, to its end. Call it without a lock.
+    /// Runs the callback for `event`, if it is set. Call it without a lock.
     pub(super) fn run(&self, event: &Event) {
-        let Some(_calling) = Inside::enter(&CALLING) else { return };
+        let Some(_calling) = ReentryGuard::enter(&IN_CALLBACK) else { return };
         let ran = match event {
             Event::Beat(state) => self.on_beat.as_ref().map(|f| ("on_beat", f.run(state))),
             Event::Missed(error) => self.on_missed_beat.as_ref().map(|f| ("on_missed_beat", f.run(error))),
@@ -88,42 +92,36 @@ impl Callbacks {
     }
 }
 
-/// The way from the beating thread to the thread that runs the callbacks: beats go on however long those take.
-#[derive(Debug)]
-pub(super) struct Outbox {
-    events: SyncSender<Event>,
+/// Returns a channel from the beat thread to the callback thread, so that a slow callback delays no beat.
+pub(super) fn channel() -> (SyncSender<Event>, Receiver<Event>) {
+    sync_channel(CAPACITY)
 }
 
-impl Outbox {
-    pub(super) fn new() -> (Self, Receiver<Event>) {
-        let (events, inbox) = sync_channel(WAITING);
-        (Self { events }, inbox)
+/// Sends `event` without waiting.
+///
+/// `beat_pending` is set from here until `on_beat` has returned. While it is set, further beats' events are dropped, so
+/// that a slow `on_beat` is not called for each beat that it has missed.
+pub(super) fn send_event(events: &SyncSender<Event>, event: Event, beat_pending: &AtomicBool) {
+    let is_beat = matches!(event, Event::Beat(_));
+    if is_beat && beat_pending.swap(true, Ordering::AcqRel) {
+        return;
     }
-
-    /// Never waits. `beat_waiting` is up from here until `on_beat` has returned: a slow one is not called for every
-    /// beat that it overslept.
-    pub(super) fn send(&self, event: Event, beat_waiting: &AtomicBool) {
-        let is_beat = matches!(event, Event::Beat(_));
-        if is_beat && beat_waiting.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
-            log_in_background(
-                move || tracing::error!(target: "backstay", ?event, "a heartbeat's callbacks take too long, this event is dropped"),
-            );
-            if is_beat {
-                beat_waiting.store(false, Ordering::Release);
-            }
+    if let Err(TrySendError::Full(event)) = events.try_send(event) {
+        log_in_background(
+            move || tracing::error!(target: "backstay", ?event, "a heartbeat's callbacks are too slow: an event was dropped"),
+        );
+        if is_beat {
+            beat_pending.store(false, Ordering::Release);
         }
     }
 }
 
-/// Runs the callbacks until the outbox is gone.
-pub(super) fn serve(callbacks: &Callbacks, inbox: &Receiver<Event>, beat_waiting: &AtomicBool) {
-    while let Ok(event) = inbox.recv() {
+/// Runs the callbacks for all `events`, until their sender is dropped.
+pub(super) fn run_callbacks(callbacks: &Callbacks, events: &Receiver<Event>, beat_pending: &AtomicBool) {
+    while let Ok(event) = events.recv() {
         callbacks.run(&event);
         if matches!(event, Event::Beat(_)) {
-            beat_waiting.store(false, Ordering::Release);
+            beat_pending.store(false, Ordering::Release);
         }
     }
 }

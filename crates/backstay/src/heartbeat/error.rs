@@ -1,4 +1,4 @@
-//! What can go wrong with a heartbeat.
+//! Errors of the heartbeat.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,42 +7,51 @@ use std::sync::Arc;
 use backstay_core::heartbeat::MAX_FILE_SIZE;
 use thiserror::Error;
 
-/// Why a heartbeat could not be read or written, or not be started.
+/// Why a heartbeat could not be read, written or started.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum HeartbeatError {
-    /// There is no such file. The service never started, or runs elsewhere.
-    #[error("{} does not exist", path.display())]
+    /// The state file does not exist. The service has never started, or it runs elsewhere.
+    #[error("heartbeat {} does not exist", path.display())]
     Missing {
         /// The state file.
         path: PathBuf,
     },
-    /// What the file holds is not a heartbeat.
-    #[error("{} is not a heartbeat: {reason}", path.display())]
+    /// The file does not contain a valid heartbeat.
+    #[error("{} is not a valid heartbeat: {reason}", path.display())]
     Damaged {
         /// The state file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
     /// The state takes more than [`MAX_FILE_SIZE`] bytes.
-    #[error("{} is larger than a heartbeat can be ({MAX_FILE_SIZE} bytes)", path.display())]
+    #[error("heartbeat {} is larger than the maximum of {MAX_FILE_SIZE} bytes", path.display())]
     TooLarge {
         /// The state file.
         path: PathBuf,
     },
-    /// There is something else of that name: a folder, a pipe, a device.
-    #[error("{} is not a regular file", path.display())]
+    /// The path is a folder, a pipe, a device or a socket.
+    #[error("heartbeat {} is not a regular file", path.display())]
     NotAFile {
         /// The state file.
         path: PathBuf,
     },
-    /// The operating system refused.
-    #[error("{}: {error}", path.display())]
-    Io {
+    /// The file could not be read.
+    #[error("failed to read heartbeat {}: {error}", path.display())]
+    Read {
         /// The state file.
         path: PathBuf,
-        /// What it said.
+        /// The error of the operating system.
+        #[source]
+        error: Arc<io::Error>,
+    },
+    /// The file could not be written.
+    #[error("failed to write heartbeat {}: {error}", path.display())]
+    Write {
+        /// The state file.
+        path: PathBuf,
+        /// The error of the operating system.
         #[source]
         error: Arc<io::Error>,
     },
@@ -52,28 +61,29 @@ pub enum HeartbeatError {
     Taken {
         /// The state file.
         path: PathBuf,
-        /// The process that writes it.
+        /// Id of the process that writes it.
         pid: u32,
-        /// Where that process runs.
+        /// Host on which that process runs.
         hostname: String,
     },
-    /// The heartbeat is running already.
-    #[error("the heartbeat is running already")]
+    /// The heartbeat is already running.
+    #[error("heartbeat is already running")]
     AlreadyRunning,
-    /// The heartbeat was stopped: nothing may follow the farewell until it is started again.
-    #[error("the heartbeat was stopped; start it again first")]
+    /// The heartbeat was stopped. No beat may follow its final one until it is started again.
+    #[error("heartbeat is stopped; start it again first")]
     Stopped,
-    /// The operating system gave no thread to beat on.
-    #[error("no thread for the heartbeat: {0}")]
+    /// The system could not start the heartbeat's thread.
+    #[error("failed to start the heartbeat's thread: {0}")]
     NoThread(#[source] Arc<io::Error>),
 }
 
 impl HeartbeatError {
-    pub(super) fn io(path: &Path, error: io::Error) -> Self {
+    /// Returns the error of a failed read.
+    pub(super) fn read(path: &Path, error: io::Error) -> Self {
         let path = path.to_owned();
         match error.kind() {
             io::ErrorKind::NotFound => Self::Missing { path },
-            _ => Self::Io { path, error: Arc::new(error) },
+            _ => Self::Read { path, error: Arc::new(error) },
         }
     }
 }

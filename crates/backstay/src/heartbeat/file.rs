@@ -1,4 +1,6 @@
-//! The state file: replaced as a whole, read without trust.
+//! Writing and reading the state file.
+//!
+//! Each beat replaces the file by a rename, so a reader never sees a partial file. Readers validate everything.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -8,44 +10,44 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_core::heartbeat::{Host, MAX_FILE_SIZE, Process};
+use backstay_core::heartbeat::{Host, MAX_FILE_SIZE, ProcessStatus};
 use tempfile::NamedTempFile;
 
 use super::host;
 use super::{HeartbeatError, HeartbeatState};
 use crate::clock;
 
-/// A monitor may run as another user.
+/// Default permissions. A monitor may run as another user.
 #[cfg(unix)]
 pub(super) const DEFAULT_FILE_MODE: u32 = 0o644;
 
 const SUFFIX: &str = ".tmp";
-/// As many as `tempfile` makes.
+/// Number of random characters in a temporary file's name.
 const RANDOM_CHARS: usize = 6;
-/// The longest file name that leaves room for the rest of the temporary one; common file systems end at 255.
-const LONG_NAME: usize = 160;
-/// A temporary file lives for milliseconds. One this old is nobody's, also where its process cannot be looked up.
-const ABANDONED: Duration = Duration::from_secs(3600);
+/// Longest file name that is repeated in the temporary name. File systems commonly allow 255 bytes.
+const MAX_REPEATED_NAME: usize = 160;
+/// Age after which a temporary file is litter even if its process cannot be looked up. A write takes milliseconds.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
-/// Reads the state file without waiting, whatever stands in its place, and without trusting what is in it.
+/// Reads the state file. Never blocks, whatever kind of file is at `path`.
 pub(super) fn read(path: &Path) -> Result<HeartbeatState, HeartbeatError> {
     read_with_digest(path).map(|(_, state)| state)
 }
 
-/// [`read`], and the digest that [`StateFile::write`] gave for the same bytes.
+/// Like [`read`], and also returns the digest that [`StateFile::write`] returns for the same bytes.
 pub(super) fn read_with_digest(path: &Path) -> Result<(u64, HeartbeatState), HeartbeatError> {
-    let refused = |error| HeartbeatError::io(path, error);
-    // Looked at twice: to open a device may do something, and what is opened may not be what was looked at.
-    regular(path, &fs::metadata(path).map_err(refused)?)?;
-    read_opened(path, open_without_waiting(path).map_err(refused)?)
+    let failed = |error| HeartbeatError::read(path, error);
+    // Checked before and after opening: opening a device can have effects, and the file can be replaced in between.
+    check_regular(path, &fs::metadata(path).map_err(failed)?)?;
+    read_opened(path, open_without_waiting(path).map_err(failed)?)
 }
 
 fn read_opened(path: &Path, file: File) -> Result<(u64, HeartbeatState), HeartbeatError> {
-    let refused = |error| HeartbeatError::io(path, error);
-    regular(path, &file.metadata().map_err(refused)?)?;
+    let failed = |error| HeartbeatError::read(path, error);
+    check_regular(path, &file.metadata().map_err(failed)?)?;
 
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_SIZE as u64 + 1).read_to_end(&mut bytes).map_err(refused)?;
+    file.take(MAX_FILE_SIZE as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > MAX_FILE_SIZE {
         return Err(HeartbeatError::TooLarge { path: path.to_owned() });
     }
@@ -54,7 +56,7 @@ fn read_opened(path: &Path, file: File) -> Result<(u64, HeartbeatState), Heartbe
     Ok((digest(&bytes), state))
 }
 
-fn regular(path: &Path, metadata: &fs::Metadata) -> Result<(), HeartbeatError> {
+fn check_regular(path: &Path, metadata: &fs::Metadata) -> Result<(), HeartbeatError> {
     if metadata.is_file() { Ok(()) } else { Err(HeartbeatError::NotAFile { path: path.to_owned() }) }
 }
 
@@ -62,7 +64,7 @@ fn regular(path: &Path, metadata: &fs::Metadata) -> Result<(), HeartbeatError> {
 fn open_without_waiting(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
-    // A pipe without a writer would keep a plain `open` waiting.
+    // A plain `open` of a pipe without a owner would block.
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
 }
 
@@ -71,47 +73,47 @@ fn open_without_waiting(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).open(path)
 }
 
-/// Where one process writes a heartbeat.
+/// The state file of one process, and the names of its temporary files.
 #[derive(Debug, PartialEq)]
 pub(super) struct StateFile {
     path: PathBuf,
     folder: PathBuf,
-    /// How the names of all temporary files for this path begin.
-    family: OsString,
-    writer: Writer,
+    /// Prefix of all temporary files for this path.
+    temp_prefix: OsString,
+    owner: TempOwner,
     #[cfg(unix)]
     mode: u32,
 }
 
-/// Who writes temporary files: the part of their names that tells whether they still have an owner.
+/// The process that owns a temporary file, as part of the file's name. It shows whether the file is litter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Writer {
+struct TempOwner {
     pid: u32,
     start_ticks: u64,
-    /// Where the other two mean something.
-    place: String,
+    /// Hash of the host on which `pid` and `start_ticks` are valid.
+    host: String,
 }
 
 impl StateFile {
-    /// `path` is absolute and ends in a name.
+    /// Creates it for `path`, which must be absolute and end in a file name.
     pub(super) fn new(path: PathBuf, here: &Host) -> Self {
         let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
         let name = path.file_name().unwrap_or_default();
-        let mut family = OsString::from(".");
-        if name.len() <= LONG_NAME {
-            family.push(name);
+        let mut temp_prefix = OsString::from(".");
+        if name.len() <= MAX_REPEATED_NAME {
+            temp_prefix.push(name);
         } else {
-            family.push(hash(name));
+            temp_prefix.push(hash(name));
         }
-        family.push(".");
+        temp_prefix.push(".");
         let pid = std::process::id();
-        let place = hash((&here.boot_id, &here.pid_namespace, &here.hostname));
-        let writer = Writer { pid, start_ticks: host::start_ticks(pid).unwrap_or(0), place };
+        let host = hash((&here.boot_id, &here.pid_namespace, &here.hostname));
+        let owner = TempOwner { pid, start_ticks: host::start_ticks(pid).unwrap_or(0), host };
         Self {
             path,
             folder,
-            family,
-            writer,
+            temp_prefix,
+            owner,
             #[cfg(unix)]
             mode: DEFAULT_FILE_MODE,
         }
@@ -123,33 +125,32 @@ impl StateFile {
         Self { mode, ..self }
     }
 
-    /// Whether the names of its temporary files tell which process they belong to.
-    pub(super) fn knows_its_writer(&self) -> bool {
-        self.writer.start_ticks != 0
+    /// Returns whether the start time of this process could be looked up.
+    pub(super) fn knows_its_owner(&self) -> bool {
+        self.owner.start_ticks != 0
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Replaces the file by one that holds `state`: readers see the old one or the new one, whole. Returns the digest of
-    /// what was written.
+    /// Replaces the file atomically by one with `state`. Returns the digest of what was written.
     ///
-    /// The rename is not preceded by an `fsync`: readers are safe without it, and what it would protect, the last beat
-    /// after a power failure, is of no use to anyone. A disk that is slow must not slow the beat.
+    /// There is no `fsync` before the rename. Readers do not need it, the last beat before a power failure is useless, and
+    /// a slow disk must not delay beats.
     pub(super) fn write(&self, state: &HeartbeatState) -> Result<u64, HeartbeatError> {
         let path = || self.path.clone();
         let json = state.to_json().map_err(|reason| HeartbeatError::Damaged { path: path(), reason })?;
         if json.len() > MAX_FILE_SIZE {
             return Err(HeartbeatError::TooLarge { path: path() });
         }
-        self.replace(&json).map_err(|error| HeartbeatError::Io { path: path(), error: Arc::new(error) })?;
+        self.replace(&json).map_err(|error| HeartbeatError::Write { path: path(), error: Arc::new(error) })?;
         Ok(digest(&json))
     }
 
     fn replace(&self, json: &[u8]) -> io::Result<()> {
-        if fs::symlink_metadata(&self.path).is_ok_and(|there| is_of_the_system(there.file_type())) {
-            const WHY: &str = "a device or a socket, which is not to be replaced";
+        if fs::symlink_metadata(&self.path).is_ok_and(|existing| is_device_or_socket(existing.file_type())) {
+            const WHY: &str = "a device or socket is not replaced";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, WHY));
         }
         let mut file = match self.create() {
@@ -159,16 +160,16 @@ impl StateFile {
             }
             created => created?,
         };
-        // The temporary file is removed wherever this ends early.
+        // The temporary file is removed if one of these fails.
         file.write_all(json)?;
         file.persist(&self.path).map_err(|error| error.error)?;
         Ok(())
     }
 
-    /// A file of our own: its name was free, and nothing that others put there is followed or reused.
+    /// Creates a temporary file with a new name. It follows no link and reuses no file.
     fn create(&self) -> io::Result<NamedTempFile> {
-        let mut prefix = self.family.clone();
-        prefix.push(self.writer.to_name());
+        let mut prefix = self.temp_prefix.clone();
+        prefix.push(self.owner.to_name());
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(SUFFIX).rand_bytes(RANDOM_CHARS);
         #[cfg(unix)]
@@ -178,8 +179,7 @@ impl StateFile {
         builder.tempfile_in(&self.folder)
     }
 
-    /// Removes what processes that were killed between creating and renaming have left: files named as ours for this
-    /// very path, whose owner is gone. Best effort.
+    /// Removes temporary files of this path that killed processes have left behind. Ignores errors.
     pub(super) fn sweep(&self) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             if self.is_litter(&entry) {
@@ -190,50 +190,50 @@ impl StateFile {
 
     fn is_litter(&self, entry: &fs::DirEntry) -> bool {
         let name = entry.file_name();
-        let rest = name.as_encoded_bytes().strip_prefix(self.family.as_encoded_bytes());
-        let Some(owner) = rest.and_then(|rest| str::from_utf8(rest).ok()).and_then(Writer::from_rest_of_name) else {
+        let rest = name.as_encoded_bytes().strip_prefix(self.temp_prefix.as_encoded_bytes());
+        let Some(owner) = rest.and_then(|rest| str::from_utf8(rest).ok()).and_then(TempOwner::from_rest_of_name) else {
             return false;
         };
         let Ok(metadata) = entry.metadata() else { return false };
         if !metadata.is_file() {
             return false;
         }
-        if owner.place == self.writer.place {
+        if owner.host == self.owner.host {
             let reused = host::start_ticks(owner.pid).is_some_and(|ticks| ticks != owner.start_ticks);
-            return reused || host::process(owner.pid) == Process::Gone;
+            return reused || host::process(owner.pid) == ProcessStatus::Gone;
         }
         let age = metadata.modified().ok().and_then(|modified| clock::wall().duration_since(modified).ok());
-        age.is_some_and(|age| age > ABANDONED)
+        age.is_some_and(|age| age > ABANDONED_AFTER)
     }
 }
 
-impl Writer {
+impl TempOwner {
     fn to_name(&self) -> String {
-        format!("{}-{}-{}.", self.pid, self.start_ticks, self.place)
+        format!("{}-{}-{}.", self.pid, self.start_ticks, self.host)
     }
 
     fn from_rest_of_name(rest: &str) -> Option<Self> {
         let (owner, random) = rest.strip_suffix(SUFFIX)?.split_once('.')?;
         let mut parts = owner.split('-');
-        let (pid, start_ticks, place) = (parts.next()?, parts.next()?, parts.next()?);
-        let writer = Self { pid: pid.parse().ok()?, start_ticks: start_ticks.parse().ok()?, place: place.to_owned() };
-        let ours = random.len() == RANDOM_CHARS
+        let (pid, start_ticks, host) = (parts.next()?, parts.next()?, parts.next()?);
+        let parsed = Self { pid: pid.parse().ok()?, start_ticks: start_ticks.parse().ok()?, host: host.to_owned() };
+        let is_valid = random.len() == RANDOM_CHARS
             && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            && rest.strip_prefix(&writer.to_name())?.strip_suffix(SUFFIX)? == random;
-        ours.then_some(writer)
+            && rest.strip_prefix(&parsed.to_name())?.strip_suffix(SUFFIX)? == random;
+        is_valid.then_some(parsed)
     }
 }
 
-/// A device or a socket: `/dev/null` is given by whoever wants no file.
+/// Returns whether the file must not be replaced. `/dev/null`, for example, is a usual path for "no file".
 #[cfg(unix)]
-fn is_of_the_system(kind: fs::FileType) -> bool {
+fn is_device_or_socket(kind: fs::FileType) -> bool {
     use std::os::unix::fs::FileTypeExt;
 
     kind.is_char_device() || kind.is_block_device() || kind.is_socket()
 }
 
 #[cfg(not(unix))]
-fn is_of_the_system(_: fs::FileType) -> bool {
+fn is_device_or_socket(_: fs::FileType) -> bool {
     false
 }
 
@@ -263,9 +263,9 @@ mod tests {
             Self { folder, file }
         }
 
-        /// A file as `writer` would have left it in the middle of a beat.
-        fn leave(&self, writer: &Writer) -> PathBuf {
-            self.put(&format!(".bot.heartbeat.{}aB3dE6.tmp", writer.to_name()))
+        /// Creates a file as `owner` would leave it if killed during a beat.
+        fn leave(&self, owner: &TempOwner) -> PathBuf {
+            self.put(&format!(".bot.heartbeat.{}aB3dE6.tmp", owner.to_name()))
         }
 
         fn put(&self, name: &str) -> PathBuf {
@@ -275,24 +275,24 @@ mod tests {
         }
     }
 
-    // HB-3: what the killed have left is swept up, and nothing else.
+    // HB-3: temporary files of killed processes are removed, and nothing else.
     #[test]
     fn only_litter_is_swept() {
         let fixture = Fixture::new();
-        let me = &fixture.file.writer;
+        let own = &fixture.file.owner;
         let elsewhere = "0123456789abcdef".to_owned();
         let litter = [
-            fixture.leave(&Writer { pid: u32::MAX, ..me.clone() }),
-            fixture.leave(&Writer { start_ticks: me.start_ticks + 1, ..me.clone() }),
-            fixture.leave(&Writer { pid: 4711, place: elsewhere.clone(), ..me.clone() }),
+            fixture.leave(&TempOwner { pid: u32::MAX, ..own.clone() }),
+            fixture.leave(&TempOwner { start_ticks: own.start_ticks + 1, ..own.clone() }),
+            fixture.leave(&TempOwner { pid: 4711, host: elsewhere.clone(), ..own.clone() }),
         ];
-        let long_ago = clock::wall() - ABANDONED - Duration::from_secs(60);
+        let long_ago = clock::wall() - ABANDONED_AFTER - Duration::from_secs(60);
         File::options().write(true).open(&litter[2]).unwrap().set_modified(long_ago).unwrap();
 
-        let dead = Writer { pid: u32::MAX, ..me.clone() }.to_name();
+        let dead = TempOwner { pid: u32::MAX, ..own.clone() }.to_name();
         let kept = [
-            fixture.leave(me),
-            fixture.leave(&Writer { place: elsewhere, ..me.clone() }),
+            fixture.leave(own),
+            fixture.leave(&TempOwner { host: elsewhere, ..own.clone() }),
             fixture.put(&format!(".other.heartbeat.{dead}aB3dE6.tmp")),
             fixture.put(&format!("bot.heartbeat.{dead}aB3dE6.tmp")),
             fixture.put(&format!(".bot.heartbeat.{dead}aB3dE6")),
@@ -315,22 +315,22 @@ mod tests {
         }
     }
 
-    // HB-3: what `create` names is what the sweep knows.
+    // HB-3: `sweep` recognises the names that `create` makes.
     #[test]
-    fn a_temporary_file_is_known_as_ours() {
+    fn a_temporary_file_is_recognised() {
         let fixture = Fixture::new();
         let temporary = fixture.file.create().unwrap();
         let name = temporary.path().file_name().unwrap().to_str().unwrap();
         let rest = name.strip_prefix(".bot.heartbeat.").unwrap();
-        assert_eq!(Writer::from_rest_of_name(rest), Some(fixture.file.writer.clone()));
+        assert_eq!(TempOwner::from_rest_of_name(rest), Some(fixture.file.owner.clone()));
         fixture.file.sweep();
-        assert!(temporary.path().exists(), "its owner lives");
+        assert!(temporary.path().exists(), "its owner is running");
     }
 
-    // HB-3: readers of other users see it or not, as was asked.
+    // HB-3: the file's permissions are configurable.
     #[cfg(unix)]
     #[test]
-    fn the_file_has_the_permissions_that_were_asked_for() {
+    fn the_file_has_the_given_permissions() {
         use std::os::unix::fs::PermissionsExt;
 
         let Fixture { folder, file } = Fixture::new();
@@ -341,9 +341,9 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
     }
 
-    // HB-6: what was opened decides, also where something else stood there when the path was looked at.
+    // HB-6: the opened file decides, also if the path was replaced after its check.
     #[test]
-    fn what_was_opened_is_looked_at_again() {
+    fn the_opened_file_is_checked_again() {
         let fixture = Fixture::new();
         let path = fixture.put("bot.heartbeat");
         let folder = File::open(fixture.folder.path()).unwrap();
@@ -352,9 +352,9 @@ mod tests {
         assert!(matches!(read_opened(&path, device), Err(HeartbeatError::NotAFile { .. })));
     }
 
-    // HB-3: a metadata that outgrows the file is not written.
+    // HB-3: a state that is too large for readers is not written.
     #[test]
-    fn what_no_reader_would_read_is_not_written() {
+    fn a_state_that_is_too_large_is_not_written() {
         let fixture = Fixture::new();
         let text = r#"{"timestamp": "2026-11-23T12:00:00Z", "pid": 7, "hostname": "web-1"}"#;
         let mut state = HeartbeatState::from_json(text.as_bytes()).unwrap();

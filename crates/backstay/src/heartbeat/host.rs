@@ -1,8 +1,8 @@
-//! Where this process runs, and what became of others.
+//! This process's host, and the status of other processes.
 
-use backstay_core::heartbeat::{Host, Process};
+use backstay_core::heartbeat::{Host, ProcessStatus};
 
-/// Where this process runs.
+/// Returns where this process runs.
 pub(super) fn here() -> Host {
     Host {
         hostname: hostname(),
@@ -12,20 +12,21 @@ pub(super) fn here() -> Host {
     }
 }
 
-/// What became of the process `pid` of this namespace.
-pub(super) fn process(pid: u32) -> Process {
+/// Looks up the process `pid` of this namespace.
+pub(super) fn process(pid: u32) -> ProcessStatus {
     if !may_exist(pid) {
-        return Process::Gone;
+        return ProcessStatus::Gone;
     }
     match proc::stat(pid) {
-        Some(stat) if stat.ended => Process::Gone,
-        Some(stat) => stat.started().map_or(Process::Unknown, Process::StartedAt),
-        None => Process::Unknown,
+        Some(stat) if stat.is_ended => ProcessStatus::Gone,
+        Some(stat) => stat.started().map_or(ProcessStatus::Unknown, ProcessStatus::StartedAt),
+        None => ProcessStatus::Unknown,
     }
 }
 
-/// When the process `pid` of this namespace was started, in the kernel's ticks since the machine was: with the id, its
-/// identity.
+/// Returns when the process `pid` of this namespace was started, in clock ticks since boot.
+///
+/// Id and start time together identify a process.
 pub(super) fn start_ticks(pid: u32) -> Option<u64> {
     proc::stat(pid).map(|stat| stat.start_ticks)
 }
@@ -40,13 +41,15 @@ fn hostname() -> String {
     std::env::var("COMPUTERNAME").unwrap_or_else(|_| "unknown".to_owned())
 }
 
-/// `/proc` may hide the processes of others, so its silence proves nothing; the kernel's "no such process" does.
+/// Returns false if the kernel says that there is no such process.
+///
+/// A missing entry in `/proc` proves nothing, because `/proc` can hide processes of other users.
 #[cfg(unix)]
 fn may_exist(pid: u32) -> bool {
     use rustix::io::Errno;
     use rustix::process::{Pid, test_kill_process};
 
-    // No process has the id 0: to the kernel it means "my own group".
+    // No process has the id 0. For `kill` it means the own process group.
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
     test_kill_process(pid) != Err(Errno::SRCH)
 }
@@ -62,7 +65,7 @@ mod proc {
     use std::time::Duration;
 
     pub(super) struct Stat {
-        pub(super) ended: bool,
+        pub(super) is_ended: bool,
         pub(super) start_ticks: u64,
     }
 
@@ -85,19 +88,19 @@ mod proc {
     }
 
     pub(super) fn stat(pid: u32) -> Option<Stat> {
-        // The program's name may be no text at all.
+        // The program's name may be invalid UTF-8.
         let bytes = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
         parse(&String::from_utf8_lossy(&bytes))
     }
 
-    /// Fields are counted as in proc(5). The second, the program's name in brackets, may hold anything.
+    /// Parses the fields, numbered as in proc(5). The second, the program's name in brackets, can contain any bytes.
     pub(super) fn parse(stat: &str) -> Option<Stat> {
         let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
         let field = |number: usize| fields.get(number - 3).copied();
-        // The main thread may have ended while others of the process go on.
-        let alone = field(20)?.parse::<u64>().ok()? <= 1;
-        let ended = matches!(field(3)?, "Z" | "X" | "x") && alone;
-        Some(Stat { ended, start_ticks: field(22)?.parse().ok()? })
+        // The main thread may have ended while other threads of the process run.
+        let is_alone = field(20)?.parse::<u64>().ok()? <= 1;
+        let is_ended = matches!(field(3)?, "Z" | "X" | "x") && is_alone;
+        Some(Stat { is_ended, start_ticks: field(22)?.parse().ok()? })
     }
 }
 
@@ -106,7 +109,7 @@ mod proc {
     use std::time::Duration;
 
     pub(super) struct Stat {
-        pub(super) ended: bool,
+        pub(super) is_ended: bool,
         pub(super) start_ticks: u64,
     }
 
@@ -134,42 +137,42 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    // HB-7: who runs is seen with its start, who ended is seen to be gone even before its parent fetched it.
+    // HB-7: a running process has a start time; a process that has ended is gone, even as a zombie.
     #[test]
-    fn processes_are_what_they_are() {
-        let Process::StartedAt(started) = process(std::process::id()) else { panic!("this process runs") };
+    fn running_and_ended_processes_are_told_apart() {
+        let ProcessStatus::StartedAt(started) = process(std::process::id()) else { panic!("this process runs") };
         assert!(started < clock::boottime().unwrap());
         assert!(start_ticks(std::process::id()).is_some());
-        for nobody in [0, u32::MAX, i32::MAX as u32] {
-            assert_eq!(process(nobody), Process::Gone, "{nobody}");
+        for unused in [0, u32::MAX, i32::MAX as u32] {
+            assert_eq!(process(unused), ProcessStatus::Gone, "{unused}");
         }
 
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let ended = (0..60_000).any(|_| {
+        let gone = (0..60_000).any(|_| {
             std::thread::park_timeout(std::time::Duration::from_millis(1));
-            process(child.id()) == Process::Gone
+            process(child.id()) == ProcessStatus::Gone
         });
-        assert!(ended, "a zombie counts as gone");
+        assert!(gone, "a zombie counts as gone");
         child.wait().unwrap();
-        assert_eq!(process(child.id()), Process::Gone);
+        assert_eq!(process(child.id()), ProcessStatus::Gone);
     }
 
     #[test]
-    fn a_program_may_have_any_name() {
+    fn a_program_can_have_any_name() {
         let line = |state, threads| {
             format!("7 (a) Z 1 (b)) {state} 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 4711 9 9 9")
         };
         let stat = proc::parse(&line("S", 1)).unwrap();
-        assert_eq!((stat.ended, stat.start_ticks), (false, 4711));
-        assert!(proc::parse(&line("Z", 1)).unwrap().ended);
-        assert!(!proc::parse(&line("Z", 2)).unwrap().ended, "other threads go on");
+        assert_eq!((stat.is_ended, stat.start_ticks), (false, 4711));
+        assert!(proc::parse(&line("Z", 1)).unwrap().is_ended);
+        assert!(!proc::parse(&line("Z", 2)).unwrap().is_ended, "other threads run");
         for damaged in ["", ")", "7 (x) S", "7 (x", "7 (x) Z é"] {
             assert!(proc::parse(damaged).is_none(), "{damaged}");
         }
     }
 
     #[test]
-    fn a_linux_host_says_where_it_is() {
+    fn a_linux_host_has_an_identity() {
         let here = here();
         assert!(!here.hostname.is_empty());
         assert!(here.boot_id.is_some() && here.pid_namespace.is_some());

@@ -1,16 +1,16 @@
-//! Heartbeat: a small file that says, every few seconds, that the service lives; and reading it from outside.
+//! Writes and reads heartbeats: a small file that shows every few seconds that a service is alive.
 //!
-//! A beat replaces the file as a whole, so a reader never sees half of one. When to beat and what a beat proves are
-//! rules of `backstay-core`; here are the threads, the file and what the operating system knows.
+//! Each beat replaces the file atomically, so a reader never sees a partial file. The rules (when beats are due, whether
+//! a beat's writer is alive) are in `backstay-core`. This module has the threads, the file and the system calls.
 
-mod beating;
 mod builder;
 mod callbacks;
+mod conflict;
 mod error;
 mod file;
 mod host;
-mod life;
-mod rival;
+mod inner;
+mod process_state;
 mod run;
 mod state;
 mod target;
@@ -33,13 +33,13 @@ pub use state::HeartbeatState;
 pub use target::Target;
 
 use crate::error::InvalidArgument;
-use beating::Beating;
-use life::lock;
+use inner::HeartbeatInner;
+use process_state::lock;
 
-/// Writes a state file every so often, so that others can tell whether this service lives.
+/// Writes a state file at an interval, so that others can check whether this service is alive.
 ///
-/// Clones share one heartbeat. It stops when told to, or when the last of them is dropped; a callback that holds one
-/// keeps it beating.
+/// Clones share one heartbeat. It stops when [`stop`](Self::stop) is called or the last clone is dropped. A callback that
+/// holds a clone keeps it running.
 ///
 /// ```
 /// use backstay::Heartbeat;
@@ -51,7 +51,7 @@ use life::lock;
 ///     Heartbeat::builder().state_file(&path).interval(Duration::from_secs(10)).metadata([("version", "1.0.0")]).build()?;
 /// heartbeat.start()?;
 ///
-/// // Somewhere else:
+/// // In a monitor:
 /// assert!(Heartbeat::is_alive(&path, Duration::from_secs(30)));
 /// assert_eq!(Heartbeat::read_state(&path)?.metadata["version"], "1.0.0");
 ///
@@ -60,152 +60,165 @@ use life::lock;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A thread that beats says nothing about the one that works: give the heartbeat a [`Target`] to follow, such as the
-/// watchdog of the main loop.
+/// The heartbeat has its own thread, which beats even if the main loop is frozen. Let it follow a [`Target`] such as the
+/// watchdog of the main loop to report that.
 ///
-/// After a fork the child's heartbeat is not running and can be started; the parent's goes on untouched.
+/// In a forked child the heartbeat is not running and can be started. That of the parent is not affected.
 #[derive(Clone)]
-pub struct Heartbeat(Arc<Handle>);
+pub struct Heartbeat {
+    inner: Arc<HeartbeatInner>,
+    _stop_on_drop: Arc<StopOnDrop>,
+}
 
-/// The threads share what is inside, so that this is dropped with the last handle.
-struct Handle(Arc<Beating>);
+/// Stops the heartbeat when its last handle is dropped. The heartbeat's threads hold `HeartbeatInner`, but not this.
+struct StopOnDrop(Arc<HeartbeatInner>);
 
 impl Heartbeat {
-    /// A heartbeat to be described.
+    /// Returns a builder.
     pub fn builder() -> HeartbeatBuilder {
         HeartbeatBuilder::default()
     }
 
-    /// Beats now, and from now on every interval, on a thread of its own.
+    /// Starts beating: now, and then every interval, on its own thread.
     ///
-    /// Waits for the first beat to be written, 2 s at most: a disk that hangs does not hang the service. A beat that
-    /// cannot be written is no error here: `on_missed_beat` hears of it, and the next one may succeed.
+    /// It waits for the first beat, at most 2 s, so that a disk that hangs does not block the service. A beat that cannot
+    /// be written is not an error here: it is reported to `on_missed_beat`, and the next one may succeed.
     ///
-    /// Where another heartbeat writes the same file, this one logs a warning and calls `on_alert`, once for each other
-    /// process; both go on writing. See [`exclusive`](HeartbeatBuilder::exclusive) for an error instead.
+    /// If another heartbeat writes the same file, this one logs a warning and calls `on_alert`, once for each other
+    /// process. Both continue to write. See [`exclusive`](HeartbeatBuilder::exclusive) for an error instead.
     ///
     /// # Errors
-    /// [`AlreadyRunning`](HeartbeatError::AlreadyRunning); [`Taken`](HeartbeatError::Taken) where it is exclusive and
-    /// another heartbeat writes the file; or the system gave no thread.
+    /// - [`AlreadyRunning`](HeartbeatError::AlreadyRunning): the heartbeat is running.
+    /// - [`Taken`](HeartbeatError::Taken): another heartbeat writes the file, and this one is exclusive.
+    /// - [`NoThread`](HeartbeatError::NoThread): the thread could not be started.
     pub fn start(&self) -> Result<(), HeartbeatError> {
-        self.beating().start()
+        self.inner.start()
     }
 
-    /// Stops beating and writes the farewell, `stopped`, after which nothing is written any more. Does nothing where
-    /// it is not running. No farewell is written where another heartbeat writes the same file: that one has not stopped.
+    /// Stops beating and writes a final beat with the status `stopped`. Does nothing if it is not running.
     ///
-    /// Waits until the farewell is written and the callbacks have ended, 5 s at most. It may be called from a callback,
-    /// which it does not wait for.
+    /// No beat follows the final one. There is no final beat if another heartbeat writes the same file, because that one
+    /// has not stopped.
+    ///
+    /// It waits for the final beat and for running callbacks, at most 5 s. It may be called from a callback and does not
+    /// wait for that one.
     pub fn stop(&self) {
-        self.beating().stop();
+        self.inner.stop();
     }
 
-    /// As [`stop`](Self::stop), but waits for nothing: the farewell is written soon, or not at all if the process ends
-    /// before.
+    /// Stops beating without waiting.
+    ///
+    /// The final beat of [`stop`](Self::stop) is written soon, or not at all if the process ends first.
     pub fn stop_soon(&self) {
-        self.beating().stop_soon();
+        self.inner.stop_soon();
     }
 
-    /// Beats once, now, on this thread; whether it is running or was never started.
+    /// Beats once, now, on this thread. The heartbeat does not have to be running.
+    ///
+    /// Callbacks run on this thread, too.
     ///
     /// # Errors
-    /// Why the file could not be written (`on_missed_beat` hears it too), [`Stopped`](HeartbeatError::Stopped), or
-    /// [`Taken`](HeartbeatError::Taken) by another heartbeat where this one is exclusive.
+    /// - [`Write`](HeartbeatError::Write) or [`TooLarge`](HeartbeatError::TooLarge): the file could not be written. This is
+    ///   reported to `on_missed_beat` as well.
+    /// - [`Stopped`](HeartbeatError::Stopped): the heartbeat was stopped.
+    /// - [`Taken`](HeartbeatError::Taken): another heartbeat writes the file, and this one is exclusive.
     pub fn beat(&self) -> Result<(), HeartbeatError> {
-        self.beating().beat_by_hand()
+        self.inner.beat_now()
     }
 
-    /// Says how the service is, in a beat at once where it is running, and in every one from now on. `stopped` is said
-    /// by [`stop`](Self::stop) alone, and is taken for `stopping` here. Does not wait.
+    /// Sets the status for this and all later beats. A running heartbeat beats at once; this does not wait for it.
+    ///
+    /// [`Status::Stopped`] counts as [`Status::Stopping`] here: only [`stop`](Self::stop) writes `stopped`.
     pub fn set_status(&self, status: Status) {
-        let life = self.beating().life();
-        lock(&life.details).status = if status == Status::Stopped { Status::Stopping } else { status };
-        if let Some(run) = life.running() {
-            run.ask_for_beat();
+        let local = self.inner.local();
+        lock(&local.details).status = if status == Status::Stopped { Status::Stopping } else { status };
+        if let Some(run) = local.running() {
+            run.request_beat();
         }
     }
 
-    /// Replaces the metadata from the next beat on.
+    /// Replaces the metadata for all later beats.
     ///
     /// # Errors
-    /// Metadata that no reader could read: too large, or nested too deeply. The old is kept.
+    /// The metadata takes more than about 1 MiB of JSON or is nested more than 128 levels deep. The old metadata stays.
     pub fn set_metadata<K: Into<String>, V: Into<Value>>(
         &self,
         metadata: impl IntoIterator<Item = (K, V)>,
     ) -> Result<(), InvalidArgument> {
         let metadata = metadata.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        readable(&metadata)?;
-        lock(&self.beating().life().details).metadata = metadata;
+        check_metadata(&metadata)?;
+        lock(&self.inner.local().details).metadata = metadata;
         Ok(())
     }
 
-    /// Whether it was started, in this process, and not stopped.
+    /// Returns whether it was started in this process and not stopped.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.beating().life().running().is_some()
+        self.inner.local().running().is_some()
     }
 
-    /// Where it writes: an absolute path.
+    /// Returns the absolute path of the state file.
     #[must_use]
     pub fn state_file(&self) -> Option<&Path> {
-        self.beating().state_file.as_deref()
+        self.inner.state_file.as_deref()
     }
 
-    /// How often it beats.
+    /// Returns the interval between beats.
     #[must_use]
     pub fn interval(&self) -> Duration {
-        self.beating().interval
+        self.inner.interval
     }
 
-    /// What the state file at `path` says, whatever became of who wrote it. Never waits, whatever is in that place.
+    /// Reads the state file at `path`, whether its writer is alive or not.
+    ///
+    /// It never blocks, even if `path` is a pipe or a device.
     ///
     /// # Errors
-    /// It is missing, damaged, too large, not a regular file, or may not be read.
+    /// The file is missing, damaged, too large, not a regular file, or cannot be read.
     pub fn read_state(path: impl AsRef<Path>) -> Result<HeartbeatState, HeartbeatError> {
         file::read(path.as_ref())
     }
 
-    /// Whether the service that writes the state file at `path` lives, its last beat being `max_age` old at most.
-    /// A file that cannot be read is no sign of life; [`liveness`](Self::liveness) says more.
+    /// Returns whether the service that writes the state file at `path` is alive.
+    ///
+    /// Its last beat must be at most `max_age` old. A service with an unreadable file is not alive;
+    /// [`liveness`](Self::liveness) returns why.
     #[must_use]
     pub fn is_alive(path: impl AsRef<Path>, max_age: Duration) -> bool {
         Self::liveness(path, max_age).is_ok_and(Liveness::is_alive)
     }
 
-    /// What the state file at `path` tells about the service that writes it, where a beat may be `max_age` old.
+    /// Returns the liveness of the service that writes the state file at `path`.
     ///
-    /// On the machine (and boot) that wrote it, age is by the boot clock, which nobody sets, and a process that is gone
-    /// is seen at once; elsewhere age is by the time stamp.
+    /// A beat older than `max_age` is stale. On the machine and boot that wrote the file, age is by the boot clock, which
+    /// cannot be changed, and a process that is gone is detected at once. Elsewhere age is by the timestamp.
     ///
     /// # Errors
-    /// It is missing, damaged, too large, not a regular file, or may not be read.
+    /// The file is missing, damaged, too large, not a regular file, or cannot be read.
     pub fn liveness(path: impl AsRef<Path>, max_age: Duration) -> Result<Liveness, HeartbeatError> {
         Ok(Self::read_state(path)?.liveness(max_age))
     }
-
-    fn beating(&self) -> &Arc<Beating> {
-        &self.0.0
-    }
 }
 
-/// Metadata that a reader can read: what is written must not make our own file unreadable.
-fn readable(metadata: &Map<String, Value>) -> Result<(), InvalidArgument> {
-    // Room for the rest of the file; host names are not that long.
+/// Checks that readers can read the metadata.
+fn check_metadata(metadata: &Map<String, Value>) -> Result<(), InvalidArgument> {
+    // The rest of the file needs less than 16 KiB.
     const MAX: usize = MAX_FILE_SIZE - 16 * 1024;
-    let wrong = |given: String| InvalidArgument::new("metadata", given, "smaller than 1 MiB and not nested deeply");
+    let invalid = |given: String| InvalidArgument::new("metadata", given, "smaller than 1 MiB and not nested deeply");
     if is_deep(metadata) {
-        return Err(wrong("nested more than 128 levels deep".to_owned()));
+        return Err(invalid("nested more than 128 levels deep".to_owned()));
     }
-    let json = serde_json::to_vec(metadata).map_err(|error| wrong(error.to_string()))?;
+    let json = serde_json::to_vec(metadata).map_err(|error| invalid(error.to_string()))?;
     if json.len() > MAX {
-        return Err(wrong(format!("{} bytes of JSON", json.len())));
+        return Err(invalid(format!("{} bytes of JSON", json.len())));
     }
-    // One level more, as in the file.
-    serde_json::from_slice::<Value>(&[b"[", &*json, b"]"].concat()).map_err(|error| wrong(error.to_string()))?;
+    // In the file it is nested one level deeper.
+    serde_json::from_slice::<Value>(&[b"[", &*json, b"]"].concat()).map_err(|error| invalid(error.to_string()))?;
     Ok(())
 }
 
-/// Whether something is nested deeper than readers follow. Looked for without recursion, which deep values would break.
+/// Returns whether something is nested deeper than readers accept. Not recursive, because deep values would overflow the
+/// stack.
 fn is_deep(metadata: &Map<String, Value>) -> bool {
     let mut open: Vec<(usize, &Value)> = metadata.values().map(|value| (1, value)).collect();
     while let Some((depth, value)) = open.pop() {
@@ -221,7 +234,7 @@ fn is_deep(metadata: &Map<String, Value>) -> bool {
     false
 }
 
-impl Drop for Handle {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.stop();
     }

@@ -1,10 +1,14 @@
-//! One run of a heartbeat, and how its threads and those that wait for them find each other.
+//! One run of a heartbeat, and how its threads and their callers synchronise.
 //!
 //! # Memory ordering
-//! `stop` and `beat_now` are stored before the lock of `progress` is taken to find the beating thread, and that thread
-//! puts itself into `progress` under the lock before it first loads them: it sees the flag, or it is found and unparked.
-//! The release of each store pairs with the acquire of the load, so that the beat sees what was set before it was asked
-//! for. `beat_now` is swapped on both sides: of a request and a beat that takes one, the later one sees the earlier.
+//! A requesting thread stores `stop` or `beat_requested`, then takes the lock of `progress` to find the beat thread. The
+//! beat thread registers itself under that lock before it first loads the flags. So it sees the flag, or it is found and
+//! unparked.
+//!
+//! The release of each store pairs with the acquire of the load: the beat sees what was set before it was requested. Both
+//! sides swap `beat_requested`, so of a request and a beat that takes one, the later sees the earlier.
+//!
+//! `beat_pending` is explained in `callbacks.rs`.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -14,48 +18,49 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::raw::{Condvar, Mutex, MutexGuard};
 use crate::sync::thread::{self, Thread, ThreadId};
 
-/// From `start` to `stop`: what the threads in between and those who wait for them tell each other.
+/// One run of a heartbeat, from start to stop: requests to its threads, and their progress.
 #[derive(Debug, Default)]
-pub(super) struct Run {
+pub(super) struct HeartbeatRun {
     stop: AtomicBool,
-    beat_now: AtomicBool,
-    pub(super) beat_waiting: std::sync::atomic::AtomicBool,
-    progress: Mutex<Progress>,
+    beat_requested: AtomicBool,
+    /// A beat's event is queued or in `on_beat`.
+    pub(super) beat_pending: std::sync::atomic::AtomicBool,
+    progress: Mutex<RunProgress>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Progress {
-    beater: Option<Thread>,
-    callbacks: Option<ThreadId>,
+struct RunProgress {
+    beat_thread: Option<Thread>,
+    callback_thread: Option<ThreadId>,
     first_beat_made: bool,
-    /// `start` has returned: it can report nothing any more.
-    start_over: bool,
-    /// Why the first beat was refused, which `start` returns.
-    refused: Option<HeartbeatError>,
-    beats_over: bool,
-    callbacks_over: bool,
+    /// `start` has returned and can no longer report an error.
+    start_returned: bool,
+    /// The error that `start` returns.
+    start_error: Option<HeartbeatError>,
+    beats_ended: bool,
+    callbacks_ended: bool,
 }
 
-impl Run {
-    /// The calling thread beats until what is returned is dropped.
-    pub(super) fn beat_here(&self) -> impl Drop + '_ {
-        self.progress().beater = Some(thread::current());
-        Leaving(self, |progress| {
+impl HeartbeatRun {
+    /// Registers the calling thread as the beat thread, until the returned guard is dropped.
+    pub(super) fn register_beat_thread(&self) -> impl Drop + '_ {
+        self.progress().beat_thread = Some(thread::current());
+        OnEnd(self, |progress| {
             progress.first_beat_made = true;
-            progress.beats_over = true;
+            progress.beats_ended = true;
         })
     }
 
-    /// The calling thread runs callbacks until what is returned is dropped.
-    pub(super) fn call_back_here(&self) -> impl Drop + '_ {
-        self.progress().callbacks = Some(thread::current().id());
-        Leaving(self, |progress| progress.callbacks_over = true)
+    /// Registers the calling thread as the callback thread, until the returned guard is dropped.
+    pub(super) fn register_callback_thread(&self) -> impl Drop + '_ {
+        self.progress().callback_thread = Some(thread::current().id());
+        OnEnd(self, |progress| progress.callbacks_ended = true)
     }
 
-    /// No thread will run callbacks.
+    /// Records that the run has no callback thread.
     pub(super) fn no_callbacks(&self) {
-        self.progress().callbacks_over = true;
+        self.progress().callbacks_ended = true;
     }
 
     pub(super) fn first_beat_made(&self) {
@@ -63,91 +68,93 @@ impl Run {
         self.changed.notify_all();
     }
 
-    pub(super) fn ask_to_stop(&self) {
+    pub(super) fn request_stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.wake();
     }
 
-    pub(super) fn is_asked_to_stop(&self) -> bool {
+    pub(super) fn is_stop_requested(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
 
-    pub(super) fn ask_for_beat(&self) {
-        self.beat_now.swap(true, Ordering::AcqRel);
+    pub(super) fn request_beat(&self) {
+        self.beat_requested.swap(true, Ordering::AcqRel);
         self.wake();
     }
 
-    /// Whether a beat was requested; true once per request.
-    pub(super) fn take_request(&self) -> bool {
-        self.beat_now.swap(false, Ordering::AcqRel)
+    /// Returns whether a beat was requested, and clears the request.
+    pub(super) fn take_beat_request(&self) -> bool {
+        self.beat_requested.swap(false, Ordering::AcqRel)
     }
 
     fn wake(&self) {
-        let beater = self.progress().beater.clone();
-        if let Some(beater) = beater {
-            beater.unpark();
+        let thread = self.progress().beat_thread.clone();
+        if let Some(thread) = thread {
+            thread.unpark();
         }
     }
 
-    /// Lets `start` fail with `error`. False where it has returned, or a beat was made: then the error is a missed beat's.
-    pub(super) fn refuse(&self, error: &HeartbeatError) -> bool {
+    /// Makes `start` fail with `error`. Returns false if `start` has returned or a beat was made.
+    pub(super) fn fail_start(&self, error: &HeartbeatError) -> bool {
         let mut progress = self.progress();
-        let refused = !progress.start_over && !progress.first_beat_made;
-        if refused {
-            progress.refused = Some(error.clone());
+        let fails = !progress.start_returned && !progress.first_beat_made;
+        if fails {
+            progress.start_error = Some(error.clone());
             progress.first_beat_made = true;
             self.changed.notify_all();
         }
-        refused
+        fails
     }
 
-    pub(super) fn is_refused(&self) -> bool {
-        self.progress().refused.is_some()
+    pub(super) fn start_failed(&self) -> bool {
+        self.progress().start_error.is_some()
     }
 
-    /// Waits for the first beat, at most that long.
+    /// Waits for the first beat, at most `timeout`.
     ///
     /// # Errors
-    /// Why it was [refused](Self::refuse).
-    pub(super) fn wait_for_first_beat(&self, limit: Duration) -> Result<(), HeartbeatError> {
-        self.wait_while(limit, |progress| !progress.first_beat_made);
+    /// The error that was passed to [`fail_start`](Self::fail_start).
+    pub(super) fn wait_for_first_beat(&self, timeout: Duration) -> Result<(), HeartbeatError> {
+        self.wait_while(timeout, |progress| !progress.first_beat_made);
         let mut progress = self.progress();
-        progress.start_over = true;
-        progress.refused.clone().map_or(Ok(()), Err)
+        progress.start_returned = true;
+        progress.start_error.clone().map_or(Ok(()), Err)
     }
 
-    /// Waits until the threads are done, at most that long. On one of them it waits for nothing that waits for it.
-    pub(super) fn wait_for_end(&self, limit: Duration) {
-        let me = thread::current().id();
-        self.wait_while(limit, |progress| {
-            let on_beater = progress.beater.as_ref().is_some_and(|beater| beater.id() == me);
-            let on_callbacks = progress.callbacks == Some(me);
-            !on_beater && (!progress.beats_over || !progress.callbacks_over && !on_callbacks)
+    /// Waits for the run's threads to end, at most `timeout`. On one of them it does not wait for that thread, nor on the
+    /// beat thread for callbacks.
+    pub(super) fn wait_for_end(&self, timeout: Duration) {
+        let this = thread::current().id();
+        self.wait_while(timeout, |progress| {
+            let on_beat_thread = progress.beat_thread.as_ref().is_some_and(|thread| thread.id() == this);
+            let on_callback_thread = progress.callback_thread == Some(this);
+            !on_beat_thread && (!progress.beats_ended || !progress.callbacks_ended && !on_callback_thread)
         });
     }
 
-    /// No foreign code runs under this lock, so a poisoned one holds nothing that is half done.
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    /// Locks `progress` and ignores poisoning: no user code runs under this lock, so its state is consistent.
+    fn progress(&self) -> MutexGuard<'_, RunProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_while(&self, limit: Duration, not_yet: impl Fn(&Progress) -> bool) {
+    fn wait_while(&self, timeout: Duration, condition: impl Fn(&RunProgress) -> bool) {
         let progress = self.progress();
         #[cfg(not(backstay_loom))]
-        drop(self.changed.wait_timeout_while(progress, limit, |progress| not_yet(progress)));
-        #[cfg(backstay_loom)] // It knows no time.
+        drop(self.changed.wait_timeout_while(progress, timeout, |progress| condition(progress)));
+        #[cfg(backstay_loom)] // Loom has no time.
         {
-            let (_, mut progress) = (limit, progress);
-            while not_yet(&progress) {
+            let (_, mut progress) = (timeout, progress);
+            while condition(&progress) {
                 progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
 }
 
-struct Leaving<'a>(&'a Run, fn(&mut Progress));
+/// Updates the progress when a thread ends.
+struct OnEnd<'a>(&'a HeartbeatRun, fn(&mut RunProgress));
 
-impl Drop for Leaving<'_> {
+impl Drop for OnEnd<'_> {
     fn drop(&mut self) {
         self.1(&mut self.0.progress());
         self.0.changed.notify_all();

@@ -1,8 +1,8 @@
-//! What the state file says.
+//! The content of the state file.
 
 use std::time::{Duration, SystemTime};
 
-use backstay_core::heartbeat::{Beat, DegradedBy, Host, Liveness, Process, Stamp, Status};
+use backstay_core::heartbeat::{Beat, DegradedBy, Host, Liveness, ProcessStatus, Status, Timestamps};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,8 +10,10 @@ use serde_json::{Map, Value};
 use super::host;
 use crate::clock;
 
-/// What a state file says. As JSON, one object with these names; files of other writers may hold no more than
-/// `timestamp`, `pid`, `hostname` and `metadata`.
+/// Content of a state file.
+///
+/// In JSON it is one object with these names. Only `timestamp`, `pid` and `hostname` are required, because files of other
+/// writers have no more than those and `metadata`.
 ///
 /// ```
 /// use backstay::heartbeat::{HeartbeatState, Status};
@@ -24,57 +26,60 @@ use crate::clock;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HeartbeatState {
-    /// When it was written. As text: RFC 3339 in UTC, read in every offset.
+    /// Time of the beat. In JSON: RFC 3339, written in UTC, read with any offset.
     #[serde(with = "rfc3339")]
     pub timestamp: SystemTime,
-    /// The process that wrote it.
+    /// Id of the process that wrote it.
     pub pid: u32,
-    /// The machine, or the container, on which it runs.
+    /// Name of the machine or container on which the process runs.
     pub hostname: String,
-    /// What the service wants to be known of it.
+    /// Metadata of the service, such as its version.
     #[serde(default)]
     pub metadata: Map<String, Value>,
-    /// How many beats this process wrote before, and this one.
+    /// Number of beats that this process has written, including this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
-    /// How often it means to beat. As JSON: seconds.
+    /// Interval between beats. In JSON: seconds.
     #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
     pub interval: Option<Duration>,
-    /// How the service is; a word that is not known here reads as none.
+    /// Status of the service. An unknown word is read as `None`.
     #[serde(default, with = "status", skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
-    /// Why `status` is `degraded`: `"watchdog"` (one has fired), `"target"` (one is dead), or `"service"` (it set the
-    /// status itself). `None` for every other status; a word that is not known here reads as `None`.
+    /// Why `status` is `degraded`; `None` for any other status. An unknown word is read as `None`.
+    ///
+    /// In JSON: `"watchdog"` (a watchdog has fired), `"target"` (a target is dead), or `"service"` (the service set the
+    /// status itself).
     #[serde(default, with = "degraded_by", skip_serializing_if = "Option::is_none")]
     pub degraded_by: Option<DegradedBy>,
-    /// When the heartbeat was started.
+    /// Time of the heartbeat's start.
     #[serde(default, with = "rfc3339_optional", skip_serializing_if = "Option::is_none")]
     pub started_at: Option<SystemTime>,
-    /// The kernel's name for the time since the machine was started.
+    /// The kernel's random id of the current boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
-    /// Time since the machine was started, suspension included, when this was written. As JSON: seconds.
+    /// Time since boot at this beat, including suspensions. In JSON: seconds.
     #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
     pub boottime: Option<Duration>,
-    /// Where `pid` is counted: a reader elsewhere cannot look the process up.
+    /// Namespace of `pid`. A reader in another one cannot look up the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid_namespace: Option<String>,
-    /// Where `boottime` is counted.
+    /// Namespace of `boottime`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_namespace: Option<String>,
 }
 
 impl HeartbeatState {
-    /// What it tells about the service that wrote it, where a beat may be `max_age` old; as
-    /// [`Heartbeat::liveness`](super::Heartbeat::liveness), for those who want to see the state too.
+    /// Returns the liveness of the service that wrote it; `max_age` is the maximum age of a live beat.
+    ///
+    /// [`Heartbeat::liveness`](super::Heartbeat::liveness) reads the file and calls this.
     #[must_use]
     pub fn liveness(&self, max_age: Duration) -> Liveness {
         let (beat, here) = (self.as_beat(), host::here());
-        let process = if beat.pid_means_the_same(&here) { host::process(self.pid) } else { Process::Unknown };
-        beat.liveness(&here, stamp(clock::wall(), clock::boottime()), process, max_age)
+        let process = if beat.shares_pids_with(&here) { host::process(self.pid) } else { ProcessStatus::Unknown };
+        beat.liveness(&here, timestamps(clock::wall(), clock::boottime()), process, max_age)
     }
 
-    /// Reads one JSON object; says what is wrong where it is not a heartbeat.
+    /// Parses one JSON object. Returns the reason if it is not a valid heartbeat.
     pub(super) fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let object: Map<String, Value> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         Self::deserialize(Value::Object(object)).map_err(|error| error.to_string())
@@ -86,7 +91,7 @@ impl HeartbeatState {
         Ok(json)
     }
 
-    /// The part of it that liveness depends on.
+    /// Returns the part on which liveness depends.
     pub(super) fn as_beat(&self) -> Beat {
         Beat {
             status: self.status,
@@ -96,16 +101,16 @@ impl HeartbeatState {
                 pid_namespace: self.pid_namespace.clone(),
                 time_namespace: self.time_namespace.clone(),
             },
-            at: stamp(self.timestamp, self.boottime),
+            at: timestamps(self.timestamp, self.boottime),
         }
     }
 }
 
-pub(super) fn stamp(wall: SystemTime, boottime: Option<Duration>) -> Stamp {
-    Stamp { wall_nanos: timestamp(wall).as_nanosecond(), boottime }
+pub(super) fn timestamps(wall: SystemTime, boottime: Option<Duration>) -> Timestamps {
+    Timestamps { wall_nanos: timestamp(wall).as_nanosecond(), boottime }
 }
 
-/// Clamped to the years -9999 to 9999: no clock shows others, and nonsense must not panic.
+/// Converts a time, clamped to the years -9999 to 9999.
 fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(if time < SystemTime::UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX })
 }
@@ -117,7 +122,7 @@ mod rfc3339 {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    /// `+00:00` and six digits, always: Python 3.10's `datetime.fromisoformat` reads neither `Z` nor nine.
+    /// Python 3.10's `datetime.fromisoformat` reads neither `Z` nor nine digits.
     const FORMAT: &str = "%Y-%m-%dT%H:%M:%S%.6f+00:00";
 
     pub(super) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,4 @@
-//! Callbacks that panic, stop, beat, hang, or are futures.
+//! Callbacks that panic, stop the heartbeat, beat, hang, or are async.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,31 +13,31 @@ use super::{Folder, INTERVAL, eventually};
 
 type Itself = Arc<OnceLock<Heartbeat>>;
 
-/// A heartbeat that its callbacks can get at.
+/// Builds a heartbeat that its callbacks can use.
 fn with_itself(build: impl FnOnce(HeartbeatBuilder, Itself) -> HeartbeatBuilder) -> Heartbeat {
-    let itself = Itself::default();
+    let own = Itself::default();
     let builder = Heartbeat::builder().interval(Duration::from_millis(1));
-    let heartbeat = build(builder, Arc::clone(&itself)).build().unwrap();
-    itself.set(heartbeat.clone()).unwrap();
+    let heartbeat = build(builder, Arc::clone(&own)).build().unwrap();
+    own.set(heartbeat.clone()).unwrap();
     heartbeat
 }
 
-// HB-5: `stop` from inside each of them, and from a target; the farewell is written all the same.
+// HB-5: each callback and each target may call `stop`. The final beat is still written.
 #[test]
-fn stop_may_be_called_from_inside_a_callback() {
+fn a_callback_may_call_stop() {
     let cases: [fn(HeartbeatBuilder, Itself) -> HeartbeatBuilder; 5] = [
-        |builder, itself| builder.on_beat(move |_| itself.wait().stop()),
-        |builder, itself| {
+        |builder, own| builder.on_beat(move |_| own.wait().stop()),
+        |builder, own| {
             builder.on_beat_async(move |_| {
-                let itself = Arc::clone(&itself);
-                async move { itself.wait().stop() }
+                let own = Arc::clone(&own);
+                async move { own.wait().stop() }
             })
         },
-        |builder, itself| builder.target(|| true).on_target_dead(move |_| itself.wait().stop()),
-        |builder, itself| builder.target(|| true).on_alert(move |_| itself.wait().stop()),
-        |builder, itself| {
+        |builder, own| builder.target(|| true).on_target_dead(move |_| own.wait().stop()),
+        |builder, own| builder.target(|| true).on_alert(move |_| own.wait().stop()),
+        |builder, own| {
             builder.target(move || {
-                itself.wait().stop();
+                own.wait().stop();
                 false
             })
         },
@@ -45,7 +45,7 @@ fn stop_may_be_called_from_inside_a_callback() {
     for case in cases {
         let took = || {
             let folder = Folder::new();
-            let heartbeat = with_itself(|builder, itself| case(builder.state_file(folder.file()), itself));
+            let heartbeat = with_itself(|builder, own| case(builder.state_file(folder.file()), own));
             let (clock, begin) = (Clock::system(), Clock::system().now());
             heartbeat.start().unwrap();
             eventually(|| {
@@ -55,22 +55,22 @@ fn stop_may_be_called_from_inside_a_callback() {
             assert!(!heartbeat.is_running());
             clock.now().since(begin)
         };
-        // One that waits for itself gives up after 5 s, every time; a machine that stalls does so now and then.
+        // A `stop` that waits for own takes 5 s every time; a busy machine makes it slow only sometimes.
         let quick = (0..5).any(|_| took() < Duration::from_secs(4));
-        assert!(quick, "it waited for itself until it gave up");
+        assert!(quick, "`stop` waited for its own callback");
     }
 
     let folder = Folder::new();
     fs::create_dir(folder.file()).unwrap();
     let heartbeat =
-        with_itself(|builder, itself| builder.state_file(folder.file()).on_missed_beat(move |_| itself.wait().stop()));
+        with_itself(|builder, own| builder.state_file(folder.file()).on_missed_beat(move |_| own.wait().stop()));
     heartbeat.start().unwrap();
     eventually(|| !heartbeat.is_running());
 }
 
-// HB-5: one that panics is logged and ends nothing.
+// HB-5: a panic in user code is logged and stops nothing.
 #[test]
-fn a_panic_ends_nothing() {
+fn a_panic_stops_nothing() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
     let beats = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&beats);
@@ -96,12 +96,12 @@ fn a_panic_ends_nothing() {
     assert_eq!(folder.state().status, Some(Status::Stopped));
 }
 
-// HB-4, HB-5: a callback that hangs holds up no beat, and is not called again meanwhile.
+// HB-4, HB-5: a callback that hangs delays no beat, and is not called again meanwhile.
 #[test]
 fn a_slow_callback_delays_no_beat() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let (calls, go_on) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let (counted, released) = (Arc::clone(&calls), Arc::clone(&go_on));
+    let (calls, release) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (counted, released) = (Arc::clone(&calls), Arc::clone(&release));
     let heartbeat = folder
         .heartbeat(&clock)
         .on_beat(move |_| {
@@ -116,14 +116,14 @@ fn a_slow_callback_delays_no_beat() {
         folder.wait_for(beat);
     }
     assert!(calls.load(Ordering::SeqCst) <= 1);
-    go_on.store(true, Ordering::SeqCst);
+    release.store(true, Ordering::SeqCst);
     heartbeat.stop();
-    assert!(calls.load(Ordering::SeqCst) <= 2, "for the first beat, and for the last where that was told of late");
+    assert!(calls.load(Ordering::SeqCst) <= 2, "for the first beat, and perhaps for the last");
 }
 
-// HB-5: after `stop` no callback runs any more.
+// HB-5: after `stop` no callback runs.
 #[test]
-fn stop_waits_for_a_callback_that_runs() {
+fn stop_waits_for_a_running_callback() {
     let folder = Folder::new();
     let (running, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (saw_running, saw_ended) = (Arc::clone(&running), Arc::clone(&ended));
@@ -143,26 +143,26 @@ fn stop_waits_for_a_callback_that_runs() {
     assert!(ended.load(Ordering::SeqCst));
 }
 
-// ALL-1: a callback that beats does not call itself for ever.
+// ALL-1: a beat made in a callback does not run the callback again.
 #[test]
 fn a_callback_may_beat() {
     let folder = Folder::new();
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
-    let heartbeat = with_itself(move |builder, itself| {
+    let heartbeat = with_itself(move |builder, own| {
         builder.state_file(folder.file()).on_beat(move |_| {
             counted.fetch_add(1, Ordering::SeqCst);
-            itself.wait().beat().unwrap();
+            own.wait().beat().unwrap();
         })
     });
     heartbeat.beat().unwrap();
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
-// HB-5: futures with timers and all.
+// HB-5: an async callback may use timers.
 #[cfg(feature = "tokio")]
 #[test]
-fn a_future_runs_to_its_end() {
+fn an_async_callback_runs_to_completion() {
     let folder = Folder::new();
     let ended = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&ended);
@@ -184,10 +184,10 @@ fn a_future_runs_to_its_end() {
     assert_eq!(ended.load(Ordering::SeqCst), 1);
 }
 
-// HB-5: and by hand inside a task as well, where a thread may not enter a second runtime.
+// HB-5: `beat` runs an async callback also in a task, where the thread must not enter a second runtime.
 #[cfg(feature = "tokio")]
 #[tokio::test]
-async fn a_future_runs_for_a_beat_by_hand_inside_a_task() {
+async fn an_async_callback_runs_for_a_beat_in_a_task() {
     let ended = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&ended);
     let heartbeat = Heartbeat::builder()

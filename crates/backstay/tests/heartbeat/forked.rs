@@ -1,4 +1,4 @@
-//! After a fork.
+//! Heartbeats in forked children.
 #![allow(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,21 +10,21 @@ use backstay::heartbeat::Status;
 
 use super::{AGE, Folder, eventually};
 
-/// Whether `f` returned true in a forked child.
+/// Runs `f` in a forked child. Returns whether it returned true.
 pub(super) fn in_a_child(f: impl FnOnce() -> bool) -> bool {
-    // SAFETY: the child runs `f` and leaves by `_exit`. That `f` allocates and starts threads, which POSIX does not
-    // promise to work in the child of a process with threads, is what glibc and musl provide for.
+    // SAFETY: the child runs `f` and ends with `_exit`. POSIX does not allow `f` to allocate and to start threads in the
+    // child of a process with threads, but glibc and musl support it.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {
         let code = i32::from(!catch_unwind(AssertUnwindSafe(f)).unwrap_or(false));
-        // SAFETY: ends the process, no more.
+        // SAFETY: `_exit` only ends the process.
         unsafe { libc::_exit(code) };
     }
     let mut status = 0;
     let mut ended = false;
     for _ in 0..60_000 {
-        // SAFETY: `child` is ours and not waited for yet, `status` is writable.
+        // SAFETY: `child` is our child and has not been reaped; `status` is writable.
         ended = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == child;
         if ended {
             break;
@@ -32,7 +32,7 @@ pub(super) fn in_a_child(f: impl FnOnce() -> bool) -> bool {
         std::thread::park_timeout(Duration::from_millis(1));
     }
     if !ended {
-        // SAFETY: `child` is ours and was not waited for.
+        // SAFETY: `child` is our child and has not been reaped.
         unsafe { libc::kill(child, libc::SIGKILL) };
         // SAFETY: as above.
         unsafe { libc::waitpid(child, &raw mut status, 0) };
@@ -40,7 +40,7 @@ pub(super) fn in_a_child(f: impl FnOnce() -> bool) -> bool {
     ended && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
 }
 
-// HB-9: in the child it is not running; stopping or dropping it there says nothing in the parent's name.
+// HB-9: in the child it is not running. Stopping or dropping it there writes nothing to the parent's file.
 #[test]
 fn the_childs_heartbeat_is_not_running() {
     let folder = Folder::new();
@@ -61,7 +61,7 @@ fn the_childs_heartbeat_is_not_running() {
     assert_eq!(folder.state(), written);
 }
 
-// HB-9: it can be started there, whatever the parent's threads were doing in the moment of the fork.
+// HB-9: it can be started in the child, whatever locks the parent's threads held at the fork.
 #[test]
 fn the_childs_heartbeat_can_be_started() {
     let folder = Folder::new();
@@ -70,7 +70,7 @@ fn the_childs_heartbeat_can_be_started() {
     folder.start(&heartbeat);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // The writer's lock is nearly always held.
+        // This thread holds the writer's lock nearly all the time.
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 heartbeat.beat().unwrap();
@@ -83,7 +83,7 @@ fn the_childs_heartbeat_can_be_started() {
                 assert!(heartbeat.is_running());
                 eventually(|| Heartbeat::read_state(folder.file()).unwrap().pid == me);
                 heartbeat.beat().unwrap();
-                // And so on in its own child.
+                // The same in its own child.
                 let grandchild = in_a_child(|| !heartbeat.is_running() && heartbeat.start().is_ok());
                 heartbeat.stop();
                 grandchild && !heartbeat.is_running()

@@ -12,8 +12,8 @@ use super::{AGE, Folder, this_program};
 
 const KILLS: u32 = 250;
 
-// HB-3: readers see whole files, always; what the killed have left lying about is swept up by who comes after them.
-// HB-7: and that they are gone is seen at once.
+// HB-3: readers never see a partial file, and a later start removes the temporary files of killed processes.
+// HB-7: a killed process is gone at once.
 #[test]
 fn hundreds_of_kills_leave_whole_files_and_no_litter() {
     let folder = Folder::new();
@@ -43,10 +43,13 @@ fn hundreds_of_kills_leave_whole_files_and_no_litter() {
             beats += folder.state().sequence.unwrap();
             assert_eq!(Heartbeat::liveness(&path, AGE).unwrap(), Liveness::ProcessGone);
             most_litter = most_litter.max(folder.names().len() - 1);
-            assert!(!reader.is_finished(), "the reader saw something else than a whole file");
+            assert!(!reader.is_finished(), "the reader saw a partial file");
         }
         over.store(true, Ordering::Relaxed);
-        println!("{} reads, {beats} beats of the killed, at most {most_litter} files left", reader.join().unwrap());
+        println!(
+            "{} reads, {beats} beats of killed processes, at most {most_litter} temporary files left",
+            reader.join().unwrap()
+        );
     });
     Heartbeat::builder().state_file(&path).interval(AGE).build().unwrap().beat().unwrap();
     assert_eq!(folder.names(), ["bot.heartbeat"]);
@@ -57,7 +60,7 @@ fn hundreds_of_kills_leave_whole_files_and_no_litter() {
 fn beats_until_killed() {
     let path = std::env::var_os("STATE_FILE").unwrap();
     let heartbeat = Heartbeat::builder().state_file(path).interval(AGE).build().unwrap();
-    // Where the test that should kill us has failed, nobody will.
+    // The test that should kill this process may have failed: end when its process has ended.
     let parent = parent_id();
     while parent_id() == parent {
         heartbeat.beat().unwrap();

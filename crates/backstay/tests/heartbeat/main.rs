@@ -1,21 +1,21 @@
-//! The heartbeat as a service, its monitor and whoever gets in the way see it.
+//! The heartbeat's public API, with real files and processes.
 #![cfg(feature = "watchdog")]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
-mod beating;
+mod beats;
 mod callbacks;
 mod reading;
 mod targets;
 
+#[cfg(target_os = "linux")]
+mod conflicts;
 #[cfg(unix)]
 mod forked;
 #[cfg(target_os = "linux")]
 mod killed;
 #[cfg(unix)]
-mod places;
-#[cfg(target_os = "linux")]
-mod rivals;
+mod paths;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,18 +58,18 @@ impl Folder {
         serde_json::from_slice(&fs::read(self.file()).unwrap()).unwrap()
     }
 
-    /// Every 10 s by the clock in the test's hand.
+    /// A heartbeat every 10 s on a manual clock.
     fn heartbeat(&self, clock: &ManualClock) -> HeartbeatBuilder {
         Heartbeat::builder().state_file(self.file()).interval(INTERVAL).clock(clock)
     }
 
-    /// Starts it. On a machine that stalls `start` may be back before its first beat is written.
+    /// Starts it and waits for its first beat. On a very slow machine `start` returns earlier.
     fn start(&self, heartbeat: &Heartbeat) {
         heartbeat.start().unwrap();
         self.wait_for(1);
     }
 
-    /// Waits until that many beats were written.
+    /// Waits until this many beats have been written.
     fn wait_for(&self, sequence: u64) {
         eventually(|| Heartbeat::read_state(self.file()).is_ok_and(|state| state.sequence >= Some(sequence)));
     }
@@ -82,7 +82,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Waits for other threads or processes to bring it about; gives up after a minute or so.
+/// Waits until another thread or process makes `condition` true. Panics after about a minute.
 #[track_caller]
 fn eventually(mut condition: impl FnMut() -> bool) {
     for _ in 0..60_000 {
@@ -91,10 +91,10 @@ fn eventually(mut condition: impl FnMut() -> bool) {
         }
         std::thread::park_timeout(Duration::from_millis(1));
     }
-    panic!("it did not come about");
+    panic!("the condition did not become true in time");
 }
 
-/// A command that runs the ignored test `name` of this very program, for what must happen in another process.
+/// Returns a command that runs the ignored test `name` of this program in another process.
 #[cfg(unix)]
 fn this_program(name: &str) -> std::process::Command {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());

@@ -1,4 +1,4 @@
-//! What a heartbeat follows.
+//! Targets of a heartbeat.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -21,13 +21,13 @@ impl Target for Worker {
     }
 }
 
-// HB-8: degraded while one is dead, each death told once.
+// HB-8: the status is degraded while a target is dead, and each death is reported once.
 #[test]
-fn a_dead_target_degrades_the_service_and_is_told_once() {
+fn a_dead_target_degrades_the_service_and_is_reported_once() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
     let dead = Arc::new(AtomicBool::new(false));
     let (deaths, alerts) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-    let (counted, heard) = (Arc::clone(&deaths), Arc::clone(&alerts));
+    let (counted, received) = (Arc::clone(&deaths), Arc::clone(&alerts));
     let heartbeat = folder
         .heartbeat(&clock)
         .target(|| false)
@@ -36,7 +36,7 @@ fn a_dead_target_degrades_the_service_and_is_told_once() {
             assert_eq!(death.name.as_deref(), Some("worker"));
             counted.fetch_add(1, Ordering::SeqCst);
         })
-        .on_alert(move |alert| heard.lock().unwrap().push((alert.message.clone(), alert.context["target"].clone())))
+        .on_alert(move |alert| received.lock().unwrap().push((alert.message.clone(), alert.context["target"].clone())))
         .build()
         .unwrap();
     folder.start(&heartbeat);
@@ -64,7 +64,7 @@ fn a_dead_target_degrades_the_service_and_is_told_once() {
     assert_eq!(*alerts.lock().unwrap(), vec![("target \"worker\" is dead".to_owned(), "worker".into()); 3]);
 }
 
-// ALL-1: a target that beats is not asked again for that beat, nor is its name.
+// ALL-1: a beat that a target makes does not check the targets again.
 #[test]
 fn a_target_may_beat() {
     struct Beats(Arc<OnceLock<Heartbeat>>, Arc<AtomicUsize>);
@@ -82,18 +82,18 @@ fn a_target_may_beat() {
     }
 
     let folder = Folder::new();
-    let (itself, asked) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
-    let target = Beats(Arc::clone(&itself), Arc::clone(&asked));
+    let (own, checks) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
+    let target = Beats(Arc::clone(&own), Arc::clone(&checks));
     let heartbeat = Heartbeat::builder().state_file(folder.file()).interval(INTERVAL).target(target).build().unwrap();
-    itself.set(heartbeat.clone()).unwrap();
+    own.set(heartbeat.clone()).unwrap();
     heartbeat.beat().unwrap();
-    assert_eq!((asked.load(Ordering::SeqCst), folder.state().sequence), (1, Some(3)));
+    assert_eq!((checks.load(Ordering::SeqCst), folder.state().sequence), (1, Some(3)));
     assert_eq!(folder.state().status, Some(Status::Degraded));
     heartbeat.beat().unwrap();
     assert_eq!(folder.state().status, Some(Status::Ready));
 }
 
-// HB-8: a frozen main loop does not look healthy because a background thread still beats.
+// HB-8: a frozen main loop does not look healthy although the heartbeat's thread still beats.
 #[test]
 fn a_watchdog_that_has_fired_degrades_the_service() {
     let folder = Folder::new();
@@ -119,7 +119,7 @@ fn a_watchdog_that_has_fired_degrades_the_service() {
     assert_eq!(beat(), (Status::Degraded, Some(DegradedBy::Target)));
 }
 
-// HB-8: the cause is in the file as a word, and a status that the service set itself is told apart.
+// HB-8: the file names the cause, including a status that the service set own.
 #[test]
 fn the_file_names_the_cause() {
     let folder = Folder::new();

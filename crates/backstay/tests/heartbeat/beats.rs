@@ -1,4 +1,4 @@
-//! When beats come, and what they say.
+//! Times and contents of beats.
 
 use std::fs;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::{AGE, Folder, INTERVAL, eventually};
 
-// HB-1: the first beat is there when `start` returns.
+// HB-1: the first beat is written when `start` returns.
 #[test]
-fn start_beats_at_once_and_stop_says_farewell() {
+fn start_beats_at_once_and_stop_writes_a_final_beat() {
     let folder = Folder::new();
     let path = folder.file();
     let heartbeat = Heartbeat::builder().state_file(&path).metadata([("version", "1.0.0")]).build().unwrap();
@@ -41,7 +41,7 @@ fn start_beats_at_once_and_stop_says_farewell() {
     assert!(!Heartbeat::is_alive(&path, AGE), "the last handle stops it");
 }
 
-// HB-1: every interval by the clock, however late a beat was; what was slept through is left out.
+// HB-1: beats are due every interval, however late each one is. Missed ones are skipped.
 #[test]
 fn beats_come_every_interval_without_drift() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
@@ -51,19 +51,19 @@ fn beats_come_every_interval_without_drift() {
         clock.advance(INTERVAL);
         folder.wait_for(beat);
     }
-    // 35 s late: one beat. Then the next is due 5 s later, and not after a whole interval.
+    // 35 s late: one beat. The next is due 5 s later, not a whole interval later.
     clock.advance(Duration::from_secs(45));
     folder.wait_for(5);
     clock.advance(Duration::from_secs(5));
     folder.wait_for(6);
     clock.advance(Duration::from_secs(9));
     heartbeat.stop();
-    assert_eq!(folder.state().sequence, Some(7), "six beats and the farewell");
+    assert_eq!(folder.state().sequence, Some(7), "six beats and the final one");
 }
 
-// HB-2: the names, and the form in which Python 3.10 reads times.
+// HB-2: the fields, and times in the format that Python 3.10 reads.
 #[test]
-fn the_file_is_one_json_object_of_the_agreed_form() {
+fn the_file_is_one_json_object_with_the_specified_fields() {
     let folder = Folder::new();
     let metadata = json!({"version": "1.0.0", "ports": [80, 443], "nested": {"ü": null}});
     let heartbeat = Heartbeat::builder().state_file(folder.file()).interval(Duration::from_millis(2500));
@@ -84,17 +84,17 @@ fn the_file_is_one_json_object_of_the_agreed_form() {
         assert_eq!(json["boot_id"].as_str().unwrap().len(), 36);
         assert!(json["boottime"].as_f64().unwrap() > 0.0);
     }
-    // What is read is what was written, to the microsecond.
+    // Reading returns what was written, to the microsecond.
     let read = folder.state();
     assert_eq!(serde_json::to_value(&read).unwrap(), json);
     assert_eq!(read.interval, Some(Duration::from_millis(2500)));
 }
 
-// HB-2: a reader of the page's format reads ours, and we read theirs.
+// HB-2: files are compatible with those of kstlib.resilience in both directions.
 #[test]
-fn the_pages_format_is_understood_both_ways() {
+fn files_are_compatible_with_kstlib() {
     #[derive(serde::Deserialize)]
-    struct Page {
+    struct KstlibState {
         timestamp: String,
         pid: i64,
         hostname: String,
@@ -102,10 +102,10 @@ fn the_pages_format_is_understood_both_ways() {
     }
     let folder = Folder::new();
     Heartbeat::builder().state_file(folder.file()).build().unwrap().beat().unwrap();
-    let page: Page = serde_json::from_value(folder.json()).unwrap();
-    assert!(!page.timestamp.is_empty() && page.pid > 0 && !page.hostname.is_empty() && page.metadata.is_empty());
+    let read: KstlibState = serde_json::from_value(folder.json()).unwrap();
+    assert!(!read.timestamp.is_empty() && read.pid > 0 && !read.hostname.is_empty() && read.metadata.is_empty());
 
-    // As Python's `isoformat` writes it, and as others write RFC 3339.
+    // The format of Python's `isoformat`, and other forms of RFC 3339.
     for time in ["12:00:00+00:00", "12:00:00.5Z", "12:00:00.123456789z", "14:30:00-05:00"] {
         let text = json!({"timestamp": format!("2026-11-23T{time}"), "pid": 7, "hostname": "web-1", "colour": "blue"});
         fs::write(folder.file(), text.to_string()).unwrap();
@@ -115,11 +115,11 @@ fn the_pages_format_is_understood_both_ways() {
     }
 }
 
-// HB-4: a beat that fails is reported each time; the next one may succeed.
+// HB-4: each failed beat is reported, and a later one can succeed.
 #[test]
-fn a_failed_write_is_reported_and_recovered_from() {
+fn a_failed_write_is_reported_and_later_beats_recover() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    // A file where a folder should be; not even root can write below it.
+    // A file in place of a folder: not even root can write below it.
     let in_the_way = folder.path().join("folder");
     fs::write(&in_the_way, "").unwrap();
     let path = in_the_way.join("deeper/bot.heartbeat");
@@ -129,7 +129,8 @@ fn a_failed_write_is_reported_and_recovered_from() {
         .heartbeat(&clock)
         .state_file(&path)
         .on_missed_beat(move |error| {
-            assert!(matches!(error, HeartbeatError::Io { .. }));
+            assert!(matches!(error, HeartbeatError::Write { .. }));
+            assert!(error.to_string().starts_with("failed to write heartbeat /"), "{error}");
             counted_missed.fetch_add(1, Ordering::SeqCst);
         })
         .on_alert(move |alert| {
@@ -146,27 +147,27 @@ fn a_failed_write_is_reported_and_recovered_from() {
     }
     eventually(|| missed.load(Ordering::SeqCst) == 4);
     assert!(heartbeat.is_running());
-    assert!(matches!(heartbeat.beat(), Err(HeartbeatError::Io { .. })), "by hand it says so as well");
+    assert!(matches!(heartbeat.beat(), Err(HeartbeatError::Write { .. })), "`beat` returns the error, too");
 
-    // HB-3: folders are made when missing.
+    // HB-3: missing folders are created.
     fs::remove_file(&in_the_way).unwrap();
     clock.advance(INTERVAL);
     eventually(|| Heartbeat::is_alive(&path, AGE));
     heartbeat.stop();
-    assert_eq!((missed.load(Ordering::SeqCst), alerts.load(Ordering::SeqCst)), (5, 1), "one alert an outage");
+    assert_eq!((missed.load(Ordering::SeqCst), alerts.load(Ordering::SeqCst)), (5, 1), "one alert for each outage");
     assert_eq!(super::names(path.parent().unwrap()), ["bot.heartbeat"]);
 }
 
-// HB-5: nothing follows the farewell, who ever beats.
+// HB-5: no beat follows the final one, on any thread.
 #[test]
-fn nothing_is_written_after_stopped() {
+fn nothing_is_written_after_the_final_beat() {
     for _ in 0..20 {
         let folder = Folder::new();
         let heartbeat =
             Heartbeat::builder().state_file(folder.file()).interval(Duration::from_millis(1)).build().unwrap();
         heartbeat.start().unwrap();
         let over = AtomicBool::new(false);
-        let (farewell, refused, last) = std::thread::scope(|scope| {
+        let (final_beat, rejected, last) = std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while heartbeat.beat().is_ok() {
@@ -178,22 +179,22 @@ fn nothing_is_written_after_stopped() {
             }
             folder.wait_for(5);
             heartbeat.stop();
-            let farewell = folder.state();
+            let final_beat = folder.state();
             heartbeat.set_status(Status::Ready);
-            let refused = heartbeat.beat();
+            let rejected = heartbeat.beat();
             over.store(true, Ordering::SeqCst);
-            (farewell, refused, folder.state())
+            (final_beat, rejected, folder.state())
         });
-        assert_eq!(farewell.status, Some(Status::Stopped));
-        assert!(matches!(refused, Err(HeartbeatError::Stopped)));
-        assert_eq!(last, farewell);
+        assert_eq!(final_beat.status, Some(Status::Stopped));
+        assert!(matches!(rejected, Err(HeartbeatError::Stopped)));
+        assert_eq!(last, final_beat);
         assert_eq!(folder.state().status, Some(Status::Stopped));
         assert_eq!(folder.names(), ["bot.heartbeat"]);
     }
 }
 
 #[test]
-fn a_beat_by_hand_needs_no_start() {
+fn beat_works_without_start() {
     let folder = Folder::new();
     let heartbeat = Heartbeat::builder().state_file(folder.file()).build().unwrap();
     heartbeat.stop();
@@ -204,7 +205,7 @@ fn a_beat_by_hand_needs_no_start() {
 }
 
 #[test]
-fn a_status_is_said_at_once_and_metadata_with_the_next_beat() {
+fn a_status_is_written_at_once_and_metadata_with_the_next_beat() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
     let heartbeat = folder.heartbeat(&clock).status(Status::Starting).build().unwrap();
     folder.start(&heartbeat);
@@ -218,7 +219,7 @@ fn a_status_is_said_at_once_and_metadata_with_the_next_beat() {
 }
 
 #[test]
-fn without_a_state_file_it_only_calls() {
+fn without_a_state_file_it_only_runs_callbacks() {
     let beats = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&beats);
     let heartbeat = Heartbeat::builder()
@@ -233,40 +234,44 @@ fn without_a_state_file_it_only_calls() {
     eventually(|| beats.load(Ordering::SeqCst) > 3);
 }
 
-// ALL-1, CF-5
+// ALL-1, CF-5: an error names the invalid argument.
 #[test]
-fn nonsense_is_refused_by_name() {
+fn invalid_arguments_are_named() {
     let argument = |result: Result<Heartbeat, BuildError>| match result.unwrap_err() {
         BuildError::InvalidArgument(error) => error.argument,
         error => panic!("{error}"),
     };
-    for wrong in [Duration::ZERO, Duration::MAX, Duration::from_micros(999)] {
-        assert_eq!(argument(Heartbeat::builder().interval(wrong).build()), "interval");
+    for invalid in [Duration::ZERO, Duration::MAX, Duration::from_micros(999)] {
+        assert_eq!(argument(Heartbeat::builder().interval(invalid).build()), "interval");
     }
-    for wrong in ["", "/", "..", "a/..", "a/b/", "a/b/.", "a\0b"] {
-        assert_eq!(argument(Heartbeat::builder().state_file(wrong).interval(AGE).build()), "state_file", "{wrong:?}");
+    for invalid in ["", "/", "..", "a/..", "a/b/", "a/b/.", "a\0b"] {
+        assert_eq!(
+            argument(Heartbeat::builder().state_file(invalid).interval(AGE).build()),
+            "state_file",
+            "{invalid:?}"
+        );
     }
     let deep = (0..126).fold(json!(1), |inner, _| json!([inner]));
     let large = json!("x".repeat(1 << 20));
-    for wrong in [deep, large] {
-        let built = Heartbeat::builder().interval(AGE).metadata([("a", wrong.clone())]).build();
+    for invalid in [deep, large] {
+        let built = Heartbeat::builder().interval(AGE).metadata([("a", invalid.clone())]).build();
         assert_eq!(argument(built), "metadata");
         let heartbeat = Heartbeat::builder().interval(AGE).build().unwrap();
-        assert_eq!(heartbeat.set_metadata([("a", wrong)]).unwrap_err().argument, "metadata");
+        assert_eq!(heartbeat.set_metadata([("a", invalid)]).unwrap_err().argument, "metadata");
     }
 }
 
-// ALL-1: metadata so deep that following it would overflow the stack.
+// ALL-1: metadata so deep that recursion would overflow the stack.
 #[test]
-fn metadata_without_a_bottom_is_refused() {
-    let abyss = (0..3000).fold(json!(1), |inner, _| serde_json::Value::Array(vec![inner]));
-    let error = Heartbeat::builder().interval(AGE).metadata([("a", abyss)]).build().unwrap_err();
+fn extremely_deep_metadata_is_an_error() {
+    let deep = (0..3000).fold(json!(1), |inner, _| serde_json::Value::Array(vec![inner]));
+    let error = Heartbeat::builder().interval(AGE).metadata([("a", deep)]).build().unwrap_err();
     assert!(error.to_string().starts_with("`metadata` is"), "{error}");
 }
 
-// What a heartbeat accepts as metadata, its readers can read.
+// Readers can read all metadata that a heartbeat accepts.
 #[test]
-fn the_deepest_metadata_can_be_read() {
+fn the_deepest_valid_metadata_can_be_read() {
     let folder = Folder::new();
     let deep = (0..125).fold(json!(1), |inner, _| json!([inner]));
     let heartbeat =
