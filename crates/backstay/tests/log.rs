@@ -79,7 +79,7 @@ fn everything_that_matters_is_told() {
     hear(&lines, &["DEBUG", "rate limit exceeded", "limiter=\"quotes\""]);
 
     drop(Watchdog::builder().timeout(Duration::from_millis(200)).build());
-    hear(&lines, &["WARN", "`timeout` is 200ms", "1s is used", "`timeout_unclamped`"]);
+    hear(&lines, &["WARN", "`timeout` 200ms is out of range", "clamped to 1s", "`timeout_unclamped`"]);
     let watchdog = Watchdog::builder().timeout(Duration::from_secs(5)).clock(&clock).name("orders").build().unwrap();
     watchdog.start().unwrap();
     clock.advance(Duration::from_secs(6));
