@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::{Contestant, Plan};
-use races::{breaker, clock, keyed, limiter, watchdog};
+use races::{breaker, clock, keyed, limiter, tasks, watchdog};
 use report::{Budget, Report, Standing, Unit};
 use scenes::{allocations, herd, waiting};
 
@@ -105,10 +105,42 @@ const RACES: &[(Race, Enter)] = &[
     (
         Race {
             title: "limiter, granted when full",
-            note: "every call finds the bucket full, as in a limiter that is hardly used: ours needs an exact clock then",
-            limits: &[],
+            note: "every call finds the bucket full, as in a limiter that is hardly used",
+            limits: &[limit(1, 1.05, GOVERNOR), limit(2, 1.05, GOVERNOR)],
         },
         limiter::granted_when_full,
+    ),
+    (
+        Race {
+            title: "limiter, saturated at 1,000/s",
+            note: "calls back to back, of which nearly all are refused",
+            limits: &[limit(1, 1.05, GOVERNOR), limit(2, 1.05, GOVERNOR)],
+        },
+        limiter::saturated::<1_000>,
+    ),
+    (
+        Race {
+            title: "limiter, saturated at 100,000/s",
+            note: "calls back to back, of which nearly all are refused",
+            limits: &[limit(1, 1.05, GOVERNOR), limit(2, 1.05, GOVERNOR)],
+        },
+        limiter::saturated::<100_000>,
+    ),
+    (
+        Race {
+            title: "limiter, refused until",
+            note: "every call is refused, and asks how long to wait",
+            limits: &[limit(1, 1.0, GOVERNOR), limit(2, 1.0, GOVERNOR)],
+        },
+        limiter::refused_until,
+    ),
+    (
+        Race {
+            title: "limiter, acquire in a task",
+            note: "the bucket is full, and the future is ready at once",
+            limits: &[limit(1, 1.0, None), limit(2, 1.0, None)],
+        },
+        tasks::acquire,
     ),
     (
         Race {
@@ -128,11 +160,43 @@ const RACES: &[(Race, Enter)] = &[
     ),
     (
         Race {
+            title: "breaker, closed, in a task",
+            note: "futures that are ready at once and succeed",
+            limits: &[limit(1, 0.8, Some("recloser")), limit(2, 0.8, Some("recloser"))],
+        },
+        tasks::call,
+    ),
+    (
+        Race {
+            title: "breaker, permit",
+            note: "`try_acquire` and `success`, beside a call of those who have no such form",
+            limits: &[limit(1, 0.6, None), limit(2, 0.6, None)],
+        },
+        breaker::permit,
+    ),
+    (
+        Race {
+            title: "breaker, failing and well",
+            note: "a call that fails and one that succeeds, together",
+            limits: &[limit(1, 0.7, None), limit(2, 0.7, None)],
+        },
+        breaker::failing,
+    ),
+    (
+        Race {
             title: "breaker, open",
             note: "calls that are turned away; with a name, the error holds a counted reference to it",
             limits: &[limit(1, 0.4, None), limit(2, 0.4, None)],
         },
         breaker::open,
+    ),
+    (
+        Race {
+            title: "keyed limiter, 1,000 idle keys",
+            note: "every key has all its tokens whenever it is asked for",
+            limits: &[limit(1, 1.0, None), limit(2, 1.0, None)],
+        },
+        keyed::idle,
     ),
     (
         Race {

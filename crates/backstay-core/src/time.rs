@@ -1,7 +1,11 @@
 //! Points in monotonic time, and readings of a clock that may be a little stale.
 
+mod interpolation;
+
 use core::ops::Add;
 use core::time::Duration;
+
+pub use interpolation::Interpolation;
 
 /// A point in monotonic time: nanoseconds since the clock's own origin.
 ///
@@ -108,6 +112,13 @@ impl Reading {
     #[must_use]
     pub const fn staleness(self) -> u64 {
         self.staleness
+    }
+
+    /// Whether it is without doubt.
+    #[inline]
+    #[must_use]
+    pub const fn is_exact(self) -> bool {
+        self.staleness == 0
     }
 
     /// Whether `moment` has come: `None` where the reading cannot tell.

@@ -27,23 +27,17 @@ static POOL: Pool = Pool {
     chunks: [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS],
 };
 
-/// `N` counters. Of `SHARED` there are as many for [`add`](Self::add), and none for
-/// [`add_even_in_handlers`](Self::add_even_in_handlers).
+/// `N` counters.
 #[derive(Debug)]
-pub(crate) struct Striped<const N: usize, const SHARED: usize>(Counts<N, SHARED>);
+pub(crate) struct Striped<const N: usize>(Counts<N>);
 
-impl<const N: usize, const SHARED: usize> Striped<N, SHARED> {
+impl<const N: usize> Striped<N> {
     pub(crate) fn new() -> Self {
         POOL.stock(stripes());
         Self(Counts::new())
     }
 
-    /// As [`add`](Self::add), also from a signal handler that interrupts this very thread between reading and writing.
-    #[inline]
-    pub(crate) fn add_even_in_handlers(&self, counter: usize, amount: u64) {
-        self.0.add_even_in_handlers(&POOL, counter, amount, thread_number());
-    }
-
+    /// Adds to a counter; also in a signal handler that interrupts an addition.
     #[inline]
     pub(crate) fn add(&self, counter: usize, amount: u64) {
         self.0.add(&POOL, counter, amount, thread_number());
@@ -54,7 +48,7 @@ impl<const N: usize, const SHARED: usize> Striped<N, SHARED> {
     }
 }
 
-impl<const N: usize, const SHARED: usize> Drop for Striped<N, SHARED> {
+impl<const N: usize> Drop for Striped<N> {
     fn drop(&mut self) {
         self.0.release(&POOL);
     }
@@ -99,31 +93,30 @@ mod tests {
     // RL-10, CB-10: also while the counters move from the handle into stripes, and where there are no stripes left.
     #[test]
     fn nothing_is_lost_between_threads() {
-        let (alone, even_in_handlers) = (Striped::<2, 2>::new(), Striped::<2, 0>::new());
+        let counters = Striped::<2>::new();
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..10_000 {
-                        alone.add(1, 2);
-                        even_in_handlers.add_even_in_handlers(0, 1);
+                        counters.add(0, 1);
+                        counters.add(1, 2);
                     }
                 });
             }
         });
-        assert_eq!((alone.sum(0), alone.sum(1)), (0, 160_000));
-        assert_eq!((even_in_handlers.sum(0), even_in_handlers.sum(1)), (80_000, 0));
+        assert_eq!((counters.sum(0), counters.sum(1)), (80_000, 160_000));
     }
 
     #[test]
     fn a_block_goes_from_one_handle_to_the_next_and_is_empty() {
-        let counters: Vec<_> = (0..5000).map(|_| Striped::<2, 2>::new()).collect();
+        let counters: Vec<_> = (0..5000).map(|_| Striped::<2>::new()).collect();
         counters.iter().for_each(|counters| counters.add(0, 1));
         std::thread::scope(|scope| {
             scope.spawn(|| counters.iter().for_each(|counters| counters.add(0, 2))).join().unwrap();
         });
         assert!(counters.iter().all(|counters| counters.sum(0) == 3));
         drop(counters);
-        let counters = Striped::<2, 2>::new();
+        let counters = Striped::<2>::new();
         counters.add(0, 1);
         std::thread::scope(|scope| scope.spawn(|| counters.add(1, 1)).join().unwrap());
         assert_eq!((counters.sum(0), counters.sum(1)), (1, 1));

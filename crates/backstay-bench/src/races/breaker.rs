@@ -23,7 +23,7 @@ fn service(well: bool) -> Result<u64, u64> {
 }
 
 #[inline]
-fn well() -> Result<u64, u64> {
+pub(super) fn well() -> Result<u64, u64> {
     service(true)
 }
 
@@ -41,6 +41,42 @@ pub(crate) fn closed() -> Vec<Contestant> {
         Contestant::new(Side::Peer, "failsafe", move || black_box(&failsafe).call(well).is_ok()),
         tower(false),
         Contestant::new(Side::Floor, "bare call", || well().is_ok()),
+    ]
+}
+
+/// The two-step form, beside the calls of those who have no such form.
+pub(crate) fn permit() -> Vec<Contestant> {
+    let (ours, recloser, nobreak) = (ours(None), recloser(), nobreak());
+    vec![
+        Contestant::new(Side::Ours, "backstay", move || match black_box(&ours).try_acquire() {
+            Ok(permit) => {
+                let well = well().is_ok();
+                permit.success();
+                well
+            }
+            Err(_) => false,
+        }),
+        Contestant::new(Side::Peer, "nobreak, call", move || black_box(&nobreak).call(well).is_ok()),
+        Contestant::new(Side::Peer, "recloser, call", move || black_box(&recloser).call(well).is_ok()),
+    ]
+}
+
+/// A call that fails, and then one that succeeds.
+pub(crate) fn failing() -> Vec<Contestant> {
+    let (ours, failsafe, nobreak) = (ours(None), failsafe(), nobreak());
+    vec![
+        Contestant::new(Side::Ours, "backstay", move || {
+            let breaker = black_box(&ours);
+            breaker.call(ill).is_err() && breaker.call(well).is_ok()
+        }),
+        Contestant::new(Side::Peer, "nobreak", move || {
+            let breaker = black_box(&nobreak);
+            breaker.call(ill).is_err() && breaker.call(well).is_ok()
+        }),
+        Contestant::new(Side::Peer, "failsafe", move || {
+            let breaker = black_box(&failsafe);
+            breaker.call(ill).is_err() && breaker.call(well).is_ok()
+        }),
     ]
 }
 
@@ -76,7 +112,7 @@ pub(crate) fn open() -> Vec<Contestant> {
     ]
 }
 
-fn ours(name: Option<&str>) -> CircuitBreaker {
+pub(super) fn ours(name: Option<&str>) -> CircuitBreaker {
     let builder = CircuitBreaker::builder().max_failures(FAILURES).reset_timeout(OPEN).half_open_max_calls(1);
     let builder = match name {
         Some(name) => builder.name(name),
@@ -85,7 +121,7 @@ fn ours(name: Option<&str>) -> CircuitBreaker {
     builder.build().expect("the numbers are sensible")
 }
 
-fn recloser() -> recloser::Recloser {
+pub(super) fn recloser() -> recloser::Recloser {
     recloser::Recloser::custom().open_wait(OPEN).build()
 }
 
@@ -95,7 +131,7 @@ fn failsafe() -> impl failsafe::CircuitBreaker + Send + Sync {
     failsafe::Config::new().failure_policy(policy).build()
 }
 
-fn nobreak() -> nobreak::CircuitBreaker {
+pub(super) fn nobreak() -> nobreak::CircuitBreaker {
     nobreak::builder().with_failure_threshold(FAILURES as usize).with_open_duration(OPEN).build()
 }
 

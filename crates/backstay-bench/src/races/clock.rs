@@ -12,7 +12,9 @@ use crate::harness::{Contestant, Side};
 /// Clocks, and one shared word.
 pub(crate) fn clocks() -> Vec<Contestant> {
     let clock = Clock::system();
-    let coarse = clock.clone();
+    let (coarse, fine) = (clock.clone(), clock.clone());
+    // Finds out what the clock can do.
+    let _limiter = backstay::RateLimiter::builder(1).build();
     let quanta = quanta::Clock::new();
     let (read, added, swapped) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     vec![
@@ -20,14 +22,15 @@ pub(crate) fn clocks() -> Vec<Contestant> {
             black_box(black_box(&coarse).coarse());
             true
         }),
+        Contestant::new(Side::OursToo, "backstay, fine", move || {
+            black_box(black_box(&fine).fine());
+            true
+        }),
         Contestant::new(Side::OursToo, "backstay, exact", move || {
             black_box(black_box(&clock).now());
             true
         }),
-        Contestant::new(Side::Floor, "the kernel's coarse", || {
-            black_box(clock_gettime(ClockId::MonotonicCoarse));
-            true
-        }),
+        coarse_clock(),
         Contestant::new(Side::Peer, "Instant::now", || {
             black_box(Instant::now());
             true
@@ -46,6 +49,14 @@ pub(crate) fn clocks() -> Vec<Contestant> {
         }),
         swap("compare-and-swap", swapped),
     ]
+}
+
+/// The least that refusing a token can cost: the kernel's coarse clock says what time it is.
+pub(crate) fn coarse_clock() -> Contestant {
+    Contestant::new(Side::Floor, "the kernel's coarse", || {
+        black_box(clock_gettime(ClockId::MonotonicCoarse));
+        true
+    })
 }
 
 /// The least that taking a token from a shared bucket can cost.

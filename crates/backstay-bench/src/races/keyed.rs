@@ -62,6 +62,34 @@ pub(crate) fn filled() -> Filled {
     Filled { contestants, bytes }
 }
 
+/// A thousand keys, and each has all its tokens whenever it is asked for.
+pub(crate) fn idle() -> Vec<Contestant> {
+    const FAST: u32 = super::limiter::FAST;
+    fn ours<S: BuildHasher>(hasher: S) -> KeyedRateLimiter<u64, S> {
+        let builder = KeyedRateLimiter::<u64>::builder(FAST).burst(FAST).max_keys(100_000);
+        builder.hasher(hasher).build().expect("the numbers are sensible")
+    }
+    let fast = NonZeroU32::new(FAST).expect("it is not zero");
+    let governor = Governor::dashmap_with_hasher(Quota::per_second(fast), ahash::RandomState::new());
+    let (chosen, default) = (ours(ahash::RandomState::new()), ours(RandomState::new()));
+    let keys = |_| 0_u32;
+    fn next(number: &mut u32) -> u64 {
+        *number = (*number + 1) % 1000;
+        u64::from(*number)
+    }
+    vec![
+        Contestant::with(Side::Ours, "backstay + ahash", keys, move |number| {
+            black_box(&chosen).try_acquire(&next(number))
+        }),
+        Contestant::with(Side::OursToo, "backstay, std's hash", keys, move |number| {
+            black_box(&default).try_acquire(&next(number))
+        }),
+        Contestant::with(Side::Peer, "governor + ahash", keys, move |number| {
+            black_box(&governor).check_key(&next(number)).is_ok()
+        }),
+    ]
+}
+
 fn ours<S: BuildHasher>(hasher: S) -> KeyedRateLimiter<u64, S> {
     let builder = KeyedRateLimiter::<u64>::builder(1).per(PER).burst(BURST).max_keys(KEYS as usize);
     builder.hasher(hasher).build().expect("the numbers are sensible")

@@ -5,9 +5,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use backstay::RateLimiter;
+use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota};
 
-use super::clock::compare_and_swap;
+use super::clock::{coarse_clock, compare_and_swap};
 use crate::harness::{Contestant, Side};
 
 /// A bucket so large that a whole benchmark does not empty it, ...
@@ -32,13 +33,50 @@ pub(crate) fn granted() -> Vec<Contestant> {
     contestants
 }
 
+/// A rate at which a bucket is full again before the next call.
+pub(crate) const FAST: u32 = 1_000_000_000;
+
 /// Every call finds the bucket full: a limiter that is hardly used.
 pub(crate) fn granted_when_full() -> Vec<Contestant> {
-    const FAST: u32 = 1_000_000_000;
     let ratelimit = ratelimit::Ratelimiter::builder(FAST.into()).initial_available(FAST.into()).build();
     let leaky = leaky_bucket(FAST as usize / 1000, Duration::from_millis(1), FAST as usize, FAST as usize);
     let ratelimit = ratelimit.expect("the numbers are sensible");
     contestants(ours(FAST, FAST), governor(FAST, FAST), ratelimit, leaky, true)
+}
+
+/// Calls at a limiter that has been used up and fills: nearly all are refused, and the next token is near.
+pub(crate) fn saturated<const RATE: u32>() -> Vec<Contestant> {
+    let (ours, governor) = (ours(RATE, 1), governor(RATE, 1));
+    vec![
+        Contestant::new(Side::Ours, "backstay", move || {
+            black_box(black_box(&ours).try_acquire());
+            true
+        }),
+        Contestant::new(Side::Peer, "governor", move || {
+            black_box(black_box(&governor).check().is_ok());
+            true
+        }),
+        coarse_clock(),
+    ]
+}
+
+/// Every call is refused and asks how long to wait.
+pub(crate) fn refused_until() -> Vec<Contestant> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let ours = RateLimiter::builder(1).per(HOUR).burst(1).build().expect("the numbers are sensible");
+    let governor = DefaultDirectRateLimiter::direct(Quota::with_period(HOUR).expect("an hour is not nothing"));
+    assert!(ours.try_acquire() && governor.check().is_ok());
+    let clock = DefaultClock::default();
+    vec![
+        Contestant::new(Side::Ours, "backstay", move || match black_box(&ours).check() {
+            Err(error) => black_box(error.retry_after) > Duration::ZERO,
+            Ok(()) => false,
+        }),
+        Contestant::new(Side::Peer, "governor", move || match black_box(&governor).check() {
+            Err(until) => black_box(until.wait_time_from(clock.now())) > Duration::ZERO,
+            Ok(()) => false,
+        }),
+    ]
 }
 
 /// Every call is refused: the one token is gone, and the next an hour away.
@@ -66,15 +104,15 @@ fn contestants(
     ]
 }
 
-fn ours(rate: u32, burst: u32) -> RateLimiter {
+pub(crate) fn ours(rate: u32, burst: u32) -> RateLimiter {
     RateLimiter::builder(rate).burst(burst).build().expect("the numbers are sensible")
 }
 
-fn governor(rate: u32, burst: u32) -> DefaultDirectRateLimiter {
+pub(crate) fn governor(rate: u32, burst: u32) -> DefaultDirectRateLimiter {
     DefaultDirectRateLimiter::direct(Quota::per_second(count(rate)).allow_burst(count(burst)))
 }
 
-fn leaky_bucket(refill: usize, interval: Duration, max: usize, initial: usize) -> leaky_bucket::RateLimiter {
+pub(crate) fn leaky_bucket(refill: usize, interval: Duration, max: usize, initial: usize) -> leaky_bucket::RateLimiter {
     leaky_bucket::RateLimiter::builder().refill(refill).interval(interval).max(max).initial(initial).build()
 }
 

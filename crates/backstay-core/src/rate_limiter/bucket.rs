@@ -16,6 +16,9 @@ const LAST: Moment = Moment::from_nanos((1 << 60) - 1);
 /// No `full_at` is greater: 63 bits, so that whoever stores it has a bit to spare, and a value that is none.
 pub const FULL_AT_MAX: u64 = (1 << 63) - 2;
 
+/// How uncertain, in nanoseconds, a reading may be that takes from a full bucket: 4 µs.
+const FULL_WITHIN: u64 = 4_000;
+
 /// What a bucket computes with: how many units a nanosecond, a token and the whole bucket are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scale {
@@ -109,7 +112,8 @@ impl Scale {
     /// Takes `cost` at once, or not at all.
     ///
     /// A stale reading grants only from a bucket that is certainly not full: from a full one, the tokens that spilled
-    /// between the reading and now would be counted as there.
+    /// between the reading and now would be counted as there. Those of 4 µs may be: a bucket never has more than that
+    /// too much, because what is taken from it moves `full_at` by the same amount whatever it was.
     #[inline]
     #[must_use]
     pub fn take(&self, full_at: u64, cost: u64, time: Reading) -> Take {
@@ -128,7 +132,7 @@ impl Scale {
         if lacking > most {
             return if lacking.saturating_sub(staleness) > most { Take::Refused } else { Take::Unclear };
         }
-        if staleness == 0 { take_from_full(now, cost) } else { Take::Unclear }
+        if staleness <= FULL_WITHIN * 4 { take_from_full(full_at.max(now), cost) } else { Take::Unclear }
     }
 
     /// Takes `cost`, be it there or not. Whoever takes so waits until the place is [`due`](Self::due).
@@ -201,8 +205,8 @@ const fn after_last() -> u64 {
 /// Out of line, so that the compiler does not make one expression of this and the other way to grant.
 #[cold]
 #[inline(never)]
-fn take_from_full(now: u64, cost: u64) -> Take {
-    Take::Granted(now.saturating_add(cost))
+fn take_from_full(full_at: u64, cost: u64) -> Take {
+    Take::Granted(full_at.saturating_add(cost))
 }
 
 /// What one waiter has taken: its cost, and when the bucket is full again after it.

@@ -41,11 +41,13 @@ impl CircuitBreaker {
     /// let price = breaker.call_async(|| ticker("BTC/USDT")).await?;
     /// # Ok(()) }
     /// ```
-    pub async fn call_async<T, E, F>(&self, f: impl FnOnce() -> F) -> Result<T, CallError<E>>
+    pub fn call_async<T, E, F>(&self, f: impl FnOnce() -> F) -> impl Future<Output = Result<T, CallError<E>>>
     where
         F: Future<Output = Result<T, E>>,
     {
-        self.excluding(nothing).call_async(f).await
+        // One future, not one in another: the result of the inner one would be moved from state to state.
+        let call = self.excluding(nothing);
+        async move { call.guard_async(f).await?.map_err(CallError::Inner) }
     }
 
     /// Makes errors for which `predicate` is true neutral: they neither open the circuit nor count as success.

@@ -68,7 +68,7 @@ struct Inner {
     generations: AtomicU64,
     clock: Clock,
     name: Option<std::sync::Arc<str>>,
-    counters: Striped<4, 0>,
+    counters: Striped<4>,
     state_changes: std::sync::atomic::AtomicU64,
     listeners: Listeners,
 }
@@ -100,57 +100,41 @@ struct Admitted {
     place: Option<(usize, Place)>,
 }
 
-/// A call that runs on this thread from its beginning to its end: if this is dropped, it has panicked.
+/// What a call keeps of its admission.
 ///
-/// The hot path is a breaker that is closed and well. All it keeps of its admission is the word that it saw: as long as the
+/// The hot path is a breaker that is closed and well. All that is kept there is the word that was seen: as long as the
 /// breaker still shows that word, there is nothing to decide. So a call that cannot panic keeps nothing in memory.
-struct Running<'a> {
-    inner: &'a Inner,
+#[derive(Clone, Copy)]
+struct Pass {
     word: u64,
     /// None if the word alone admitted it.
     admitted: Option<Admitted>,
 }
 
+/// A call that runs on this thread from its beginning to its end: if this is dropped, it has panicked.
+struct Running<'a> {
+    inner: &'a Inner,
+    pass: Pass,
+}
+
 impl<'a> Running<'a> {
     #[inline]
     fn begin(inner: &'a Inner) -> Result<Self, CircuitOpenError> {
-        let word = inner.word.load(Ordering::Acquire);
-        let admitted = match Phase::unpack(word).pass() {
-            Some(_) => None,
-            None => Some(inner.admit_coarsely(word)?),
-        };
-        Ok(Self { inner, word, admitted })
+        Ok(Self { inner, pass: inner.pass()? })
     }
 
     #[inline]
     fn end(self, verdict: Verdict) {
-        let Self { inner, word, admitted } = self; // copies: a pattern takes nothing out of what is dropped
+        let Self { inner, pass } = self; // copies: a pattern takes nothing out of what is dropped
         std::mem::forget(self);
-        Self::judge(inner, word, admitted, verdict);
-    }
-
-    #[inline]
-    fn judge(inner: &Inner, word: u64, admitted: Option<Admitted>, verdict: Verdict) {
-        inner.counters.add_even_in_handlers(verdict as usize, 1);
-        let well = verdict == Verdict::Success && Phase::unpack(word).is_well();
-        if !(well && inner.word.load(Ordering::Acquire) == word) {
-            Self::decide(inner, word, admitted, verdict);
-        }
-    }
-
-    #[inline(never)]
-    fn decide(inner: &Inner, word: u64, admitted: Option<Admitted>, verdict: Verdict) {
-        let by_word = || Phase::unpack(word).pass().map(|ticket| Admitted { ticket, place: None });
-        if let Some(admitted) = admitted.or_else(by_word) {
-            inner.decide(admitted, verdict);
-        }
+        inner.judge(pass, verdict);
     }
 }
 
 impl Drop for Running<'_> {
     #[cold]
     fn drop(&mut self) {
-        Self::judge(self.inner, self.word, self.admitted, Verdict::Failure);
+        self.inner.judge(self.pass, Verdict::Failure);
     }
 }
 
@@ -223,12 +207,21 @@ impl CircuitBreaker {
 
 impl Inner {
     #[inline]
-    fn admit(&self) -> Result<Admitted, CircuitOpenError> {
+    fn pass(&self) -> Result<Pass, CircuitOpenError> {
         let word = self.word.load(Ordering::Acquire);
-        match Phase::unpack(word).pass() {
-            // The word alone admits it, without a clock.
-            Some(ticket) => Ok(Admitted { ticket, place: None }),
-            None => self.admit_coarsely(word),
+        let admitted = match Phase::unpack(word).pass() {
+            Some(_) => None,
+            None => Some(self.admit_coarsely(word)?),
+        };
+        Ok(Pass { word, admitted })
+    }
+
+    #[inline]
+    fn judge(&self, pass: Pass, verdict: Verdict) {
+        self.counters.add(verdict as usize, 1);
+        let well = verdict == Verdict::Success && Phase::unpack(pass.word).is_well();
+        if !(well && self.word.load(Ordering::Acquire) == pass.word) {
+            self.decide(pass, verdict);
         }
     }
 
@@ -292,12 +285,10 @@ impl Inner {
         let _ = self.places.words()[index].compare_exchange(place.pack(), free, Ordering::SeqCst, Ordering::Relaxed);
     }
 
-    fn judge(&self, admitted: Admitted, verdict: Verdict) {
-        self.counters.add_even_in_handlers(verdict as usize, 1);
-        self.decide(admitted, verdict);
-    }
-
-    fn decide(&self, admitted: Admitted, verdict: Verdict) {
+    #[inline(never)]
+    fn decide(&self, pass: Pass, verdict: Verdict) {
+        let by_word = || Phase::unpack(pass.word).pass().map(|ticket| Admitted { ticket, place: None });
+        let Some(admitted) = pass.admitted.or_else(by_word) else { return };
         // Where another call has taken over the expired slot, it stays that call's. The outcome counts all the same: the
         // ticket says whether the half-open period of its admission still lasts.
         if let Some(place) = admitted.place {
@@ -339,7 +330,7 @@ impl Inner {
     }
 
     fn rejection(&self, remaining: Duration) -> CircuitOpenError {
-        self.counters.add_even_in_handlers(REJECTED, 1);
+        self.counters.add(REJECTED, 1);
         tracing::debug!(target: "backstay", breaker = self.name.as_deref(), ?remaining, "circuit breaker refused a call");
         CircuitOpenError { name: self.name.clone(), remaining }
     }

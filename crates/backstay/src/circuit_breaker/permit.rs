@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use super::{Admitted, CircuitBreaker, Verdict};
+use super::{CircuitBreaker, Pass, Verdict};
 use crate::error::CircuitOpenError;
 
 /// The right to make one call, and the duty to say what became of it.
@@ -22,7 +22,7 @@ use crate::error::CircuitOpenError;
 #[must_use = "a permit that is dropped at once gives no verdict"]
 pub struct Permit<B: Borrow<CircuitBreaker> = CircuitBreaker> {
     breaker: B,
-    admitted: Admitted,
+    pass: Pass,
     fate: Fate,
 }
 
@@ -44,7 +44,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     /// [`CircuitOpenError`] with the time to wait, if the call must not be made.
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire(&self) -> Result<Permit<&Self>, CircuitOpenError> {
         self.permit(Fate::at_hand())
     }
@@ -53,22 +53,21 @@ impl CircuitBreaker {
     ///
     /// # Errors
     /// [`CircuitOpenError`] with the time to wait, if the call must not be made.
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire_owned(&self) -> Result<Permit, CircuitOpenError> {
-        let admitted = self.0.admit()?;
-        Ok(Permit { breaker: self.clone(), admitted, fate: Fate::at_hand() })
+        let pass = self.0.pass()?;
+        Ok(Permit { breaker: self.clone(), pass, fate: Fate::at_hand() })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn permit(&self, fate: Fate) -> Result<Permit<&Self>, CircuitOpenError> {
-        let admitted = self.0.admit()?;
-        Ok(Permit { breaker: self, admitted, fate })
+        Ok(Permit { breaker: self, pass: self.0.pass()?, fate })
     }
 }
 
 impl Fate {
     /// A permit given while the thread already panics (in a destructor) cannot be blamed for that panic.
-    #[inline]
+    #[inline(always)]
     fn at_hand() -> Self {
         if std::thread::panicking() { Self::Cancelled } else { Self::Open }
     }
@@ -76,24 +75,24 @@ impl Fate {
 
 impl<B: Borrow<CircuitBreaker>> Permit<B> {
     /// The call succeeded.
-    #[inline]
+    #[inline(always)]
     pub fn success(self) {
         self.judge(Verdict::Success);
     }
 
     /// The call failed.
-    #[inline]
+    #[inline(always)]
     pub fn failure(self) {
         self.judge(Verdict::Failure);
     }
 
     /// The call ended with `verdict`.
-    #[inline]
+    #[inline(always)]
     pub fn judge(mut self, verdict: Verdict) {
         self.fate = Fate::Judged(verdict);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn expect(&mut self, fate: Fate) {
         self.fate = fate;
     }
@@ -113,14 +112,14 @@ impl Permit<&CircuitBreaker> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn into_owned(self) -> Permit {
-        let owned = Permit { breaker: self.breaker.clone(), admitted: self.admitted, fate: self.fate };
+        let owned = Permit { breaker: self.breaker.clone(), pass: self.pass, fate: self.fate };
         std::mem::forget(self); // it reports nothing, and owns nothing
         owned
     }
 }
 
 impl<B: Borrow<CircuitBreaker>> Drop for Permit<B> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         let inner = &self.breaker.borrow().0;
         let verdict = match self.fate {
@@ -129,7 +128,7 @@ impl<B: Borrow<CircuitBreaker>> Drop for Permit<B> {
             Fate::Open if std::thread::panicking() => Verdict::Failure,
             Fate::Cancelled | Fate::Open => inner.policy.on_cancellation(),
         };
-        inner.judge(self.admitted, verdict);
+        inner.judge(self.pass, verdict);
     }
 }
 

@@ -4,20 +4,21 @@
 //! [`CHANGING`] says that they are being changed. Whoever takes loads the word, then the parameters, computes, and
 //! compare-and-swaps the word: had the parameters changed in between, the word would be another.
 //!
-//! Everything but [`Bucket::take`], [`Bucket::read`] and [`Bucket::quota`] is called under the lock of the limiter's
-//! queue.
+//! Everything but [`Bucket::take`], [`Bucket::read`], [`Bucket::quota`] and what says which clock to read is called under
+//! the lock of the limiter's queue.
 //!
 //! # Memory ordering
 //! A load of the word (acquire) pairs with the release store that ends a change, so it sees that change's parameters. A
 //! change stores [`CHANGING`], then a release fence, then the parameters; a reader loads the parameters, then an acquire
-//! fence, then the word again: if it saw one of the new parameters, it sees `CHANGING` or a later word.
+//! fence, then the word again: if it saw one of the new parameters, it sees `CHANGING` or a later word. Which clock to
+//! read (`is_tight`) is a guess and relaxed.
 
 use std::time::Duration;
 
 use backstay_core::rate_limiter::{Place, Quota, Scale, Take};
 
 use crate::clock::{Moment, Reading};
-use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 const CHANGING: u64 = u64::MAX;
 
@@ -33,6 +34,8 @@ pub(super) struct Bucket {
     rate: AtomicU64,
     per: AtomicU64,
     burst: AtomicU64,
+    /// Whether milliseconds counted in the last take: then they are likely to count in the next one.
+    is_tight: AtomicBool,
 }
 
 /// A quota as words.
@@ -74,6 +77,7 @@ impl Bucket {
             rate: zero(),
             per: zero(),
             burst: zero(),
+            is_tight: AtomicBool::new(false),
         };
         bucket.store(parameters);
         bucket
@@ -99,7 +103,7 @@ impl Bucket {
     }
 
     /// Takes `tokens` if they are there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&self, tokens: u32, time: Reading) -> Answer {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
@@ -123,6 +127,20 @@ impl Bucket {
                 }
                 Take::Unclear => return Answer::Unclear,
             }
+        }
+    }
+
+    /// Whether the coarse clock is likely not to decide, because the bucket is nearly full or the next token is near.
+    #[inline]
+    pub(super) fn is_tight(&self) -> bool {
+        self.is_tight.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    pub(super) fn set_tight(&self, is_tight: bool) {
+        // Written only where it changes: other threads read this line.
+        if self.is_tight() != is_tight {
+            self.is_tight.store(is_tight, Ordering::Relaxed);
         }
     }
 

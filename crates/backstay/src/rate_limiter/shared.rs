@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub(super) bucket: Bucket,
     clock: Clock,
     name: Option<std::sync::Arc<str>>,
-    counts: Striped<2, 2>,
+    counts: Striped<2>,
     waited: Waited,
     /// Made for the first waiter: most limiters never have one.
     state: Mutex<Option<Box<State>>>,
@@ -88,6 +88,7 @@ impl Waiter {
 
 impl Shared {
     pub(super) fn new(quota: Quota, clock: Clock, name: Option<std::sync::Arc<str>>) -> Arc<Self> {
+        clock.prepare();
         let full_at = quota.scale().holding(quota.start(), clock.now());
         Arc::new(Self {
             bucket: Bucket::new(&(&quota).into(), full_at),
@@ -115,10 +116,12 @@ impl Shared {
     /// Takes `tokens` at once if they are there; a rejection is not yet counted.
     #[inline(always)]
     pub(super) fn take(&self, tokens: u32) -> bool {
-        let granted = match self.bucket.take(tokens, self.clock.coarse()) {
+        let is_tight = self.bucket.is_tight();
+        let answer = if is_tight { self.take_finely(tokens) } else { self.bucket.take(tokens, self.clock.coarse()) };
+        let granted = match answer {
             Answer::Granted => true,
             Answer::Refused => false,
-            Answer::Unclear => self.take_exactly(tokens),
+            Answer::Unclear => self.take_exactly(tokens, is_tight),
         };
         if granted {
             self.counts.add(ACQUIRED, u64::from(tokens));
@@ -126,15 +129,31 @@ impl Shared {
         granted
     }
 
+    #[inline(always)]
+    fn take_finely(&self, tokens: u32) -> Answer {
+        let time = self.clock.fine();
+        if time.is_exact() {
+            // So it is every few milliseconds; then the coarse clock is tried again.
+            self.bucket.set_tight(false);
+        }
+        self.bucket.take(tokens, time)
+    }
+
     #[inline(never)]
-    fn take_exactly(&self, tokens: u32) -> bool {
+    fn take_exactly(&self, tokens: u32, is_tight: bool) -> bool {
+        self.bucket.set_tight(true);
+        let exact = || Reading::exact(self.clock.anchor());
+        // The fine readings after an exact one are sharper than the one that was unclear.
+        let mut time = if is_tight { exact() } else { self.clock.fine() };
         loop {
-            match self.bucket.take(tokens, Reading::exact(self.clock.now())) {
+            match self.bucket.take(tokens, time) {
                 Answer::Granted => return true,
                 Answer::Refused => return false,
                 // The parameters are being changed, under the lock.
-                Answer::Unclear => drop(self.state.lock()),
+                Answer::Unclear if time.is_exact() => drop(self.state.lock()),
+                Answer::Unclear => {}
             }
+            time = exact();
         }
     }
 

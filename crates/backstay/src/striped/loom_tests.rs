@@ -19,34 +19,19 @@ fn pool(stocked: bool) -> Pool {
     pool
 }
 
-type Add<const SHARED: usize> = fn(&Counts<1, SHARED>, &Pool, usize);
-
-/// Two threads count while the handle is handed over; the total is exact, and so is that of the block's next handle.
-fn nothing_is_lost<const SHARED: usize>(stocked: bool, add: Add<SHARED>) {
-    loom::model(move || {
-        let shared = Arc::new((Counts::<1, SHARED>::new(), pool(stocked)));
-        let other = Arc::clone(&shared);
-        let second = thread::spawn(move || add(&other.0, &other.1, 1));
-        add(&shared.0, &shared.1, 0);
-        add(&shared.0, &shared.1, 0);
-        second.join().unwrap();
-        assert_eq!(shared.0.sum(0), 3);
-    });
-}
-
-// RL-10
+// RL-10, CB-10: two threads count while the handle is handed over; the total is exact.
 #[test]
 fn loom_the_owner_moves_to_stripes_and_nothing_is_lost() {
     for stocked in [true, false] {
-        nothing_is_lost::<1>(stocked, |counts, pool, thread| counts.add(pool, 0, 1, thread));
-    }
-}
-
-// CB-10
-#[test]
-fn loom_counting_in_handlers_moves_to_stripes_and_nothing_is_lost() {
-    for stocked in [true, false] {
-        nothing_is_lost::<0>(stocked, |counts, pool, thread| counts.add_even_in_handlers(pool, 0, 1, thread));
+        loom::model(move || {
+            let shared = Arc::new((Counts::<1>::new(), pool(stocked)));
+            let other = Arc::clone(&shared);
+            let second = thread::spawn(move || other.0.add(&other.1, 0, 1, 1));
+            shared.0.add(&shared.1, 0, 1, 0);
+            shared.0.add(&shared.1, 0, 1, 0);
+            second.join().unwrap();
+            assert_eq!(shared.0.sum(0), 3);
+        });
     }
 }
 
@@ -56,7 +41,7 @@ fn loom_a_block_belongs_to_one_handle() {
     loom::model(|| {
         let pool = Arc::new(pool(true));
         let shared = |thread: usize, pool: &Pool| {
-            let mut counts = Counts::<1, 1>::new();
+            let mut counts = Counts::<1>::new();
             counts.add(pool, 0, 1, thread);
             counts.add(pool, 0, 1, thread + 1);
             let sum = counts.sum(0);

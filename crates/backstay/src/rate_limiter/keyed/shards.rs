@@ -40,7 +40,7 @@ pub(super) struct Shards {
     /// The least of those; 0 where it is not known, or the mark of someone who is looking.
     idle_from: AtomicU64,
     looks: AtomicU64,
-    counts: Striped<2, 2>,
+    counts: Striped<2>,
 }
 
 const ACQUIRED: usize = 0;
@@ -74,6 +74,7 @@ impl Shards {
 
     /// In so many shards, a power of two.
     fn in_shards(shards: usize, quota: Quota, max_keys: usize, clock: Clock, name: Option<Arc<str>>) -> Self {
+        clock.prepare();
         Self {
             quota,
             scale: quota.scale(),
@@ -138,13 +139,8 @@ impl Shards {
     /// Takes `tokens` of a key if they are there, and counts what became of it.
     #[inline]
     pub(super) fn take(&self, hash: u64, tokens: u32) -> bool {
-        let cost = self.scale.cost(tokens);
-        // The clock is read before the lock is taken: others may be waiting for that.
-        let granted = match self.take_of_known(hash, cost, self.clock.coarse()) {
-            Take::Granted(_) => true,
-            Take::Refused => false,
-            Take::Unclear => self.take_exactly(hash, cost),
-        };
+        let granted = self.take_of_known(hash, self.scale.cost(tokens));
+        let granted = granted.unwrap_or_else(|| self.take_of_new(hash, self.scale.cost(tokens)));
         if granted {
             self.counts.add(ACQUIRED, u64::from(tokens));
         } else {
@@ -154,19 +150,29 @@ impl Shards {
         granted
     }
 
+    /// `None` for a key that is not remembered.
     #[inline]
-    fn take_of_known(&self, hash: u64, cost: u64, time: Reading) -> Take {
+    fn take_of_known(&self, hash: u64, cost: u64) -> Option<bool> {
+        // The clock is read before the lock is taken: others may be waiting for that. Where it does not decide, the key is
+        // idle, or its next token is near.
+        let (mut time, mut is_coarse) = (self.clock.coarse(), true);
         let mut table = self.shards[self.shard(hash)].0.lock();
-        let Some(full_at) = table.full_at(hash) else { return Take::Unclear };
-        let take = self.scale.take(*full_at, cost, time);
-        if let Take::Granted(later) = take {
-            *full_at = later;
+        let full_at = table.full_at(hash)?;
+        loop {
+            match self.scale.take(*full_at, cost, time) {
+                Take::Granted(later) => {
+                    *full_at = later;
+                    return Some(true);
+                }
+                Take::Refused => return Some(false),
+                Take::Unclear if is_coarse => (time, is_coarse) = (self.clock.fine(), false),
+                Take::Unclear => time = Reading::exact(self.clock.anchor()),
+            }
         }
-        take
     }
 
     #[inline(never)]
-    fn take_exactly(&self, hash: u64, cost: u64) -> bool {
+    fn take_of_new(&self, hash: u64, cost: u64) -> bool {
         let shard = self.shard(hash);
         loop {
             let mut table = self.shards[shard].0.lock();
