@@ -14,6 +14,11 @@ const BROKEN: u8 = 1;
 
 /// Check or show the configuration: backstay.yml, kstlib.conf.yml and BACKSTAY_* variables
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Files:
+  ./backstay.yml, ./kstlib.conf.yml, then the same two in ~ and in ~/.config;
+  the first file that sets a key determines it, unless a variable does.
+  BACKSTAY_CONFIG names one file that is read in place of these.")]
 pub(crate) enum Config {
     Check(Check),
     Show(Show),

@@ -41,7 +41,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Ok(if verdict.starts_with("ALIVE") { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     // For Ctrl-C, and for a sleep that it ends.
-    let shutdown = GracefulShutdown::new()?;
+    let shutdown = GracefulShutdown::new();
     shutdown.install()?;
     let mut last = String::new();
     let mut hinted = false;

@@ -8,9 +8,9 @@
 //! | tell others that one lives | [`Heartbeat`] | `start`, `is_alive` | |
 //! | notice who froze | [`Watchdog`] | `watch`, `ping` | |
 //!
-//! Every handle is `Send + Sync`, a cheap clone of one shared thing, and serves threads and async tasks alike. A builder
-//! is the only door that can fail for its arguments; what it is not told comes from the configuration (feature
-//! `config`) and then from the defaults. Time comes from a [`Clock`](clock::Clock), which a test can hold in its hand.
+//! Every handle is `Send + Sync`, a cheap clone of one shared thing, and serves threads and async tasks alike. Only
+//! `build` can fail for arguments. No builder reads a file or a variable by itself: a program that wants a configuration
+//! loads one and passes it on (module [`config`]). Time comes from a [`Clock`](clock::Clock), which a test can control.
 //!
 //! # Features
 //! All are enabled by default. `default-features = false, features = ["circuit-breaker"]` builds one component, with

@@ -119,7 +119,7 @@ fn async_callbacks_run_without_a_free_descriptor() {
 
 fn no_descriptor_for_a_callback() {
     let ran = Arc::new(AtomicU32::new(0));
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     for number in 0..3 {
         let ran = Arc::clone(&ran);
         // A connection that is open already, as to a database: needs the runtime's I/O, and no new descriptor.
@@ -134,7 +134,7 @@ fn no_descriptor_for_a_callback() {
         };
         shutdown.register_async(&format!("callback {number}"), callback).unwrap();
     }
-    let late = GracefulShutdown::new().unwrap();
+    let late = GracefulShutdown::new();
     let fired = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&fired);
     let watchdog = Watchdog::builder()

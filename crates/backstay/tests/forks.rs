@@ -119,7 +119,7 @@ fn parent() -> i32 {
     let count = |_: &_| _ = FIRINGS.fetch_add(1, Ordering::SeqCst);
     let watchdog = Watchdog::builder().timeout_unclamped(timeout).on_timeout(count).build().unwrap();
     watchdog.start().unwrap();
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     shutdown.install().unwrap();
     while FIRINGS.load(Ordering::SeqCst) == 0 {
         thread::yield_now();
@@ -150,7 +150,7 @@ fn a_child_that_is_forked_during_a_shutdown_is_not_shutting_down() {
 }
 
 fn during_a_shutdown() {
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     let (release, released) = std::sync::mpsc::channel::<()>();
     shutdown.register("blocks", move || _ = released.recv()).unwrap();
     let running = shutdown.clone();

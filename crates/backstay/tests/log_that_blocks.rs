@@ -77,7 +77,7 @@ fn it_holds_up_nobody() {
     }
     heartbeat.stop();
 
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     shutdown.register("fails", || Err::<(), &str>("not today")).unwrap();
     shutdown.register("second", || ()).unwrap();
     let report = shutdown.trigger();

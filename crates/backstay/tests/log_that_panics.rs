@@ -90,7 +90,7 @@ fn it_ends_nothing() {
     heartbeat.stop();
     assert_eq!(Heartbeat::read_state(&path).unwrap().status, Some(Status::Stopped));
 
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     shutdown.register("first", || ()).unwrap();
     shutdown.register("second", || ()).unwrap();
     let scope = shutdown.install_scoped().unwrap();

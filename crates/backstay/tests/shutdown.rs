@@ -340,7 +340,7 @@ fn dropping_the_last_handle_or_the_scope_waits_for_callbacks() {
 #[test]
 fn leaving_the_scope_runs_the_callbacks_once() {
     for panics in [false, true] {
-        let shutdown = GracefulShutdown::new().unwrap();
+        let shutdown = GracefulShutdown::new();
         let runs = Arc::new(AtomicUsize::new(0));
         let (count, inner) = (Arc::clone(&runs), shutdown.clone());
         let while_running = Arc::new(Mutex::new(None));
@@ -367,7 +367,7 @@ fn leaving_the_scope_runs_the_callbacks_once() {
 // GS-3, GS-4: a lock that the caller holds is a callback that hangs, no more.
 #[test]
 fn a_callback_that_needs_a_lock_the_caller_holds_times_out_alone() {
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     let lock = Arc::new(Mutex::new(()));
     let theirs = Arc::clone(&lock);
     let wants = move || drop(theirs.lock().unwrap());

@@ -131,7 +131,7 @@ fn a_signal_runs_the_callbacks_and_leaves_the_process_to_end_itself() {
 }
 
 fn clean() {
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     shutdown.register("second", || say("second")).unwrap();
     shutdown.callback("first").priority(1).register_async(|| async { say("first") }).unwrap();
     shutdown.install().unwrap();
@@ -149,7 +149,7 @@ fn a_main_loop_that_ends_at_once_waits_for_the_callbacks() {
 }
 
 fn leaves() {
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     let (leave, left) = channel();
     shutdown
         .register("late", move || {
@@ -176,7 +176,7 @@ fn a_second_signal_exits_at_once() {
 }
 
 fn hangs_forever() {
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     shutdown.register("hangs", || (say("hangs"), hang()).1).unwrap();
     shutdown.install().unwrap();
     say("ready");
@@ -254,7 +254,7 @@ fn triggered_and_done() {
 
 fn triggered() {
     count_with(SIGTERM, false);
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     shutdown
         .register("hangs", || {
             say("hangs");
@@ -278,7 +278,7 @@ fn a_lock_of_the_interrupted_thread_deadlocks_nobody() {
 }
 
 fn lock() {
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     let lock = Arc::new(Mutex::new(0));
     let theirs = Arc::clone(&lock);
     shutdown.register("needs", move || *theirs.lock().unwrap() += 1).unwrap();
@@ -300,7 +300,7 @@ fn uninstalled_the_process_dies_of_the_signal_again() {
 }
 
 fn uninstalled() {
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     let other = shutdown.clone();
     for _ in 0..100 {
         shutdown.install().unwrap();
@@ -489,7 +489,7 @@ fn a_handler_that_was_left_behind_leaves_the_signal_its_own_effect() {
 }
 
 fn left_behind() {
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     let leave_behind = || {
         shutdown.install().unwrap();
         let ours = count_with(SIGTERM, false);
@@ -497,7 +497,7 @@ fn left_behind() {
         action(SIGTERM, Some((ours.sa_sigaction, ours.sa_flags)));
     };
     leave_behind();
-    let again = GracefulShutdown::new().unwrap();
+    let again = GracefulShutdown::new();
     again.install().unwrap();
     raise(SIGTERM);
     again.wait();
@@ -515,7 +515,7 @@ fn signals_are_heard_after_their_pipe_was_closed() {
 }
 
 fn closes_descriptors() {
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     shutdown.install().unwrap();
     for descriptor in 3..1024 {
         // SAFETY: this process uses none of them but the dispatcher, whose part it is to notice.
@@ -534,8 +534,7 @@ fn two_shutdowns_hear_of_one_signal() {
 }
 
 fn two() {
-    let (one, two, gone) =
-        (GracefulShutdown::new().unwrap(), GracefulShutdown::new().unwrap(), GracefulShutdown::new().unwrap());
+    let (one, two, gone) = (GracefulShutdown::new(), GracefulShutdown::new(), GracefulShutdown::new());
     for shutdown in [&one, &two, &gone] {
         shutdown.install().unwrap();
     }
@@ -572,7 +571,7 @@ fn signals_at_random_moments_lose_nothing() {
 }
 
 fn registers() {
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     shutdown.install().unwrap();
     let turns = Arc::new(AtomicU32::new(0));
     let registered: usize = thread::scope(|scope| {
@@ -637,7 +636,7 @@ fn a_forked_child_dies_of_the_signal_or_installs_anew() {
 }
 
 fn forks() {
-    let shutdown = GracefulShutdown::new().unwrap();
+    let shutdown = GracefulShutdown::new();
     shutdown.register("says", || say("child's own")).unwrap();
     shutdown.install().unwrap();
     let deaf = fork(|| {

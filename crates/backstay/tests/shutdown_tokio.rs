@@ -101,7 +101,7 @@ fn an_async_callback_whose_runtime_is_gone_or_blocked_has_one_of_its_own() {
 // GS-9: alive, but nobody drives it.
 #[test]
 fn an_async_callback_that_its_runtime_leaves_untouched_goes_elsewhere() {
-    let (shutdown, runtime) = (GracefulShutdown::new().unwrap(), single());
+    let (shutdown, runtime) = (GracefulShutdown::new(), single());
     let told = runtime.block_on(async { tell_runtime(&shutdown) });
     let report = shutdown.trigger();
     assert!(report.is_clean(), "{report}");
@@ -237,7 +237,7 @@ fn the_token_is_cancelled_by_the_beginning_and_begins_nothing() {
 #[test]
 fn a_trigger_inside_a_local_set_ends() {
     let report: Arc<Report> = ends(|| {
-        let shutdown = GracefulShutdown::new().unwrap();
+        let shutdown = GracefulShutdown::new();
         shutdown.register_async("works", || async {}).unwrap();
         multi().block_on(tokio::task::LocalSet::new().run_until(async { shutdown.trigger() }))
     });

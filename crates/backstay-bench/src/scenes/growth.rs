@@ -204,7 +204,7 @@ fn watchdogs(size: usize) -> f64 {
 }
 
 fn shutdown_waits(size: usize) -> f64 {
-    let shutdown = GracefulShutdown::new().expect("the defaults are sensible");
+    let shutdown = GracefulShutdown::new();
     let task = || -> Task {
         let shutdown = shutdown.clone();
         Box::pin(async move { shutdown.begun().await })

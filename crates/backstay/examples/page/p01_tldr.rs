@@ -27,7 +27,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     println!("API called, {:.0} tokens left", limiter.tokens());
 
     // Graceful shutdown: clean process termination
-    let shutdown = GracefulShutdown::new()?;
+    let shutdown = GracefulShutdown::new();
     shutdown.callback("database").priority(10).register(|| println!("database closed"))?;
     shutdown.install()?; // SIGTERM, SIGINT
 

@@ -5,7 +5,7 @@ use std::error::Error;
 use backstay::GracefulShutdown;
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
-    let shutdown = GracefulShutdown::new()?;
+    let shutdown = GracefulShutdown::new();
 
     // The lowest priority runs first
     shutdown.callback("flush_logs").priority(30).register(|| println!("logs flushed"))?;

@@ -34,7 +34,7 @@ impl TradingBot {
             .build()?;
 
         // Graceful shutdown with callbacks in order of priority
-        let shutdown = GracefulShutdown::new()?;
+        let shutdown = GracefulShutdown::new();
         shutdown.callback("positions").priority(10).register(close_positions)?; // first: close positions
         shutdown.callback("connections").priority(50).register_async(cleanup)?; // then: connections
         let last = heartbeat.clone();

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
-    let shutdown = GracefulShutdown::new()?;
+    let shutdown = GracefulShutdown::new();
     shutdown.callback("cleanup").priority(10).register_async(async_cleanup)?;
 
     let worker = tokio::spawn({

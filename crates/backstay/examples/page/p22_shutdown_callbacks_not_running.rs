@@ -7,7 +7,7 @@ use backstay::GracefulShutdown;
 use rustix::process::{Signal, getpid, kill_process};
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
-    let shutdown = GracefulShutdown::new()?;
+    let shutdown = GracefulShutdown::new();
     shutdown.register("cleanup", || println!("cleaned up"))?;
     shutdown.install()?; // without this, SIGTERM ends the process at once
 

@@ -9,7 +9,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
 
     // Sync context
     println!("{}", breaker.call(|| sync_function(1))?);
-    println!("{} callbacks", GracefulShutdown::new()?.trigger().steps.len());
+    println!("{} callbacks", GracefulShutdown::new().trigger().steps.len());
 
     // Async context
     in_a_runtime(&breaker)?;
@@ -20,7 +20,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
 #[tokio::main(flavor = "current_thread")]
 async fn in_a_runtime(breaker: &CircuitBreaker) -> Result<(), Box<dyn Error>> {
     println!("{}", breaker.call_async(|| async_function(2)).await?);
-    println!("{} callbacks", GracefulShutdown::new()?.trigger_async().await.steps.len());
+    println!("{} callbacks", GracefulShutdown::new().trigger_async().await.steps.len());
     Ok(())
 }
 

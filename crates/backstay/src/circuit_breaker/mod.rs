@@ -141,7 +141,7 @@ impl Drop for Running<'_> {
 const REJECTED: usize = 3;
 
 impl CircuitBreaker {
-    /// A builder; what it is not told comes from the configuration, else from the built-in defaults.
+    /// Returns a builder with the built-in defaults.
     pub fn builder() -> CircuitBreakerBuilder {
         CircuitBreakerBuilder::default()
     }

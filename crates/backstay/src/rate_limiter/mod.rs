@@ -62,8 +62,7 @@ pub struct RateLimiterStats {
 }
 
 impl RateLimiter {
-    /// A limiter of `rate` tokens per what [`per`](RateLimiterBuilder::per) says, else `default_per` of the
-    /// configuration, else one second.
+    /// Returns a builder for `rate` tokens per second, or per another [period](RateLimiterBuilder::per).
     pub fn builder(rate: impl Into<f64>) -> RateLimiterBuilder {
         RateLimiterBuilder::default().rate(rate)
     }

@@ -41,7 +41,7 @@ impl GracefulShutdown {
     /// # use backstay::GracefulShutdown;
     /// # use std::sync::atomic::{AtomicBool, Ordering};
     /// static IS_CLOSED: AtomicBool = AtomicBool::new(false);
-    /// let shutdown = GracefulShutdown::new()?;
+    /// let shutdown = GracefulShutdown::new();
     /// shutdown.register("database", || IS_CLOSED.store(true, Ordering::Relaxed))?;
     /// {
     ///     let _scope = shutdown.install_scoped()?;

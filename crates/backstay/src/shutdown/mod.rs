@@ -8,7 +8,6 @@ use backstay_core::shutdown::{Entry, Plan, Roster};
 pub use backstay_core::shutdown::{Outcome, Report, Step};
 
 use crate::clock::{Clock, Moment};
-use crate::error::BuildError;
 use crate::signals::Taken;
 use crate::sync::Mutex;
 
@@ -96,6 +95,12 @@ struct Inner {
     token: tokio_util::sync::CancellationToken,
 }
 
+impl Default for GracefulShutdown {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Inner {
     fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
@@ -103,12 +108,13 @@ impl Inner {
 }
 
 impl GracefulShutdown {
-    /// A shutdown with the configured values, or the defaults: 30 s in all, `SIGTERM` and `SIGINT`, forced exit code 1.
+    /// Returns a shutdown with the defaults: 30 s in all, `SIGTERM` and `SIGINT`, forced exit code 1.
     ///
-    /// # Errors
-    /// The configuration is broken.
-    pub fn new() -> Result<Self, BuildError> {
-        Self::builder().build()
+    /// It takes no signal before [`install`](Self::install).
+    #[must_use]
+    #[allow(clippy::missing_panics_doc, reason = "the defaults are valid")]
+    pub fn new() -> Self {
+        Self::builder().build().expect("the defaults are valid")
     }
 
     /// Sets timeouts, signals and the like.
@@ -261,7 +267,7 @@ impl GracefulShutdown {
     /// ```
     /// # use backstay::GracefulShutdown;
     /// # use std::time::Duration;
-    /// # let shutdown = GracefulShutdown::new()?;
+    /// # let shutdown = GracefulShutdown::new();
     /// # shutdown.trigger();
     /// while !shutdown.begun_within(Duration::from_secs(5)) {
     ///     // look for mail

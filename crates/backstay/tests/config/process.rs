@@ -196,7 +196,7 @@ fn builds_without_a_configuration() {
     say(format_args!("{:?} {}", limiter.per(), limiter.burst()));
     let keyed = backstay::KeyedRateLimiter::<u32>::builder(10).name("search").build().unwrap();
     say(format_args!("{:?}", keyed.quota().per()));
-    say(format_args!("{:?}", GracefulShutdown::new().unwrap().timeout()));
+    say(format_args!("{:?}", GracefulShutdown::new().timeout()));
     say(format_args!("{:?}", Heartbeat::builder().state_file("beat").build().unwrap().interval()));
     say(format_args!("{:?}", Watchdog::builder().build().unwrap().timeout()));
     say(failures(&CircuitBreaker::builder().build().unwrap()));
