@@ -1,4 +1,4 @@
-//! Running what is not ours: callbacks that may panic, block or be futures. Never called under a lock.
+//! Running user callbacks, which may panic, block or be async. Never call these functions under a lock.
 
 use std::any::Any;
 use std::fmt;
@@ -10,12 +10,12 @@ use std::sync::Arc;
 #[cfg(feature = "tokio")]
 use crate::log::log_in_background;
 #[cfg(feature = "tokio")]
-use crate::per_process::this_process;
+use crate::process::this_process;
 
-/// A future that owns what it needs.
+/// A boxed future.
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A callback taking a report `A`, plain or async; cheap to clone.
+/// A sync or async callback with an argument `A`. Cheap to clone.
 pub(crate) enum Callback<A> {
     Plain(Arc<dyn Fn(&A) + Send + Sync>),
     Async(Arc<dyn Fn(&A) -> BoxFuture + Send + Sync>),
@@ -33,7 +33,7 @@ impl<A> Callback<A> {
         Self::Async(Arc::new(move |report| Box::pin(f(report))))
     }
 
-    /// Runs the callback to its end on this thread, a future on a runtime of its own; a panic comes back as its message.
+    /// Runs the callback to completion on this thread; an async one on its own runtime. Returns the message of a panic.
     pub(crate) fn run(&self, report: &A) -> Result<(), String> {
         match self {
             Self::Plain(f) => caught(|| f(report)),
@@ -60,7 +60,9 @@ impl<A> fmt::Debug for Callback<A> {
     }
 }
 
-/// Calls `f`; a panic comes back as its message. What was thrown may panic once more when it is dropped: that ends here.
+/// Calls `f` and returns the message of a panic as an error.
+///
+/// The panic's payload may panic again when it is dropped. That is caught as well.
 pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
         let message = panic_message(&*panic);
@@ -71,23 +73,23 @@ pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// What a panic said.
+/// Returns the message of a panic's payload.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic without a message").to_owned()
 }
 
-/// Runs `future` to its end while this thread waits, on a small tokio runtime of its own.
+/// Runs `future` to completion on a new tokio runtime, while this thread waits.
 #[cfg(feature = "tokio")]
 pub(crate) fn block_on<F: Future<Output: Send> + Send>(future: F) -> F::Output {
     OwnRuntime::new_or_without_io().block_on(future)
 }
 
-/// A tokio runtime of the library's own, of one thread: that which waits for a future.
+/// A single-threaded tokio runtime of this library. Its thread is the one that waits for a future.
 #[cfg(feature = "tokio")]
 #[derive(Debug)]
 pub(crate) struct OwnRuntime {
-    /// Always there, but in the destructor.
+    /// `None` only in the destructor.
     runtime: Option<tokio::runtime::Runtime>,
     process: u32,
 }
@@ -98,27 +100,29 @@ impl OwnRuntime {
         Ok(Self::from(tokio::runtime::Builder::new_current_thread().enable_all().build()?))
     }
 
-    /// Where the system has no descriptor to give, a runtime that needs none: there futures may wait and sleep, but not
-    /// use tokio's sockets, pipes and processes.
+    /// Creates a runtime, without I/O if no file descriptor is free.
+    ///
+    /// Without I/O, futures can wait and sleep, but not use tokio's sockets, pipes and processes.
     pub(crate) fn new_or_without_io() -> Self {
         Self::new().unwrap_or_else(|error| {
             log_in_background(
-                move || tracing::error!(target: "backstay", %error, "no descriptors for a runtime: an async callback runs on one without I/O"),
+                move || tracing::error!(target: "backstay", %error, "no file descriptor is free: an async callback runs on a runtime without I/O"),
             );
             let without = tokio::runtime::Builder::new_current_thread().enable_time().build();
-            Self::from(without.expect("a runtime without I/O asks nothing of the system"))
+            Self::from(without.expect("a runtime without I/O needs no descriptor"))
         })
     }
 
-    /// Whether it was made in this process. A forked child shares the parent's descriptors, and must not use them.
+    /// Returns whether it was created in this process. A forked child must not use the parent's descriptors.
     pub(crate) fn is_ours(&self) -> bool {
         self.process == this_process()
     }
 
-    /// Runs `future` to its end while this thread waits. A thread that is inside a runtime already may not enter another:
-    /// there it waits for one that is not.
+    /// Runs `future` to completion while this thread waits.
+    ///
+    /// A thread that is inside a runtime cannot enter another one, so a new thread runs the future in that case.
     pub(crate) fn block_on<F: Future<Output: Send> + Send>(&self, future: F) -> F::Output {
-        let runtime = self.runtime.as_ref().expect("there until it is dropped");
+        let runtime = self.runtime.as_ref().expect("present until the drop");
         if tokio::runtime::Handle::try_current().is_err() {
             return runtime.block_on(future);
         }
@@ -139,16 +143,16 @@ impl Drop for OwnRuntime {
     fn drop(&mut self) {
         let Some(runtime) = self.runtime.take() else { return };
         if self.is_ours() {
-            // Unlike dropping it, this is allowed in a task as well.
+            // Unlike a drop, this is allowed in a task.
             runtime.shutdown_background();
         } else {
-            // Its locks may be held for ever.
+            // The parent's locks may be held for ever here.
             std::mem::forget(runtime);
         }
     }
 }
 
-/// Runs `future` to its end on this thread.
+/// Runs `future` to completion on this thread.
 #[cfg(not(feature = "tokio"))]
 pub(crate) fn block_on<F: Future<Output: Send> + Send>(future: F) -> F::Output {
     use std::task::{Context, Poll, Wake, Waker};

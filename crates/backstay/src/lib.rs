@@ -44,16 +44,12 @@ pub mod clock;
 #[cfg(feature = "config")]
 pub mod config;
 mod error;
-#[cfg(not(backstay_loom))]
-pub mod fork;
-#[cfg_attr(backstay_loom, allow(dead_code))]
-mod gate;
 #[cfg(feature = "heartbeat")]
 pub mod heartbeat;
 #[cfg(any(feature = "circuit-breaker", feature = "rate-limiter", feature = "watchdog"))]
 mod instances;
 mod log;
-mod per_process;
+mod process;
 #[cfg(feature = "rate-limiter")]
 pub mod rate_limiter;
 mod settings;
@@ -81,6 +77,9 @@ pub use circuit_breaker::{CircuitBreaker, CircuitState};
 pub use error::{BuildError, CallError, CircuitOpenError, InvalidArgument, RateLimitExceededError, Rejection};
 #[cfg(feature = "heartbeat")]
 pub use heartbeat::{Heartbeat, HeartbeatError};
+#[cfg(not(backstay_loom))]
+#[doc(hidden)]
+pub use process::fork;
 #[cfg(feature = "rate-limiter")]
 pub use rate_limiter::{KeyedRateLimiter, RateLimiter, Reservation};
 #[cfg(feature = "shutdown")]

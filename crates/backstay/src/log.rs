@@ -30,7 +30,7 @@ mod aside {
     use once_cell::race::OnceBox;
 
     use super::log_now;
-    use crate::per_process::PerProcess;
+    use crate::process::PerProcess;
     use crate::threads;
 
     type Line = Box<dyn FnOnce() + Send>;

@@ -36,11 +36,11 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         #[cfg(not(backstay_loom))]
-        let _pass = crate::fork::Pass::enter();
+        let _inside_gate = crate::process::fork::InsideGate::enter();
         MutexGuard {
             guard: self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
             #[cfg(not(backstay_loom))]
-            _pass,
+            _inside_gate,
         }
     }
 }
@@ -49,9 +49,9 @@ impl<T> Mutex<T> {
 #[derive(Debug)]
 pub(crate) struct MutexGuard<'a, T> {
     guard: imp::MutexGuard<'a, T>,
-    // Given back after the lock.
+    // Dropped after the lock.
     #[cfg(not(backstay_loom))]
-    _pass: crate::fork::Pass,
+    _inside_gate: crate::process::fork::InsideGate,
 }
 
 impl<T> Deref for MutexGuard<'_, T> {

@@ -1,20 +1,23 @@
-//! Threads of the library's own.
+//! Threads of this library.
 #![doc(hidden)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
 
-static STACK: AtomicUsize = AtomicUsize::new(0);
+/// Relaxed: it publishes nothing else. 0 means the default.
+static STACK_SIZE: AtomicUsize = AtomicUsize::new(0);
 
-/// How many bytes of stack the threads get that run callbacks, for languages that need more than Rust's 2 MiB.
+/// Sets the stack size in bytes of threads that run callbacks. Default: that of Rust, 2 MiB.
+///
+/// Use it for languages that need more.
 pub fn set_stack_size(bytes: usize) {
-    STACK.store(bytes, Ordering::Relaxed);
+    STACK_SIZE.store(bytes, Ordering::Relaxed);
 }
 
-/// A thread of this name. A zero byte in it would be a panic.
+/// Returns a builder for a thread of this name. Zero bytes in it, which would panic, become spaces.
 pub(crate) fn named(name: &str) -> Builder {
     let builder = Builder::new().name(name.replace('\0', " "));
-    match STACK.load(Ordering::Relaxed) {
+    match STACK_SIZE.load(Ordering::Relaxed) {
         0 => builder,
         bytes => builder.stack_size(bytes),
     }

@@ -1,14 +1,14 @@
-//! One thread that wakes tasks when their moment has come, on the system's clock, whatever runtime they run on.
+//! One thread that wakes tasks at given times of the system clock, whatever runtime they run on.
 //!
-//! It starts with the first alarm and sleeps until the earliest. A forked child, in which it does not run, starts
-//! its own.
+//! It is started for the first wake-up and sleeps until the earliest one. A forked child, in which it does not run,
+//! starts another one.
 //!
-//! An alarm exists only while the thread runs. Where the system has no thread to give, [`Alarm::at`] returns none and
-//! wakes the task instead: polled again, the task asks again, so that a wait may be late but ends. Before that the call
-//! pauses for [`PAUSE`], now and then, so that many polls in a row do not keep a processor busy.
+//! A wake-up is scheduled only while the thread runs. If the system cannot start a thread, [`ScheduledWake::at`] returns
+//! `None` and wakes the task at once. The task is polled and schedules again, so a wait can be late, but it ends. Each such
+//! call first sleeps for [`PAUSE`], at most once in that time, so that repeated polls do not keep a processor busy.
 //!
-//! Locks: one. No foreign code runs under it; the thread is started under it, so that no alarm counts on a thread that
-//! then does not come.
+//! Locks: one, `state`. No user code runs under it. The thread is started under it, so that no wake-up relies on a thread
+//! that could not be started.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -25,137 +25,139 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use crate::callback::caught;
 use crate::clock::{Clock, Moment};
 use crate::log::log_in_background;
-use crate::per_process::{PerProcess, this_process};
+use crate::process::{PerProcess, this_process};
 
-/// How long a poll may block, and how often, while there is no thread: short enough for an executor, and long enough to
-/// leave the processor to others.
+/// Longest time that a poll blocks, and the shortest time between two such polls, while there is no thread.
+///
+/// Short enough for an executor, and long enough to let other threads run.
 const PAUSE: Duration = Duration::from_millis(1);
 
 static TIMER: PerProcess<Timer> = PerProcess::new();
 
 /// A scheduled wake-up; dropping it cancels it.
 #[derive(Debug)]
-pub(crate) struct Alarm {
+pub(crate) struct ScheduledWake {
     timer: &'static Timer,
     process: u32,
     key: Key,
 }
 
-/// Alarms of one moment keep their order.
+/// Wake-ups of the same time keep their order.
 type Key = (Moment, u64);
 
 #[derive(Debug, Default)]
 struct Timer {
-    alarms: Mutex<Alarms>,
-    earlier: Condvar,
+    state: Mutex<TimerState>,
+    earlier_added: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Alarms {
+struct TimerState {
     pending: BTreeMap<Key, Waker>,
     next: u64,
     running: bool,
-    /// Until when the thread sleeps; the origin where it does not, and so will look at what is new.
+    /// Time until which the thread sleeps; the origin while it is awake, when it checks for new wake-ups by itself.
     wake_at: Moment,
     /// The last start of the thread failed.
-    refused: bool,
-    /// When a poll paused last for want of a thread.
-    paused: Moment,
+    start_failed: bool,
+    /// When a poll last paused because there was no thread.
+    paused_at: Moment,
 }
 
-impl Alarm {
-    /// Wakes `waker` at `due` of the system's clock. `None`: no thread could be started. Then `waker` has been woken, so
-    /// that the task can ask again.
+impl ScheduledWake {
+    /// Schedules `waker` to be woken at `due` on the system clock.
+    ///
+    /// `None`: no thread could be started. `waker` was woken at once, so that its task can schedule again.
     pub(crate) fn at(due: Moment, waker: Waker) -> Option<Self> {
         TIMER.get().schedule(due, waker, Timer::start)
     }
 
-    /// Whether it will still go off, in this process.
+    /// Returns whether it is still scheduled, in this process.
     #[cfg(any(feature = "tokio", test))]
     pub(crate) fn is_pending(&self) -> bool {
         self.is_ours() && self.timer.lock().pending.contains_key(&self.key)
     }
 
-    /// In a forked child nothing wakes the parent's tasks, and the parent's lock stays as it was.
+    /// Returns whether it was scheduled in this process. A forked child must not use the parent's lock.
     pub(crate) fn is_ours(&self) -> bool {
         self.process == this_process()
     }
 }
 
-impl Drop for Alarm {
+impl Drop for ScheduledWake {
     fn drop(&mut self) {
         if !self.is_ours() {
             return;
         }
-        // The waker is foreign: it is dropped after the lock is released.
+        // A waker's drop is user code, so it runs after the lock is released.
         let _waker = self.timer.lock().pending.remove(&self.key);
     }
 }
 
 impl Timer {
-    fn lock(&self) -> MutexGuard<'_, Alarms> {
-        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, TimerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// [`Alarm::at`]; `start` starts the thread.
+    /// Schedules a wake-up; `start` starts the thread if it does not run.
     fn schedule(
         &'static self,
         due: Moment,
         waker: Waker,
         start: impl FnOnce(&'static Self) -> io::Result<()>,
-    ) -> Option<Alarm> {
-        let mut alarms = self.lock();
-        let mut is_back = false;
-        if !alarms.running {
+    ) -> Option<ScheduledWake> {
+        let mut state = self.lock();
+        let mut has_recovered = false;
+        if !state.running {
             if let Err(error) = start(self) {
-                self.refuse(alarms, error, due, waker);
+                self.wake_without_thread(state, error, due, waker);
                 return None;
             }
-            alarms.running = true;
-            is_back = std::mem::take(&mut alarms.refused);
+            state.running = true;
+            has_recovered = std::mem::take(&mut state.start_failed);
         }
-        let key = self.insert(alarms, due, waker);
-        if is_back {
-            log_in_background(|| tracing::info!(target: "backstay", "the timer has its thread"));
+        let key = self.insert(state, due, waker);
+        if has_recovered {
+            log_in_background(|| tracing::info!(target: "backstay", "the timer's thread was started"));
         }
-        Some(Alarm { timer: self, process: this_process(), key })
+        Some(ScheduledWake { timer: self, process: this_process(), key })
     }
 
-    fn insert(&self, mut alarms: MutexGuard<'_, Alarms>, due: Moment, waker: Waker) -> Key {
-        let key = (due, alarms.next);
-        alarms.next += 1;
-        alarms.pending.insert(key, waker);
-        let sleeps_too_long = due < alarms.wake_at;
-        drop(alarms);
+    fn insert(&self, mut state: MutexGuard<'_, TimerState>, due: Moment, waker: Waker) -> Key {
+        let key = (due, state.next);
+        state.next += 1;
+        state.pending.insert(key, waker);
+        let sleeps_too_long = due < state.wake_at;
+        drop(state);
         if sleeps_too_long {
-            self.earlier.notify_one();
+            self.earlier_added.notify_one();
         }
         key
     }
 
-    /// There is no thread: has the task look for itself.
-    #[allow(clippy::disallowed_methods)] // no clock and no condition tells when the system has a thread again
-    fn refuse(&self, mut alarms: MutexGuard<'_, Alarms>, error: io::Error, due: Moment, waker: Waker) {
+    /// Handles a failed start of the thread: wakes the task, so that it polls.
+    #[allow(clippy::disallowed_methods)] // nothing signals when the system can start a thread again
+    fn wake_without_thread(&self, mut state: MutexGuard<'_, TimerState>, error: io::Error, due: Moment, waker: Waker) {
         let clock = Clock::system();
         let now = clock.now();
-        let is_news = !std::mem::replace(&mut alarms.refused, true);
-        let pauses = now.since(alarms.paused) >= PAUSE;
-        drop(alarms);
-        if is_news {
+        let is_first = !std::mem::replace(&mut state.start_failed, true);
+        let pauses = now.since(state.paused_at) >= PAUSE;
+        drop(state);
+        if is_first {
             log_in_background(
-                move || tracing::error!(target: "backstay", %error, "no thread for the timer: waiting tasks poll until there is one"),
+                move || tracing::error!(target: "backstay", %error, "failed to start the timer's thread: waiting tasks poll until it can be started"),
             );
         }
         if pauses {
             std::thread::sleep(PAUSE.min(due.since(now)));
-            self.lock().paused = clock.now();
+            self.lock().paused_at = clock.now();
         }
         let _ = caught(|| waker.wake());
     }
 
     fn start(&'static self) -> io::Result<()> {
         let thread = std::thread::Builder::new().name("backstay-timer".into());
-        // However it is unwound, it goes on: nothing else would wake those who wait.
+        // After a panic it continues, because nothing else wakes the waiting tasks.
         thread.spawn(move || while caught(|| self.run()).is_err() {}).map(drop)
     }
 
@@ -163,30 +165,30 @@ impl Timer {
         let clock = Clock::system();
         loop {
             let waker = self.next(&clock);
-            // A waker that panics must not stop the timer for the others.
+            // A waker that panics must not stop the timer for other tasks.
             if let Err(message) = caught(|| waker.wake()) {
                 log_in_background(move || tracing::error!(target: "backstay", message, "a waker panicked"));
             }
         }
     }
 
-    /// Waits until an alarm is due, and takes it out.
+    /// Waits until a wake-up is due, and removes it.
     fn next(&self, clock: &Clock) -> Waker {
-        let mut alarms = self.lock();
+        let mut state = self.lock();
         loop {
             let now = clock.now();
-            let wake_at = match alarms.pending.first_entry() {
+            let wake_at = match state.pending.first_entry() {
                 Some(first) if first.key().0 <= now => return first.remove(),
                 Some(first) => first.key().0,
                 None => Moment::NEVER,
             };
-            alarms.wake_at = wake_at;
-            alarms = if wake_at == Moment::NEVER {
-                self.earlier.wait(alarms).unwrap_or_else(PoisonError::into_inner)
+            state.wake_at = wake_at;
+            state = if wake_at == Moment::NEVER {
+                self.earlier_added.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
-                self.earlier.wait_timeout(alarms, wake_at.since(now)).unwrap_or_else(PoisonError::into_inner).0
+                self.earlier_added.wait_timeout(state, wake_at.since(now)).unwrap_or_else(PoisonError::into_inner).0
             };
-            alarms.wake_at = Moment::ORIGIN;
+            state.wake_at = Moment::ORIGIN;
         }
     }
 }
@@ -198,20 +200,21 @@ mod tests {
     use std::sync::mpsc;
     use std::task::Wake;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
-    struct Report(mpsc::Sender<(u32, Moment)>, u32);
+    /// Sends its number and the time when it is woken.
+    struct SendOnWake(mpsc::Sender<(u32, Moment)>, u32);
 
-    impl Wake for Report {
+    impl Wake for SendOnWake {
         fn wake(self: Arc<Self>) {
             let _ = self.0.send((self.1, Clock::system().now()));
         }
     }
 
-    /// Holds up the timer's thread until it is released.
-    struct Gate(mpsc::Sender<()>, std::sync::Mutex<mpsc::Receiver<()>>);
+    /// Blocks the timer's thread when it is woken, until it is released.
+    struct BlockOnWake(mpsc::Sender<()>, std::sync::Mutex<mpsc::Receiver<()>>);
 
-    impl Wake for Gate {
+    impl Wake for BlockOnWake {
         fn wake(self: Arc<Self>) {
             let _ = self.0.send(());
             let _ = self.1.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -222,72 +225,72 @@ mod tests {
         Box::leak(Box::default())
     }
 
-    // RL-4
+    // RL-4: wake-ups come in order and never early. A dropped one does not come.
     #[test]
-    fn alarms_go_off_in_order_and_never_early_and_dropped_ones_never() {
+    fn wake_ups_come_in_order_never_early_and_not_after_a_drop() {
         let timer = timer();
         let (sender, received) = mpsc::channel();
         let now = Clock::system().now();
-        let (entered, held_up) = mpsc::channel();
+        let (entered, blocked) = mpsc::channel();
         let (release, released) = mpsc::channel();
-        let gate = Waker::from(Arc::new(Gate(entered, released.into())));
-        let _gate = timer.schedule(now, gate, Timer::start).unwrap();
-        held_up.recv_timeout(PATIENCE).unwrap();
-        let alarm = |number, millis| {
+        let blocker = Waker::from(Arc::new(BlockOnWake(entered, released.into())));
+        let _blocker = timer.schedule(now, blocker, Timer::start).unwrap();
+        blocked.recv_timeout(WAIT_LIMIT).unwrap();
+        let wake_up = |number, millis| {
             let due = now + Duration::from_millis(millis);
-            timer.schedule(due, Waker::from(Arc::new(Report(sender.clone(), number))), Timer::start).unwrap()
+            timer.schedule(due, Waker::from(Arc::new(SendOnWake(sender.clone(), number))), Timer::start).unwrap()
         };
-        let kept = [alarm(3, 60), alarm(1, 20), alarm(2, 40)];
-        drop(alarm(9, 30));
-        assert!(kept.iter().all(Alarm::is_pending));
+        let kept = [wake_up(3, 60), wake_up(1, 20), wake_up(2, 40)];
+        drop(wake_up(9, 30));
+        assert!(kept.iter().all(ScheduledWake::is_pending));
         release.send(()).unwrap();
         for (number, millis) in [(1, 20), (2, 40), (3, 60)] {
-            let (which, when) = received.recv_timeout(PATIENCE).unwrap();
+            let (which, when) = received.recv_timeout(WAIT_LIMIT).unwrap();
             assert_eq!(which, number);
             assert!(when >= now + Duration::from_millis(millis));
         }
         assert!(received.try_recv().is_err());
-        assert!(!kept.iter().any(Alarm::is_pending), "what went off is not armed");
+        assert!(!kept.iter().any(ScheduledWake::is_pending), "a wake-up that has come is not pending");
     }
 
-    // RL-4: an earlier alarm wakes the thread that sleeps until a later one.
+    // RL-4: an earlier wake-up wakes the thread that sleeps until a later one.
     #[test]
-    fn an_earlier_alarm_does_not_wait_for_a_later_one() {
+    fn an_earlier_wake_up_does_not_wait_for_a_later_one() {
         let timer = timer();
         let (sender, received) = mpsc::channel();
-        let alarm = |number, due| {
-            timer.schedule(due, Waker::from(Arc::new(Report(sender.clone(), number))), Timer::start).unwrap()
+        let wake_up = |number, due| {
+            timer.schedule(due, Waker::from(Arc::new(SendOnWake(sender.clone(), number))), Timer::start).unwrap()
         };
         let (now, hour) = (Clock::system().now(), Duration::from_secs(3600));
         let mut later = Vec::new();
         for (number, due) in [(1, now + 2 * hour), (2, now + hour)] {
-            later.push(alarm(number, due));
-            let patience = Clock::system().now() + PATIENCE;
+            later.push(wake_up(number, due));
+            let deadline = Clock::system().now() + WAIT_LIMIT;
             while timer.lock().wake_at != due {
-                assert!(Clock::system().now() < patience, "it sleeps past alarm {number}");
+                assert!(Clock::system().now() < deadline, "the thread sleeps past wake-up {number}");
                 std::thread::yield_now();
             }
         }
-        let _now = alarm(3, now);
-        assert_eq!(received.recv_timeout(PATIENCE).unwrap().0, 3);
+        let _now = wake_up(3, now);
+        assert_eq!(received.recv_timeout(WAIT_LIMIT).unwrap().0, 3);
     }
 
-    // RL-4, ALL-1: a task that could not be given an alarm is polled again, and the alarm that it gets later is good.
+    // RL-4, ALL-1: without a thread the task is woken at once, and a later attempt works.
     #[test]
-    fn without_a_thread_the_task_is_woken_to_ask_again() {
+    fn without_a_thread_the_task_is_woken_at_once() {
         let timer = timer();
         let (sender, received) = mpsc::channel();
-        let waker = || Waker::from(Arc::new(Report(sender.clone(), 1)));
+        let waker = || Waker::from(Arc::new(SendOnWake(sender.clone(), 1)));
         let due = Clock::system().now() + Duration::from_secs(3600);
         for _ in 0..3 {
             assert!(timer.schedule(due, waker(), |_| Err(io::ErrorKind::WouldBlock.into())).is_none());
-            assert_eq!(received.try_recv().unwrap().0, 1, "woken within the call");
+            assert_eq!(received.try_recv().unwrap().0, 1, "woken during the call");
             assert!(timer.lock().pending.is_empty());
         }
         let now = Clock::system().now();
-        let alarm = timer.schedule(now, waker(), Timer::start).unwrap();
-        assert!(received.recv_timeout(PATIENCE).unwrap().1 >= now);
-        assert!(!alarm.is_pending());
+        let wake_up = timer.schedule(now, waker(), Timer::start).unwrap();
+        assert!(received.recv_timeout(WAIT_LIMIT).unwrap().1 >= now);
+        assert!(!wake_up.is_pending());
     }
 }
 
@@ -299,29 +302,29 @@ mod loom_tests {
     use loom::thread;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    struct Count(AtomicU32);
+    struct CountWakes(AtomicU32);
 
-    impl std::task::Wake for Count {
+    impl std::task::Wake for CountWakes {
         fn wake(self: std::sync::Arc<Self>) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    // RL-4: whatever the thread is about when alarms come in, in any order, it sleeps past none that is due. Under loom
-    // no sleep ends by itself.
+    // RL-4: the thread sleeps past no due wake-up, in whatever order they are scheduled. Under loom no sleep ends by
+    // itself.
     #[test]
-    fn loom_an_alarm_that_is_due_is_never_slept_past() {
+    fn loom_the_thread_sleeps_past_no_due_wake_up() {
         loom::model(|| {
             let timer = Arc::new(Timer::default());
-            let hand = ManualClock::new();
-            let clock = Clock::from(&hand);
-            let due = std::sync::Arc::new(Count(AtomicU32::new(0)));
-            let theirs = Arc::clone(&timer);
-            let thread = thread::spawn(move || theirs.next(&clock).wake());
+            let manual = ManualClock::new();
+            let clock = Clock::from(&manual);
+            let due = std::sync::Arc::new(CountWakes(AtomicU32::new(0)));
+            let timer_thread = Arc::clone(&timer);
+            let thread = thread::spawn(move || timer_thread.next(&clock).wake());
             let other = Arc::clone(&timer);
             let later = thread::spawn(move || {
-                let alarms = other.lock();
-                other.insert(alarms, Moment::ORIGIN + Duration::from_secs(1), Waker::noop().clone());
+                let state = other.lock();
+                other.insert(state, Moment::ORIGIN + Duration::from_secs(1), Waker::noop().clone());
             });
             timer.insert(timer.lock(), Moment::ORIGIN, Waker::from(std::sync::Arc::clone(&due)));
             thread.join().unwrap();

@@ -34,7 +34,7 @@ pub(super) struct Callbacks {
 }
 
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum HeartbeatEvent {
     Beat(HeartbeatState),
     Missed(HeartbeatError),
     Alert(Alert),
@@ -76,13 +76,13 @@ impl Callbacks {
     }
 
     /// Runs the callback for `event`, if it is set. Call it without a lock.
-    pub(super) fn run(&self, event: &Event) {
+    pub(super) fn run(&self, event: &HeartbeatEvent) {
         let Some(_calling) = ReentryGuard::enter(&IN_CALLBACK) else { return };
         let ran = match event {
-            Event::Beat(state) => self.on_beat.as_ref().map(|f| ("on_beat", f.run(state))),
-            Event::Missed(error) => self.on_missed_beat.as_ref().map(|f| ("on_missed_beat", f.run(error))),
-            Event::Alert(alert) => self.on_alert.as_ref().map(|f| ("on_alert", f.run(alert))),
-            Event::TargetDead(death) => self.on_target_dead.as_ref().map(|f| ("on_target_dead", f.run(death))),
+            HeartbeatEvent::Beat(state) => self.on_beat.as_ref().map(|f| ("on_beat", f.run(state))),
+            HeartbeatEvent::Missed(error) => self.on_missed_beat.as_ref().map(|f| ("on_missed_beat", f.run(error))),
+            HeartbeatEvent::Alert(alert) => self.on_alert.as_ref().map(|f| ("on_alert", f.run(alert))),
+            HeartbeatEvent::TargetDead(death) => self.on_target_dead.as_ref().map(|f| ("on_target_dead", f.run(death))),
         };
         if let Some((callback, Err(panic))) = ran {
             log_in_background(
@@ -93,7 +93,7 @@ impl Callbacks {
 }
 
 /// Returns a channel from the beat thread to the callback thread, so that a slow callback delays no beat.
-pub(super) fn channel() -> (SyncSender<Event>, Receiver<Event>) {
+pub(super) fn channel() -> (SyncSender<HeartbeatEvent>, Receiver<HeartbeatEvent>) {
     sync_channel(CAPACITY)
 }
 
@@ -101,8 +101,8 @@ pub(super) fn channel() -> (SyncSender<Event>, Receiver<Event>) {
 ///
 /// `beat_pending` is set from here until `on_beat` has returned. While it is set, further beats' events are dropped, so
 /// that a slow `on_beat` is not called for each beat that it has missed.
-pub(super) fn send_event(events: &SyncSender<Event>, event: Event, beat_pending: &AtomicBool) {
-    let is_beat = matches!(event, Event::Beat(_));
+pub(super) fn send_event(events: &SyncSender<HeartbeatEvent>, event: HeartbeatEvent, beat_pending: &AtomicBool) {
+    let is_beat = matches!(event, HeartbeatEvent::Beat(_));
     if is_beat && beat_pending.swap(true, Ordering::AcqRel) {
         return;
     }
@@ -117,10 +117,10 @@ pub(super) fn send_event(events: &SyncSender<Event>, event: Event, beat_pending:
 }
 
 /// Runs the callbacks for all `events`, until their sender is dropped.
-pub(super) fn run_callbacks(callbacks: &Callbacks, events: &Receiver<Event>, beat_pending: &AtomicBool) {
+pub(super) fn run_callbacks(callbacks: &Callbacks, events: &Receiver<HeartbeatEvent>, beat_pending: &AtomicBool) {
     while let Ok(event) = events.recv() {
         callbacks.run(&event);
-        if matches!(event, Event::Beat(_)) {
+        if matches!(event, HeartbeatEvent::Beat(_)) {
             beat_pending.store(false, Ordering::Release);
         }
     }

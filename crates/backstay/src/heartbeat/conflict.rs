@@ -10,7 +10,7 @@ use super::file;
 use super::host;
 use super::{HeartbeatError, HeartbeatState};
 use crate::log::log_in_background;
-use crate::per_process::PerProcess;
+use crate::process::PerProcess;
 use crate::sync::Mutex;
 
 /// What a heartbeat knows about other writers of its file, from beat to beat.

@@ -9,10 +9,10 @@ use backstay_core::heartbeat::{BeatSchedule, DegradedBy, Host, Status};
 use backstay_core::time::Moment;
 use serde_json::Value;
 
-use super::callbacks::{Callbacks, Event, run_callbacks, send_event};
+use super::callbacks::{Callbacks, HeartbeatEvent, run_callbacks, send_event};
 use super::conflict::{FileClaim, OtherWriter, claimant};
 use super::file::StateFile;
-use super::process_state::{Destination, Phase, ProcessState, ServiceDetails, WriterState, lock};
+use super::process_state::{Destination, ProcessState, RunState, ServiceDetails, WriterState, lock};
 use super::run::HeartbeatRun;
 use super::target::FollowedTarget;
 use super::{HeartbeatError, HeartbeatState};
@@ -42,7 +42,7 @@ pub(super) struct HeartbeatInner {
     pub(super) first_process: ProcessState,
 }
 
-/// Why a beat is written. It decides in which phase the beat may be written.
+/// Why a beat is written. It decides in which state of the run the beat may be written.
 enum BeatKind<'a> {
     /// The run's schedule.
     Scheduled(&'a Arc<HeartbeatRun>),
@@ -63,25 +63,25 @@ impl HeartbeatInner {
         let run = Arc::new(HeartbeatRun::default());
         let before;
         {
-            let mut phase = lock(&local.phase);
-            if matches!(*phase, Phase::Running(_)) {
+            let mut run_state = lock(&local.run_state);
+            if matches!(*run_state, RunState::Running(_)) {
                 return Err(HeartbeatError::AlreadyRunning);
             }
             self.spawn(&run).map_err(|error| HeartbeatError::NoThread(Arc::new(error)))?;
-            before = mem::replace(&mut *phase, Phase::Running(Arc::clone(&run)));
+            before = mem::replace(&mut *run_state, RunState::Running(Arc::clone(&run)));
         }
         let started = run.wait_for_first_beat(START_TIMEOUT);
         if started.is_err() {
             run.wait_for_end(STOP_TIMEOUT);
-            let mut phase = lock(&local.phase);
-            if matches!(&*phase, Phase::Running(current) if Arc::ptr_eq(current, &run)) {
-                *phase = before;
+            let mut run_state = lock(&local.run_state);
+            if matches!(&*run_state, RunState::Running(current) if Arc::ptr_eq(current, &run)) {
+                *run_state = before;
             }
         }
         started
     }
 
-    /// Starts the threads of `run`. Call it with `phase` locked: the threads wait until it names their run.
+    /// Starts the threads of `run`. Call it with `run_state` locked: the threads wait until it names their run.
     fn spawn(self: &Arc<Self>, run: &Arc<HeartbeatRun>) -> std::io::Result<()> {
         let mut events = None;
         if self.callbacks.is_empty() {
@@ -119,12 +119,12 @@ impl HeartbeatInner {
     pub(super) fn stop_soon(&self) -> Option<Arc<HeartbeatRun>> {
         let local = self.local();
         let run = {
-            let mut phase = lock(&local.phase);
-            let run = match &*phase {
-                Phase::Idle => return None,
-                Phase::Running(run) | Phase::Stopped(run) => Arc::clone(run),
+            let mut run_state = lock(&local.run_state);
+            let run = match &*run_state {
+                RunState::Idle => return None,
+                RunState::Running(run) | RunState::Stopped(run) => Arc::clone(run),
             };
-            *phase = Phase::Stopped(Arc::clone(&run));
+            *run_state = RunState::Stopped(Arc::clone(&run));
             run
         };
         run.request_stop();
@@ -132,7 +132,7 @@ impl HeartbeatInner {
     }
 
     /// Beats on schedule until the run is stopped; then writes the final beat.
-    fn run_schedule(&self, run: &Arc<HeartbeatRun>, mut notify: impl FnMut(Event)) {
+    fn run_schedule(&self, run: &Arc<HeartbeatRun>, mut notify: impl FnMut(HeartbeatEvent)) {
         lock(&self.local().details).started_at = Some(clock::wall());
         let _claim = self.state_file.as_ref().map(|path| FileClaim::new(claimant(self), path));
         let schedule = BeatSchedule::new(self.clock.now(), self.interval);
@@ -149,7 +149,7 @@ impl HeartbeatInner {
     }
 
     /// Beats on the heartbeat's own thread, which must survive panics of user code, such as targets and log subscribers.
-    fn beat_catching_panics(&self, kind: &BeatKind<'_>, notify: impl FnMut(Event)) {
+    fn beat_catching_panics(&self, kind: &BeatKind<'_>, notify: impl FnMut(HeartbeatEvent)) {
         if let Err(panic) = caught(|| self.beat(kind, notify)) {
             log_in_background(move || tracing::error!(target: "backstay", panic, "a heartbeat panicked; it continues"));
         }
@@ -165,13 +165,13 @@ impl HeartbeatInner {
         result
     }
 
-    fn beat(&self, kind: &BeatKind<'_>, mut notify: impl FnMut(Event)) -> Result<(), HeartbeatError> {
+    fn beat(&self, kind: &BeatKind<'_>, mut notify: impl FnMut(HeartbeatEvent)) -> Result<(), HeartbeatError> {
         let local = self.local();
         let is_final = matches!(kind, BeatKind::Final(_));
         let dead = if is_final { None } else { self.check_targets(local, &mut notify) };
 
         let mut writer = lock(&local.writer);
-        if !kind.may_write(&lock(&local.phase)) {
+        if !kind.may_write(&lock(&local.run_state)) {
             return Err(HeartbeatError::Stopped);
         }
         let details = {
@@ -246,10 +246,10 @@ impl HeartbeatInner {
         }
     }
 
-    fn report_conflict(&self, other: &OtherWriter, notify: &mut impl FnMut(Event)) {
+    fn report_conflict(&self, other: &OtherWriter, notify: &mut impl FnMut(HeartbeatEvent)) {
         other.log(self.state_file.clone());
         let context = [("pid", other.pid.into()), ("hostname", other.hostname.clone().into())];
-        notify(Event::Alert(self.alert(format!("another heartbeat writes the same file: {other}"), context)));
+        notify(HeartbeatEvent::Alert(self.alert(format!("another heartbeat writes the same file: {other}"), context)));
     }
 
     fn report(
@@ -257,7 +257,7 @@ impl HeartbeatInner {
         written: &Result<(), HeartbeatError>,
         state: HeartbeatState,
         missed_before: u64,
-        mut notify: impl FnMut(Event),
+        mut notify: impl FnMut(HeartbeatEvent),
     ) {
         match written {
             Ok(()) => {
@@ -268,15 +268,15 @@ impl HeartbeatInner {
                 }
                 let (sequence, status) = (state.sequence, state.status);
                 log_in_background(move || tracing::trace!(target: "backstay", sequence, ?status, "beat"));
-                notify(Event::Beat(state));
+                notify(HeartbeatEvent::Beat(state));
             }
             Err(error) => {
                 let why = error.clone();
                 log_in_background(move || tracing::warn!(target: "backstay", error = %why, "missed a beat"));
-                notify(Event::Missed(error.clone()));
+                notify(HeartbeatEvent::Missed(error.clone()));
                 // One alert for each outage.
                 if missed_before == 0 {
-                    notify(Event::Alert(self.alert(format!("missed a beat: {error}"), [])));
+                    notify(HeartbeatEvent::Alert(self.alert(format!("missed a beat: {error}"), [])));
                 }
             }
         }
@@ -313,12 +313,12 @@ impl HeartbeatInner {
 
 impl BeatKind<'_> {
     /// Returns whether the beat may be written: none after the final one, and none for another run.
-    fn may_write(&self, phase: &Phase) -> bool {
-        match (self, phase) {
-            (Self::Scheduled(own), Phase::Running(run)) | (Self::Final(own), Phase::Stopped(run)) => {
+    fn may_write(&self, run_state: &RunState) -> bool {
+        match (self, run_state) {
+            (Self::Scheduled(own), RunState::Running(run)) | (Self::Final(own), RunState::Stopped(run)) => {
                 Arc::ptr_eq(own, run)
             }
-            (Self::Manual, Phase::Idle | Phase::Running(_)) => true,
+            (Self::Manual, RunState::Idle | RunState::Running(_)) => true,
             _ => false,
         }
     }

@@ -12,19 +12,19 @@ use super::conflict::ConflictDetector;
 use super::file::StateFile;
 use super::host;
 use super::run::HeartbeatRun;
-use crate::per_process::this_process;
+use crate::process::this_process;
 
 /// The state of a heartbeat that changes, as one process knows it.
 ///
 /// In a forked child, locks of the parent may be held for ever. So the child uses none of the parent's state and starts
 /// with a new one.
 ///
-/// Locks: `writer` before `phase` or `details`. Those two are held only to copy a value, and never together.
+/// Locks: `writer` before `run_state` or `details`. Those two are held only to copy a value, and never together.
 #[derive(Debug)]
 pub(super) struct ProcessState {
     process: u32,
     pub(super) details: Mutex<ServiceDetails>,
-    pub(super) phase: Mutex<Phase>,
+    pub(super) run_state: Mutex<RunState>,
     /// Held while the file is written, which may hang.
     pub(super) writer: Mutex<WriterState>,
     /// For each target, whether it was dead at its last check.
@@ -42,7 +42,7 @@ pub(super) struct ServiceDetails {
 }
 
 #[derive(Debug)]
-pub(super) enum Phase {
+pub(super) enum RunState {
     /// Never started.
     Idle,
     /// Started and not stopped.
@@ -97,7 +97,7 @@ impl ProcessState {
         Self {
             process: this_process(),
             details: Mutex::new(details),
-            phase: Mutex::new(Phase::Idle),
+            run_state: Mutex::new(RunState::Idle),
             writer: Mutex::default(),
             dead: (0..targets).map(|_| AtomicBool::new(false)).collect(),
             child: OnceBox::new(),
@@ -121,9 +121,9 @@ impl ProcessState {
 
     /// Returns the run that was started and not stopped.
     pub(super) fn running(&self) -> Option<Arc<HeartbeatRun>> {
-        match &*lock(&self.phase) {
-            Phase::Running(run) => Some(Arc::clone(run)),
-            Phase::Idle | Phase::Stopped(_) => None,
+        match &*lock(&self.run_state) {
+            RunState::Running(run) => Some(Arc::clone(run)),
+            RunState::Idle | RunState::Stopped(_) => None,
         }
     }
 }

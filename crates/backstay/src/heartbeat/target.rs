@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use backstay_core::heartbeat::DegradedBy;
 
-use super::callbacks::{Event, ReentryGuard, TargetDeath};
+use super::callbacks::{HeartbeatEvent, ReentryGuard, TargetDeath};
 use super::inner::HeartbeatInner;
 use super::process_state::ProcessState;
 use crate::callback::caught;
@@ -65,7 +65,11 @@ impl HeartbeatInner {
     /// Checks the targets. Returns the worst cause among the dead ones.
     ///
     /// A target that panics keeps its last state. So do all targets in a beat that one of them makes while it is checked.
-    pub(super) fn check_targets(&self, local: &ProcessState, notify: &mut impl FnMut(Event)) -> Option<DegradedBy> {
+    pub(super) fn check_targets(
+        &self,
+        local: &ProcessState,
+        notify: &mut impl FnMut(HeartbeatEvent),
+    ) -> Option<DegradedBy> {
         if let Some(_guard) = ReentryGuard::for_targets() {
             for (index, followed) in self.targets.iter().enumerate() {
                 self.check_target(&*followed.target, &local.dead[index], notify);
@@ -75,7 +79,7 @@ impl HeartbeatInner {
         targets.filter(|(_, dead)| dead.load(Ordering::Acquire)).map(|(followed, _)| followed.cause).max()
     }
 
-    fn check_target(&self, target: &dyn Target, was_dead: &AtomicBool, notify: &mut impl FnMut(Event)) {
+    fn check_target(&self, target: &dyn Target, was_dead: &AtomicBool, notify: &mut impl FnMut(HeartbeatEvent)) {
         let before = was_dead.load(Ordering::Acquire);
         let dead = caught(|| target.is_dead()).unwrap_or_else(|panic| {
             log_in_background(move || tracing::error!(target: "backstay", panic, "a heartbeat's target panicked"));
@@ -95,7 +99,7 @@ impl HeartbeatInner {
             Some(name) => format!("target {name:?} is dead"),
             None => "an unnamed target is dead".to_owned(),
         };
-        notify(Event::TargetDead(TargetDeath { name: name.clone() }));
-        notify(Event::Alert(self.alert(message, [("target", name.into())])));
+        notify(HeartbeatEvent::TargetDead(TargetDeath { name: name.clone() }));
+        notify(HeartbeatEvent::Alert(self.alert(message, [("target", name.into())])));
     }
 }

@@ -1,6 +1,6 @@
 //! Named instances of the components.
 
-use super::registry::Registry;
+use super::registry::InstanceRegistry;
 use crate::error::BuildError;
 use crate::settings::Fallback;
 
@@ -38,7 +38,7 @@ macro_rules! named {
             /// # Errors
             /// Those of `build`; the next call tries again.
             pub fn named_with<E>(name: &str, build: impl FnOnce($builder) -> Result<Self, E>) -> Result<Self, E> {
-                static NAMED: Registry<crate::$component> = Registry::new();
+                static NAMED: InstanceRegistry<crate::$component> = InstanceRegistry::new();
                 NAMED.named(name, || {
                     let mut builder = <$builder>::default().name(name);
                     builder.fallback = Fallback::to_installed($label, name);

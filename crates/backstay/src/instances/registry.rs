@@ -1,58 +1,61 @@
-//! One instance for each name, the same for everyone in the process who asks.
+//! A registry with one instance for each name in the process.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use once_cell::race::OnceBox;
 
-/// The named instances of one type; for a `static`.
+/// The named instances of one type, for a `static`.
 ///
-/// A tree that only grows, in which the bits of a name's hash say the way: O(log n) for n names. Neither looking nor
-/// adding takes a lock, so a forked child keeps what the parent had and waits for none of the parent's threads. Names
-/// stay: they come from code and configuration.
-pub(crate) struct Registry<T>(Link<T>);
+/// It is a binary tree that only grows. The bits of a name's hash are its path: O(log n) for n names. Neither a lookup nor
+/// an insertion takes a lock, so a forked child keeps the parent's instances and waits for none of the parent's threads.
+/// Instances are never removed, because names come from code and configuration.
+///
+/// # Memory ordering
+/// That of `OnceBox`: it publishes an node by a compare-and-swap (release), and a lookup loads it (acquire).
+pub(crate) struct InstanceRegistry<T>(NodeLink<T>);
 
-type Link<T> = OnceBox<Entry<T>>;
+type NodeLink<T> = OnceBox<InstanceNode<T>>;
 
-struct Entry<T> {
+struct InstanceNode<T> {
     name: Box<str>,
     instance: T,
-    next: [Link<T>; 2],
+    next: [NodeLink<T>; 2],
 }
 
-impl<T: Clone> Registry<T> {
+impl<T: Clone> InstanceRegistry<T> {
     pub(crate) const fn new() -> Self {
         Self(OnceBox::new())
     }
 
-    /// The instance of this name, built now if there is none. Of several built at once the first to arrive stays.
+    /// Returns the instance of this name, or builds it. If several threads build it at once, all get the first one stored.
     pub(crate) fn named<E>(&self, name: &str, build: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let mut way = hash(name);
+        let mut path = hash(name);
         let mut link = &self.0;
         let mut build = Some(build);
         let mut fresh = None;
         loop {
-            while let Some(entry) = link.get() {
-                if *entry.name == *name {
-                    return Ok(entry.instance.clone());
+            while let Some(node) = link.get() {
+                if *node.name == *name {
+                    return Ok(node.instance.clone());
                 }
-                // After all 64 bits it goes on with the first: only equal hashes come that far.
-                link = &entry.next[usize::from(way & 1 == 1)];
-                way = way.rotate_right(1);
+                // After 64 bits the path repeats. Only names with equal hashes are that deep.
+                link = &node.next[usize::from(path & 1 == 1)];
+                path = path.rotate_right(1);
             }
             if let Some(build) = build.take() {
-                fresh = Some(Box::new(Entry {
+                fresh = Some(Box::new(InstanceNode {
                     name: name.into(),
                     instance: build()?,
                     next: [OnceBox::new(), OnceBox::new()],
                 }));
             }
-            // Whether ours or another's got here, the next look finds it; another's may have another name.
-            fresh = fresh.and_then(|entry| link.set(entry).err());
+            // The next iteration finds this node, or another thread's, which may have another name.
+            fresh = fresh.and_then(|node| link.set(node).err());
         }
     }
 }
 
-/// The same in every place of the process. Names are the program's own: no stranger chooses them.
+/// Hashes a name with fixed keys. Names are the program's own, so an attacker cannot choose them.
 fn hash(name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
@@ -67,12 +70,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Barrier};
 
-    // CF-3: everyone who asks gets the same, also when all ask at once.
+    // CF-3: all callers get the same instance, also concurrent ones.
     #[test]
-    fn everyone_gets_the_same_instance() {
+    fn concurrent_callers_get_the_same_instance() {
         const THREADS: usize = 8;
         const NAMES: usize = 50;
-        let registry = Registry::<Arc<usize>>::new();
+        let registry = InstanceRegistry::<Arc<usize>>::new();
         let barrier = Barrier::new(THREADS);
         let built = AtomicUsize::new(0);
         let seen: Vec<Vec<Arc<usize>>> = std::thread::scope(|scope| {
@@ -80,11 +83,11 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         barrier.wait();
-                        let ask = |name: usize| {
+                        let get = |name: usize| {
                             let build = || Ok::<_, Infallible>(Arc::new(built.fetch_add(1, Ordering::SeqCst)));
                             registry.named(&name.to_string(), build).unwrap_or_else(|never| match never {})
                         };
-                        (0..NAMES).map(ask).collect()
+                        (0..NAMES).map(get).collect()
                     })
                 })
                 .collect();
@@ -97,13 +100,13 @@ mod tests {
         assert_eq!(distinct.len(), NAMES);
     }
 
-    // CF-3: many names are found as fast as few.
+    // CF-3: with many names a lookup is still fast.
     #[test]
-    fn no_name_is_far_from_the_root() {
-        fn depth<T>(link: &Link<T>) -> usize {
-            link.get().map_or(0, |entry| 1 + entry.next.iter().map(depth).max().unwrap_or(0))
+    fn the_tree_stays_shallow() {
+        fn depth<T>(link: &NodeLink<T>) -> usize {
+            link.get().map_or(0, |node| 1 + node.next.iter().map(depth).max().unwrap_or(0))
         }
-        let registry = Registry::<usize>::new();
+        let registry = InstanceRegistry::<usize>::new();
         for name in 0..4096 {
             assert_eq!(registry.named(&name.to_string(), || Ok::<_, Infallible>(name)), Ok(name));
         }
@@ -114,8 +117,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_built_is_asked_for_again() {
-        let registry = Registry::<Arc<u32>>::new();
+    fn a_failed_build_is_tried_again() {
+        let registry = InstanceRegistry::<Arc<u32>>::new();
         assert_eq!(registry.named("a", || Err("broken")), Err("broken"));
         assert_eq!(registry.named("a", || Ok::<_, &str>(Arc::new(1))), Ok(Arc::new(1)));
         assert_eq!(registry.named("a", || Err("not asked")), Ok(Arc::new(1)));

@@ -11,13 +11,13 @@ use std::task::Waker;
 use super::shared::{BATCH, Shared, StateGuard, wake_all};
 use crate::clock::Moment;
 use crate::sync::Arc;
-use crate::timer::Alarm;
+use crate::timer::ScheduledWake;
 
 #[derive(Debug)]
 pub(super) struct SharedAlarm {
     /// When it rings, at the latest.
     at: Moment,
-    set: Option<Alarm>,
+    set: Option<ScheduledWake>,
     setting: Setting,
 }
 
@@ -38,7 +38,7 @@ impl Default for SharedAlarm {
 impl SharedAlarm {
     /// Whether it rings at `due` or before. In a forked child the parent's never rings.
     fn rings_by(&self, due: Moment) -> bool {
-        self.at <= due && (self.setting != Setting::No || self.set.as_ref().is_some_and(Alarm::is_ours))
+        self.at <= due && (self.setting != Setting::No || self.set.as_ref().is_some_and(ScheduledWake::is_ours))
     }
 }
 
@@ -85,11 +85,11 @@ impl Shared {
         let state = guard.as_deref_mut()?;
         (state.alarm.at, state.alarm.setting) = (due, Setting::Yes);
         // No fork comes between: the child would wait for ever for a thread that is setting the alarm.
-        let pass = crate::fork::Pass::enter();
+        let inside_gate = crate::process::fork::InsideGate::enter();
         drop(guard);
-        let alarm = Alarm::at(due, Waker::from(Arc::clone(this)));
+        let alarm = ScheduledWake::at(due, Waker::from(Arc::clone(this)));
         let mut guard = this.lock();
-        drop(pass);
+        drop(inside_gate);
         let state = guard.as_deref_mut()?;
         let again = std::mem::replace(&mut state.alarm.setting, Setting::No) == Setting::Again;
         // It may have rung by now.

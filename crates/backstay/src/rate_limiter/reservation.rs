@@ -53,7 +53,7 @@ enum Alarm {
     Timer {
         due: Moment,
         waker: std::task::Waker,
-        alarm: crate::timer::Alarm,
+        alarm: crate::timer::ScheduledWake,
     },
 }
 
@@ -182,7 +182,7 @@ impl Reservation {
         // Outside of tokio's runtime this is as far away as that clock says.
         let at = crate::clock::Clock::system().now() + due.since(self.shared.clock().now());
         // Without an alarm the task was woken, to ask again.
-        let alarm = crate::timer::Alarm::at(at, waker.clone());
+        let alarm = crate::timer::ScheduledWake::at(at, waker.clone());
         self.alarm = alarm.map(|alarm| Box::new(Alarm::Timer { due, waker: waker.clone(), alarm }));
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use backstay_core::shutdown::{OnSignal, Phase, Progress};
 
 use crate::clock::{Clock, Moment};
-use crate::per_process::this_process;
+use crate::process::this_process;
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard, Wake};
 

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
 use libc::{c_int, c_void, siginfo_t};
 
 use super::chain::{COPIES, Chain, Disposition};
-use crate::per_process::this_process;
+use crate::process::this_process;
 
 /// One past the highest signal number of any Unix.
 const NUMBERS: usize = 129;

@@ -8,7 +8,7 @@ use std::thread;
 
 use super::{Listener, Signal, TakeError, handler};
 use crate::log::log_in_background;
-use crate::per_process::{PerProcess, this_process};
+use crate::process::{PerProcess, this_process};
 
 static REGISTRY: PerProcess<Mutex<Registry>> = PerProcess::new();
 

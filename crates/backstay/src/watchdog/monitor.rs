@@ -30,7 +30,7 @@ use super::report::Firing;
 use super::shared::{RunId, WatchdogShared};
 use super::watched_file::{self, BootClockGaps};
 use crate::clock::{Clock, ManualClock, Moment, Source};
-use crate::per_process::PerProcess;
+use crate::process::PerProcess;
 use crate::sync::{Mutex, Wake};
 
 #[derive(Default)]

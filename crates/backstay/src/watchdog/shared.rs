@@ -16,7 +16,7 @@ use backstay_core::watchdog::{PingState, Tolerance};
 
 use super::watched_file::WatchedFile;
 use crate::clock::{Clock, Moment};
-use crate::per_process::this_process;
+use crate::process::this_process;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A [`PingState`] shared between threads. Every change is one compare-and-swap from one state to the next.

@@ -1,4 +1,4 @@
-//! `kill -9`, hundreds of times.
+//! A heartbeat that is killed hundreds of times.
 
 use std::os::unix::process::parent_id;
 use std::process::Stdio;

@@ -1,20 +1,19 @@
-//! State of the process as a whole, that a forked child must not take over.
+//! Per-process state: state that a forked child does not inherit.
 //!
-//! A child inherits the parent's memory, but none of its threads, and its locks as they happened to be. Whatever is
-//! guarded by such a lock or served by such a thread, the child must have anew. What tells the two processes apart is
-//! [`this_process`].
+//! A child inherits the parent's memory with locks in their current state, but none of its threads. So it needs new state
+//! wherever the state depends on a lock or a thread. [`this_process`] tells the two processes apart.
 //!
 //! # Memory ordering
 //! [`PerProcess`]: the compare-and-swap publishes the value (release), and each load of the pointer sees it complete
-//! (acquire). Likewise the pointer to the mark. The mark and `LAST` publish nothing but themselves: relaxed.
+//! (acquire). The same holds for the pointer `MARK`. The mark itself and `LAST` publish nothing else and are relaxed.
 #![allow(unsafe_code)]
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// One `T` in every process; for a `static`.
+/// A `static` with one `T` in each process.
 ///
-/// The parent's stays where it is, in the child's memory: its state is unknown there.
+/// In a child's memory the parent's value is leaked, because its state is unknown there.
 pub(crate) struct PerProcess<T: 'static>(AtomicPtr<Owned<T>>);
 
 struct Owned<T> {
@@ -27,13 +26,13 @@ impl<T: Default + Send + Sync> PerProcess<T> {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// This process's own. Never waits, not even the first time.
+    /// Returns this process's value, created by the first call. Never blocks.
     pub(crate) fn get(&'static self) -> &'static T {
         let process = this_process();
         loop {
             let seen = self.0.load(Ordering::Acquire);
-            // SAFETY: a pointer here is null, or came from `Box::into_raw` below and was published by the
-            // compare-and-swap; what it points to is never freed and never lent mutably.
+            // SAFETY: the pointer is null or was made by `Box::into_raw` and published by the compare-and-swap below. Its
+            // target is never freed and never borrowed mutably.
             if let Some(owned) = unsafe { seen.as_ref() }
                 && owned.process == process
             {
@@ -41,21 +40,22 @@ impl<T: Default + Send + Sync> PerProcess<T> {
             }
             let fresh = Box::into_raw(Box::new(Owned { process, value: T::default() }));
             if self.0.compare_exchange(seen, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                // SAFETY: it came from `Box::into_raw` just now, and was not published.
+                // SAFETY: it was made by `Box::into_raw` above and was not published.
                 drop(unsafe { Box::from_raw(fresh) });
             }
         }
     }
 }
 
-/// A number of this process, never 0, that differs from the number of each process it was forked from.
+/// Returns a number of this process, never 0, that differs from those of all processes it was forked from.
 ///
-/// On Linux a process id does not: in a new pid namespace it may be the parent's, and a long chain of forks may meet it
-/// again. So the number lies in a page of memory that the kernel zeroes in a forked child (`MADV_WIPEONFORK`), however
-/// the child was made; a hook (`pthread_atfork`) would not run for `clone`, `_Fork` or a system call. A page that is zero
-/// gets the next number. Without such pages (before Linux 4.14, some emulators, other systems) it is the process id.
+/// A process id is not such a number: in a new pid namespace it can be the parent's, and it can be reused along a chain of
+/// forks. So the number is stored in a page that the kernel zeroes in each forked child (`MADV_WIPEONFORK`). A zeroed page
+/// gets the next number. A hook (`pthread_atfork`) does not serve, because `clone`, `_Fork` and bare system calls skip it.
 ///
-/// Takes no lock and may be called in a signal handler; after the first time it is a load.
+/// Without such pages (Linux before 4.14, some emulators, other systems) it is the process id.
+///
+/// It takes no lock and may be called in a signal handler. After the first call it costs a load.
 pub(crate) fn this_process() -> u32 {
     mark::get().map_or_else(std::process::id, mark::number)
 }
@@ -67,17 +67,17 @@ mod mark {
 
     const SIZE: usize = size_of::<AtomicU32>();
 
-    /// Null until it is known whether this system can do it; then the mark, or [`NONE`].
+    /// The mark, which holds the number; [`NONE`] if the system has no such pages; null until that is known.
     static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
     static NONE: AtomicU32 = AtomicU32::new(0);
-    /// The highest number so far. A child inherits it, so it never gives out a number that is known in its memory.
+    /// The last number used. A child inherits it and continues from there, so it uses no number of its ancestors.
     static LAST: AtomicU32 = AtomicU32::new(0);
 
     #[inline]
     pub(super) fn get() -> Option<&'static AtomicU32> {
         let known = MARK.load(Ordering::Acquire);
         let mark = if known.is_null() { set_up() } else { known };
-        // SAFETY: not null, and so `NONE` or a page that `map` mapped and that is never unmapped.
+        // SAFETY: not null, so it is `NONE` or a page from `map` that is never unmapped.
         (!ptr::eq(mark, &raw const NONE)).then(|| unsafe { &*mark })
     }
 
@@ -92,11 +92,11 @@ mod mark {
     #[cold]
     fn next(mark: &AtomicU32) -> u32 {
         let number = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
-        // Another thread may have been first.
-        mark.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|theirs| theirs, |_| number)
+        // Another thread may have stored its number first.
+        mark.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|other| other, |_| number)
     }
 
-    /// Decides once for the process and those forked from it: a change of the kind of number would look like a fork.
+    /// Decides once, also for all children: a change between the two kinds of number would look like a fork.
     #[cold]
     fn set_up() -> *const AtomicU32 {
         let none = (&raw const NONE).cast_mut();
@@ -104,24 +104,25 @@ mod mark {
         let mark = mapped.unwrap_or(none);
         match MARK.compare_exchange(ptr::null_mut(), mark, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => mark,
-            Err(theirs) => {
+            Err(other) => {
                 if let Some(page) = mapped {
                     unmap(page);
                 }
-                theirs
+                other
             }
         }
     }
 
-    /// A page that is zero in each forked child.
+    /// Maps a page that is zeroed in each forked child.
     fn map() -> Option<*mut AtomicU32> {
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping at no particular address.
+        // SAFETY: a new anonymous mapping at an address that the kernel chooses.
         let page = unsafe { libc::mmap(ptr::null_mut(), SIZE, protection, flags, -1, 0) };
         if page == libc::MAP_FAILED {
             return None;
         }
-        // SAFETY: our own page. An emulator that ignores advice says yes to any, also to one that does not exist.
+        // SAFETY: the page was mapped above.
+        // An emulator that ignores advice accepts any, even the invalid advice -1.
         let advise = |advice| unsafe { libc::madvise(page, SIZE, advice) } == 0;
         if advise(libc::MADV_WIPEONFORK) && !advise(-1) {
             return Some(page.cast());
@@ -131,7 +132,7 @@ mod mark {
     }
 
     fn unmap(page: *mut AtomicU32) {
-        // SAFETY: mapped by `map` with this size, and not published.
+        // SAFETY: mapped by `map` with this size and not published.
         unsafe { libc::munmap(page.cast(), SIZE) };
     }
 }
@@ -155,19 +156,19 @@ mod tests {
 
     fn number_in_a_child() -> u32 {
         let (reader, writer) = std::io::pipe().expect("a pipe");
-        // SAFETY: the child calls nothing but what is async-signal-safe, and leaves by `_exit`.
+        // SAFETY: the child calls only async-signal-safe functions and ends with `_exit`.
         let child = unsafe { libc::fork() };
         assert!(child >= 0);
         if child == 0 {
             let number = this_process().to_ne_bytes();
             let written = std::io::Write::write_all(&mut &writer, &number).is_ok();
-            // SAFETY: ends the process, no more.
+            // SAFETY: `_exit` only ends the process.
             unsafe { libc::_exit(i32::from(!written)) };
         }
         drop(writer);
         let mut number = [0; 4];
         std::io::Read::read_exact(&mut &reader, &mut number).expect("the child's number");
-        // SAFETY: `child` is ours, and nothing is written.
+        // SAFETY: `child` is our child, and no status is written.
         unsafe { libc::waitpid(child, ptr::null_mut(), 0) };
         u32::from_ne_bytes(number)
     }
