@@ -1,4 +1,4 @@
-//! Points in monotonic time, and readings of a clock that may be a little stale.
+//! Points in monotonic time, and readings of coarse clocks with their staleness.
 
 mod interpolation;
 
@@ -7,10 +7,9 @@ use core::time::Duration;
 
 pub use interpolation::Interpolation;
 
-/// A point in monotonic time: nanoseconds since the clock's own origin.
+/// A point in monotonic time, in nanoseconds since its clock's origin.
 ///
-/// Two moments of one clock can be compared; moments of two clocks cannot. Arithmetic saturates: 2^64 ns are 584
-/// years, so only nonsense gets there, and nonsense must not panic.
+/// Only moments of the same clock can be compared. Arithmetic saturates at 0 and at 2^64 - 1 ns, which is 584 years.
 ///
 /// ```
 /// use backstay_core::time::Moment;
@@ -26,22 +25,22 @@ pub struct Moment(u64);
 impl Moment {
     /// The clock's origin.
     pub const ORIGIN: Self = Self(0);
-    /// Later than everything that happens.
+    /// The latest moment; it is never reached.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// The moment `nanos` nanoseconds after the clock's origin.
+    /// Returns the moment `nanos` nanoseconds after the clock's origin.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Nanoseconds since the clock's origin.
+    /// Returns the nanoseconds since the clock's origin.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero where it is not after it.
+    /// Returns the time since `earlier`, zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -57,71 +56,72 @@ impl Add<Duration> for Moment {
     }
 }
 
-/// A duration in whole nanoseconds, `u64::MAX` for one that is longer.
+/// Returns a duration in nanoseconds, at most `u64::MAX`.
 #[inline]
 #[must_use]
 pub fn nanos(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }
 
-/// A reading of a clock: the true time lies between `earliest` and `latest`.
+/// A reading of a clock: the true time is between `earliest` and `latest`.
 ///
-/// A coarse clock costs a fifth of an exact one, and is behind it by up to a few ticks. A rule that is given such a
-/// reading answers when every time in the range has the same answer, and otherwise says that it must know exactly.
+/// Reading a coarse clock costs a fifth of reading an exact one, but the reading is up to a few ticks behind. A rule with
+/// such a reading decides only if the decision is the same for every time in the range. Otherwise it requires an exact
+/// reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// It is at least this late.
+    /// The earliest possible time.
     pub earliest: Moment,
-    /// Nanoseconds after that, up to which it may be later; few enough to be multiplied.
+    /// Nanoseconds by which the true time can be later. Bounded so that products do not overflow.
     staleness: u64,
 }
 
-/// More than a clock can be behind: 36 years.
+/// Upper bound of the staleness: 36 years.
 const STALENESS_MAX: u64 = 1 << 60;
 
 impl Reading {
-    /// A reading without doubt.
+    /// Returns an exact reading.
     #[must_use]
     pub const fn exact(now: Moment) -> Self {
         Self { earliest: now, staleness: 0 }
     }
 
-    /// A reading that may be up to `staleness` behind.
+    /// Returns a reading that is up to `staleness` behind.
     #[inline]
     #[must_use]
     pub fn stale(read: Moment, staleness: Duration) -> Self {
         Self::behind(read, nanos(staleness))
     }
 
-    /// A reading that may be up to `nanos` nanoseconds behind.
+    /// Returns a reading that is up to `nanos` nanoseconds behind.
     #[inline]
     #[must_use]
     pub fn behind(read: Moment, nanos: u64) -> Self {
         Self { earliest: read, staleness: nanos.min(STALENESS_MAX) }
     }
 
-    /// It is at most this late.
+    /// Returns the latest possible time.
     #[inline]
     #[must_use]
     pub fn latest(self) -> Moment {
         Moment::from_nanos(self.earliest.as_nanos().saturating_add(self.staleness))
     }
 
-    /// How many nanoseconds lie between the earliest time and the latest: 2^60 at most.
+    /// Returns the nanoseconds between the earliest and the latest time, at most 2^60.
     #[inline]
     #[must_use]
     pub const fn staleness(self) -> u64 {
         self.staleness
     }
 
-    /// Whether it is without doubt.
+    /// Returns whether the reading is exact.
     #[inline]
     #[must_use]
     pub const fn is_exact(self) -> bool {
         self.staleness == 0
     }
 
-    /// Whether `moment` has come: `None` where the reading cannot tell.
+    /// Returns whether `moment` has been reached; `None` if the reading is too coarse to decide.
     #[must_use]
     pub fn reached(self, moment: Moment) -> Option<bool> {
         match (self.earliest >= moment, self.latest() >= moment) {
@@ -138,30 +138,30 @@ mod tests {
 
     use super::*;
 
-    /// Nanoseconds, as the clock's words limit them.
-    fn limited(nanos: u128) -> u64 {
+    /// Nanoseconds, limited to 64 bits.
+    fn saturated(nanos: u128) -> u64 {
         u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 
     proptest! {
         #![proptest_config(crate::cases(256))]
 
-        // ALL-1: no arithmetic on nonsense panics; it ends at the ends.
+        // ALL-1: arithmetic does not panic; it saturates.
         #[test]
         fn arithmetic_is_exact_and_saturates(
             moment in prop_oneof![0..1_000_u64, any::<u64>()],
             duration in prop_oneof![(0..1_000_u64).prop_map(Duration::from_nanos), any::<Duration>()],
         ) {
-            prop_assert_eq!(nanos(duration), limited(duration.as_nanos()));
+            prop_assert_eq!(nanos(duration), saturated(duration.as_nanos()));
             let later = Moment::from_nanos(moment) + duration;
-            prop_assert_eq!(later.as_nanos(), limited(u128::from(moment) + duration.as_nanos()));
+            prop_assert_eq!(later.as_nanos(), saturated(u128::from(moment) + duration.as_nanos()));
             prop_assert_eq!(later.since(Moment::from_nanos(moment)).as_nanos(), u128::from(later.as_nanos() - moment));
             prop_assert_eq!(Moment::from_nanos(moment).since(later), Duration::ZERO);
         }
 
-        // RL-2, CB-3: a stale reading answers only where every time in its range agrees.
+        // RL-2, CB-3: a stale reading decides only if every time in its range gives the same answer.
         #[test]
-        fn a_stale_reading_answers_only_where_every_time_in_its_range_agrees(
+        fn a_stale_reading_decides_only_if_every_time_in_its_range_agrees(
             earliest in 0..40_u64, staleness in 0..20_u64, moment in 0..80_u64,
         ) {
             let reading = Reading::stale(Moment::from_nanos(earliest), Duration::from_nanos(staleness));
@@ -174,15 +174,15 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_reading_has_no_doubt() {
+    fn an_exact_reading_always_decides() {
         let reading = Reading::exact(Moment::from_nanos(100));
         assert_eq!((reading.staleness(), reading.latest()), (0, Moment::from_nanos(100)));
         assert_eq!(reading.reached(Moment::from_nanos(101)), Some(false));
     }
 
-    // ALL-1: a staleness can be multiplied by four.
+    // ALL-1: the staleness is bounded, so that it can be multiplied by four.
     #[test]
-    fn staleness_has_an_end() {
+    fn staleness_is_bounded() {
         assert_eq!(Reading::stale(Moment::NEVER, Duration::MAX).staleness(), 1_152_921_504_606_846_976);
         assert_eq!(Reading::stale(Moment::NEVER, Duration::MAX).latest(), Moment::NEVER);
     }
