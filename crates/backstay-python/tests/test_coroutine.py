@@ -95,7 +95,7 @@ async def test_loops_take_it():
         async with asyncio.TaskGroup() as group:
             task = group.create_task(breaker.acall(answer))
         assert task.result() == ((), {})
-    assert breaker.stats.successful_calls == breaker.stats.total_calls >= 6
+    assert breaker.stats.successful_calls == breaker.stats.total_calls >= 5
     # Nested, a breaker guards the coroutine of another.
     assert await breaker.acall(CircuitBreaker().acall, answer, 2) == ((2,), {})
     with pytest.raises(ConnectionError):
