@@ -282,10 +282,22 @@ mod tests {
     fn a_protected_calls_error_is_transparent() {
         use std::error::Error;
 
-        let error = || std::io::Error::other(std::io::Error::other("disk"));
-        let call = CallError::Inner(error());
-        assert_eq!(call.to_string(), error().to_string());
-        assert_eq!(call.source().map(ToString::to_string), error().source().map(ToString::to_string));
+        #[derive(Debug)]
+        struct Failed(fmt::Error);
+        impl Error for Failed {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        impl fmt::Display for Failed {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("failed")
+            }
+        }
+
+        let call = CallError::Inner(Failed(fmt::Error));
+        assert_eq!(call.to_string(), "failed");
+        assert!(call.source().is_some_and(|source| source.is::<fmt::Error>()));
         let open = CircuitOpenError { name: None, remaining: Duration::from_secs(5) };
         let call = CallError::<std::io::Error>::from(open.clone());
         assert_eq!(call.to_string(), open.to_string());
