@@ -93,7 +93,9 @@ pub(crate) fn circuit_open(py: Python<'_>, error: &CircuitOpenError) -> PyErr {
 }
 
 pub(crate) fn rate_limit_exceeded(py: Python<'_>, error: &RateLimitExceededError) -> PyErr {
-    let seconds = seconds(error.retry_after);
+    // Computed once, so that the message and the number agree.
+    let error = RateLimitExceededError::new(error.name.clone(), error.retry_after());
+    let seconds = seconds(error.retry_after());
     let mut short = Short::new();
     match error.write_to(&mut short) {
         Ok(()) => RATE_LIMIT_EXCEEDED.with_number(py, &short, seconds),

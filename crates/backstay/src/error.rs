@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use backstay_core::InvalidArgument;
+use backstay_core::rate_limiter::Shortage;
+
+use crate::clock::Clock;
 
 /// The circuit breaker is open: the call was not made. Try again after [`remaining`](Self::remaining).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +24,28 @@ pub struct CircuitOpenError {
 pub struct RateLimitExceededError {
     /// The limiter's name, where it has one.
     pub name: Option<Arc<str>>,
-    /// How long until the tokens asked for would be there, those ahead in the queue served first. `Duration::MAX`
-    /// where more were asked for than the bucket ever holds.
-    pub retry_after: Duration,
+    wait: Wait,
 }
+
+/// How long a rejected caller has to wait. Computed when that is asked for: most callers do not ask.
+#[derive(Clone, Debug)]
+enum Wait {
+    Known(Duration),
+    Until(Shortage, Clock),
+}
+
+/// Whether the same is missing; clocks are not compared.
+impl PartialEq for Wait {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Known(one), Self::Known(other)) => one == other,
+            (Self::Until(one, _), Self::Until(other, _)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Wait {}
 
 impl CircuitOpenError {
     /// Writes what `Display` shows without the detour of a formatter, for those who make text of every refusal.
@@ -57,6 +78,37 @@ impl fmt::Display for CircuitOpenError {
 }
 
 impl RateLimitExceededError {
+    /// Makes the error of a limiter that has no token for `retry_after`, for tests and for limiters of one's own.
+    ///
+    /// ```
+    /// use backstay::RateLimitExceededError;
+    /// use std::time::Duration;
+    ///
+    /// let error = RateLimitExceededError::new(Some("api".into()), Duration::from_millis(1500));
+    /// assert_eq!(error.to_string(), "rate limit \"api\" exceeded, retry after 1.500 s");
+    /// ```
+    #[must_use]
+    pub fn new(name: Option<Arc<str>>, retry_after: Duration) -> Self {
+        Self { name, wait: Wait::Known(retry_after) }
+    }
+
+    #[cfg(feature = "rate-limiter")]
+    pub(crate) fn until(name: Option<Arc<str>>, shortage: Shortage, clock: &Clock) -> Self {
+        Self { name, wait: Wait::Until(shortage, clock.clone()) }
+    }
+
+    /// Returns the time from now until the tokens asked for are there, those ahead in the queue served first and with
+    /// nothing taken since the rejection.
+    ///
+    /// `Duration::MAX` where more were asked for than the bucket ever holds. Reads the limiter's clock.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        match &self.wait {
+            Wait::Known(wait) => *wait,
+            Wait::Until(shortage, clock) => shortage.wait(clock.fine().earliest),
+        }
+    }
+
     /// Writes what `Display` shows without the detour of a formatter, for those who make text of every refusal.
     ///
     /// # Errors
@@ -66,7 +118,7 @@ impl RateLimitExceededError {
         to.write_str("rate limit")?;
         named(self.name.as_ref(), to)?;
         to.write_str(" exceeded")?;
-        hint(", retry after ", self.retry_after, ": more than it ever holds", to)
+        hint(", retry after ", self.retry_after(), ": more than it ever holds", to)
     }
 }
 
@@ -115,7 +167,7 @@ impl Rejection {
     pub fn retry_after(&self) -> Duration {
         match self {
             Self::CircuitOpen(error) => error.remaining,
-            Self::RateLimited(error) => error.retry_after,
+            Self::RateLimited(error) => error.retry_after(),
         }
     }
 }
@@ -271,7 +323,7 @@ mod tests {
             }
             once_less(once_less(thrice))
         }
-        let refused = RateLimitExceededError { name: Some("api".into()), retry_after: Duration::from_millis(1500) };
+        let refused = RateLimitExceededError::new(Some("api".into()), Duration::from_millis(1500));
         let error = fold(Err(refused.into())).unwrap_err();
         assert_eq!(error.rejection().map(Rejection::retry_after), Some(Duration::from_millis(1500)));
         assert_eq!(fold(Err(CallError::Inner("down"))).unwrap_err().into_inner(), Some("down"));
@@ -322,7 +374,7 @@ mod tests {
     // ALL-2: each message names who refused, and how long to wait where there is something to wait for.
     #[test]
     fn messages_say_what_to_do() {
-        let refused = RateLimitExceededError { name: Some("api".into()), retry_after: Duration::from_millis(1500) };
+        let refused = RateLimitExceededError::new(Some("api".into()), Duration::from_millis(1500));
         assert_eq!(refused.to_string(), "rate limit \"api\" exceeded, retry after 1.500 s");
         let isolated = CircuitOpenError { name: None, remaining: Duration::MAX };
         assert_eq!(isolated.to_string(), "circuit breaker is open");

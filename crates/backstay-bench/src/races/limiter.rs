@@ -69,7 +69,7 @@ pub(crate) fn refused_until() -> Vec<Contestant> {
     let clock = DefaultClock::default();
     vec![
         Contestant::new(Side::Ours, "backstay", move || match black_box(&ours).check() {
-            Err(error) => black_box(error.retry_after) > Duration::ZERO,
+            Err(error) => black_box(error.retry_after()) > Duration::ZERO,
             Ok(()) => false,
         }),
         Contestant::new(Side::Peer, "governor", move || match black_box(&governor).check() {

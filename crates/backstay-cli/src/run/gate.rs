@@ -98,7 +98,7 @@ impl Gate {
         let permit =
             self.breaker.try_acquire_owned().map_err(|open| Wait::because(Reason::CircuitOpen, open.remaining))?;
         if is_restart {
-            self.limiter.check().map_err(|refused| Wait::because(Reason::RateLimit, refused.retry_after))?;
+            self.limiter.check().map_err(|refused| Wait::because(Reason::RateLimit, refused.retry_after()))?;
         }
         Ok(Pass { permit: Some(permit), min_uptime: self.pace.min_uptime })
     }

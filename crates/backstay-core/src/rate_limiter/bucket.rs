@@ -70,7 +70,10 @@ impl Scale {
 
     /// The nanoseconds in which `units` pass, rounded up. 66 bits at most where a token takes centuries.
     fn nanos(&self, units: u64) -> u128 {
-        (u128::from(units) << TIME_SHIFT).div_ceil(u128::from(self.multiplier.max(1)))
+        // One division; `div_ceil` makes two, and each takes as long as reading a clock.
+        let (units, multiplier) = (u128::from(units) << TIME_SHIFT, u128::from(self.multiplier.max(1)));
+        let nanos = units / multiplier;
+        nanos + u128::from(nanos * multiplier != units)
     }
 
     /// What `tokens` cost. More than the capacity where they are more than the bucket holds.
@@ -207,6 +210,26 @@ const fn after_last() -> u64 {
 #[inline(never)]
 fn take_from_full(full_at: u64, cost: u64) -> Take {
     Take::Granted(full_at.saturating_add(cost))
+}
+
+/// What a caller was rejected for: enough to compute how long it has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// The bucket's scale.
+    pub scale: Scale,
+    /// When the bucket was to be full again.
+    pub full_at: u64,
+    /// What was asked for.
+    pub cost: u64,
+}
+
+impl Shortage {
+    /// How long after `now` the tokens are there, with nothing taken meanwhile; `Duration::MAX` for more than the bucket
+    /// holds.
+    #[must_use]
+    pub fn wait(&self, now: Moment) -> Duration {
+        self.scale.wait(self.full_at, self.cost, now)
+    }
 }
 
 /// What one waiter has taken: its cost, and when the bucket is full again after it.

@@ -12,7 +12,7 @@ mod quota;
 mod sums;
 mod table;
 
-pub use bucket::{FULL_AT_MAX, Place, Scale, Take};
+pub use bucket::{FULL_AT_MAX, Place, Scale, Shortage, Take};
 pub use queue::{Alarm, Queue, Ticket};
 pub use quota::{DEFAULT_PER, DEFAULT_RATE, PER_MAX, Quota};
 pub use table::Table;

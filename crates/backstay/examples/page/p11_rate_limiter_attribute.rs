@@ -24,6 +24,6 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
             Err(error) => break error,
         }
     };
-    println!("Rate limited, retry after {:.2}s", error.retry_after.as_secs_f64());
+    println!("Rate limited, retry after {:.2}s", error.retry_after().as_secs_f64());
     Ok(())
 }

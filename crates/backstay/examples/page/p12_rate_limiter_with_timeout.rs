@@ -20,7 +20,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
             Err(error) => break error,
         }
     };
-    println!("Timeout! Retry after {:.2}s", error.retry_after.as_secs_f64());
+    println!("Timeout! Retry after {:.2}s", error.retry_after().as_secs_f64());
     Ok(())
 }
 

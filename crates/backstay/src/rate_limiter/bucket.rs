@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use backstay_core::rate_limiter::{Place, Quota, Scale, Take};
+use backstay_core::rate_limiter::{Place, Quota, Scale, Shortage, Take};
 
 use crate::clock::{Moment, Reading};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -61,7 +61,7 @@ impl From<&Quota> for Parameters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Granted,
-    Refused,
+    Refused(Shortage),
     /// The reading is too stale, or the parameters are being changed: ask again with an exact one.
     Unclear,
 }
@@ -121,7 +121,7 @@ impl Bucket {
                 Take::Refused => {
                     // Nothing is written that could fail: look.
                     if self.is_still(word) {
-                        return Answer::Refused;
+                        return Answer::Refused(Shortage { scale, full_at: word >> 1, cost: scale.cost(tokens) });
                     }
                     word = self.word.load(Ordering::Acquire);
                 }

@@ -78,7 +78,7 @@ impl RateLimiter {
     #[inline]
     #[must_use = "without the tokens the call must not be made"]
     pub fn try_acquire_n(&self, tokens: u32) -> bool {
-        let granted = self.shared.take(tokens);
+        let granted = self.shared.take(tokens).is_ok();
         if !granted {
             self.shared.rejected();
         }
@@ -100,7 +100,7 @@ impl RateLimiter {
     /// [`RateLimitExceededError`], `retry_after` being `Duration::MAX` for more tokens than the bucket ever holds.
     #[inline]
     pub fn check_n(&self, tokens: u32) -> Result<(), RateLimitExceededError> {
-        if self.shared.take(tokens) { Ok(()) } else { Err(self.shared.rejection(self.shared.wait_for(tokens))) }
+        self.shared.take(tokens).map_err(|shortage| self.shared.rejection(shortage))
     }
 
     /// Waits for a token, blocking the thread.
@@ -141,7 +141,7 @@ impl RateLimiter {
     /// # Cancel safety
     /// Dropped, it gives its token back, and those behind it move up.
     pub async fn acquire_async(&self) {
-        if self.shared.take(1) {
+        if self.shared.take(1).is_ok() {
             return;
         }
         // Without a timeout and within the capacity nothing is refused.
@@ -281,18 +281,18 @@ impl RateLimiter {
     #[doc(hidden)]
     #[must_use = "without the tokens the call must not be made"]
     pub fn take_n(&self, tokens: u32) -> bool {
-        self.shared.take(tokens)
+        self.shared.take(tokens).is_ok()
     }
 
     fn acquire_within(&self, tokens: u32, timeout: Duration) -> Result<(), RateLimitExceededError> {
-        if self.shared.take(tokens) {
+        if self.shared.take(tokens).is_ok() {
             return Ok(());
         }
         self.reserve(tokens, Some(timeout))?.wait()
     }
 
     async fn acquire_within_async(&self, tokens: u32, timeout: Duration) -> Result<(), RateLimitExceededError> {
-        if self.shared.take(tokens) {
+        if self.shared.take(tokens).is_ok() {
             return Ok(());
         }
         let mut reservation = self.reserve(tokens, Some(timeout))?;

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use backstay_core::rate_limiter::{Alarm, Place, Queue, Quota, Scale, Ticket};
+use backstay_core::rate_limiter::{Alarm, Place, Queue, Quota, Scale, Shortage, Ticket};
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 
@@ -66,7 +66,7 @@ pub(super) enum Standing {
     /// It has its tokens and has left the queue.
     Served,
     /// It has left the queue and given its tokens back: it would have had to wait for longer than it wanted.
-    Rejected(Duration),
+    Rejected(Shortage),
     /// Its tokens are due then, as far as is known; when that changes it is woken.
     Until(Moment),
 }
@@ -115,18 +115,16 @@ impl Shared {
 
     /// Takes `tokens` at once if they are there; a rejection is not yet counted.
     #[inline(always)]
-    pub(super) fn take(&self, tokens: u32) -> bool {
+    pub(super) fn take(&self, tokens: u32) -> Result<(), Shortage> {
         let is_tight = self.bucket.is_tight();
         let answer = if is_tight { self.take_finely(tokens) } else { self.bucket.take(tokens, self.clock.coarse()) };
-        let granted = match answer {
-            Answer::Granted => true,
-            Answer::Refused => false,
-            Answer::Unclear => self.take_exactly(tokens, is_tight),
-        };
-        if granted {
-            self.counts.add(ACQUIRED, u64::from(tokens));
+        match answer {
+            Answer::Granted => {}
+            Answer::Refused(shortage) => return Err(shortage),
+            Answer::Unclear => self.take_exactly(tokens, is_tight)?,
         }
-        granted
+        self.counts.add(ACQUIRED, u64::from(tokens));
+        Ok(())
     }
 
     #[inline(always)]
@@ -140,15 +138,15 @@ impl Shared {
     }
 
     #[inline(never)]
-    fn take_exactly(&self, tokens: u32, is_tight: bool) -> bool {
+    fn take_exactly(&self, tokens: u32, is_tight: bool) -> Result<(), Shortage> {
         self.bucket.set_tight(true);
         let exact = || Reading::exact(self.clock.anchor());
         // The fine readings after an exact one are sharper than the one that was unclear.
         let mut time = if is_tight { exact() } else { self.clock.fine() };
         loop {
             match self.bucket.take(tokens, time) {
-                Answer::Granted => return true,
-                Answer::Refused => return false,
+                Answer::Granted => return Ok(()),
+                Answer::Refused(shortage) => return Err(shortage),
                 // The parameters are being changed, under the lock.
                 Answer::Unclear if time.is_exact() => drop(self.state.lock()),
                 Answer::Unclear => {}
@@ -172,13 +170,15 @@ impl Shared {
     }
 
     /// Counts and logs a rejection, and says when the tokens would be there.
-    pub(super) fn rejection(&self, retry_after: Duration) -> RateLimitExceededError {
+    #[inline]
+    pub(super) fn rejection(&self, shortage: Shortage) -> RateLimitExceededError {
         self.rejected();
-        self.error(retry_after)
+        self.error(shortage)
     }
 
-    pub(super) fn error(&self, retry_after: Duration) -> RateLimitExceededError {
-        RateLimitExceededError { name: self.name.clone(), retry_after }
+    #[inline]
+    pub(super) fn error(&self, shortage: Shortage) -> RateLimitExceededError {
+        RateLimitExceededError::until(self.name.clone(), shortage, &self.clock)
     }
 
     /// How long a newcomer would have to wait for `tokens`.
@@ -214,7 +214,11 @@ impl Shared {
         let cost = scale.cost(tokens);
         let place = self.bucket.reserve(|full_at| {
             let wait = scale.wait(full_at, cost, now);
-            if cost > scale.capacity || wait > within { Err(wait) } else { Ok(scale.reserve(full_at, cost, now)) }
+            if cost > scale.capacity || wait > within {
+                Err(Shortage { scale, full_at, cost })
+            } else {
+                Ok(scale.reserve(full_at, cost, now))
+            }
         });
         match place {
             Ok(place) => {
@@ -225,9 +229,9 @@ impl Shared {
                 self.count_waiting(&state.queue);
                 Ok(waiter)
             }
-            Err(wait) => {
+            Err(shortage) => {
                 drop(guard);
-                Err(self.rejection(wait))
+                Err(self.rejection(shortage))
             }
         }
     }
@@ -254,7 +258,11 @@ impl Shared {
         if due > waiter.deadline {
             Self::give_back(this, guard, waiter, place);
             this.rejected();
-            return Standing::Rejected(scale.remaining(place, now));
+            return Standing::Rejected(Shortage {
+                scale,
+                full_at: place.full_at.saturating_sub(place.cost),
+                cost: place.cost,
+            });
         }
         let alarm = if this.shares_alarm() && matches!(wake, Wake::Task(_)) { Alarm::Shared } else { Alarm::Own };
         let replaced = state.queue.listen(waiter.ticket, wake, alarm);

@@ -14,9 +14,8 @@
 //! the smaller count as well, and so the room. All else is relaxed: `keys` is changed by read-modify-write alone.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use backstay_core::rate_limiter::{Quota, Scale, Table, Take};
+use backstay_core::rate_limiter::{Quota, Scale, Shortage, Table, Take};
 
 use super::KeyedRateLimiterStats;
 use crate::clock::{Clock, Reading};
@@ -260,22 +259,17 @@ impl Shards {
         self.shards[self.shard(hash)].0.lock().full_at(hash).map_or(0, |full_at| *full_at)
     }
 
-    /// Why `tokens` were refused that were not there, and when they, or a place for a new key, may be.
+    /// Why `tokens` were refused, and when they, or a place for a new key, may be there.
     pub(super) fn refusal(&self, hash: u64, tokens: u32) -> RateLimitExceededError {
-        RateLimitExceededError { name: self.name.clone(), retry_after: self.wait_for(hash, tokens) }
-    }
-
-    fn wait_for(&self, hash: u64, tokens: u32) -> Duration {
-        let now = self.clock.now();
-        match self.scale.wait(self.full_at(hash), self.scale.cost(tokens), now) {
-            // It was refused for want of a place.
-            Duration::ZERO => {
-                let known = Some(self.idle_from.load(Ordering::Relaxed)).filter(|known| (1..MARK).contains(known));
-                let least = || self.idle_from_of.iter().map(|idle_from| idle_from.load(Ordering::Relaxed)).min();
-                self.scale.moment(known.or_else(least).unwrap_or(0)).since(now)
-            }
-            wait => wait,
+        let mut shortage = Shortage { scale: self.scale, full_at: self.full_at(hash), cost: self.scale.cost(tokens) };
+        if shortage.wait(self.clock.now()).is_zero() {
+            // For want of a place, then: one is free when the first key is idle.
+            let known = Some(self.idle_from.load(Ordering::Relaxed)).filter(|known| (1..MARK).contains(known));
+            let least = || self.idle_from_of.iter().map(|idle_from| idle_from.load(Ordering::Relaxed)).min();
+            let idle_from = known.or_else(least).unwrap_or(0);
+            shortage = Shortage { full_at: idle_from.saturating_add(self.scale.capacity), cost: 0, ..shortage };
         }
+        RateLimitExceededError::until(self.name.clone(), shortage, &self.clock)
     }
 }
 

@@ -112,11 +112,11 @@ fn a_wait_that_is_too_long_is_refused_at_once_and_costs_nothing() {
     assert!(limiter.try_acquire());
     for _ in 0..100 {
         let error = limiter.acquire_timeout(Duration::from_millis(999)).unwrap_err();
-        assert_eq!((error.retry_after, error.name.as_deref()), (SECOND, Some("quotes")));
-        assert_eq!(limiter.acquire_timeout(Duration::ZERO).unwrap_err().retry_after, SECOND);
-        assert_eq!(limiter.check().unwrap_err().retry_after, SECOND);
+        assert_eq!((error.retry_after(), error.name.as_deref()), (SECOND, Some("quotes")));
+        assert_eq!(limiter.acquire_timeout(Duration::ZERO).unwrap_err().retry_after(), SECOND);
+        assert_eq!(limiter.check().unwrap_err().retry_after(), SECOND);
         let mut waiting = pin!(limiter.acquire_timeout_async(Duration::from_millis(999)));
-        assert!(matches!(poll(&mut waiting), Poll::Ready(Err(error)) if error.retry_after == SECOND));
+        assert!(matches!(poll(&mut waiting), Poll::Ready(Err(error)) if error.retry_after() == SECOND));
     }
     hand.advance(SECOND);
     assert_eq!(limiter.acquire_timeout(Duration::ZERO), Ok(()));
@@ -221,6 +221,25 @@ fn a_crowd_that_leaves_wakes_each_of_those_who_stay_once() {
     assert_eq!(staying[49].remaining(), SECOND * 50);
 }
 
+// RL-5: the time to wait is computed when it is asked for, on the limiter's clock; each kind of rejection knows it.
+#[test]
+fn retry_after_counts_from_when_it_is_asked_for() {
+    let hand = ManualClock::new();
+    let limiter = RateLimiter::builder(1).burst(1).clock(&hand).build().unwrap();
+    let keyed = crate::KeyedRateLimiter::<u8>::builder(1).burst(1).max_keys(1).clock(&hand).build().unwrap();
+    assert!(limiter.try_acquire() && keyed.try_acquire(&7));
+    let rejections = [limiter.check(), limiter.acquire_timeout(Duration::ZERO), keyed.check(&7), keyed.check(&8)]
+        .map(Result::unwrap_err);
+    for left in [SECOND, SECOND / 4, Duration::ZERO] {
+        for rejection in &rejections {
+            assert_eq!(rejection.retry_after(), left);
+        }
+        hand.advance(SECOND * 3 / 4);
+    }
+    assert_eq!(rejections[0], rejections[0].clone());
+    assert_ne!(rejections[0], limiter.check_n(2).unwrap_err());
+}
+
 // RL-7
 #[test]
 fn several_tokens_are_taken_together_or_not_at_all() {
@@ -228,15 +247,15 @@ fn several_tokens_are_taken_together_or_not_at_all() {
     let limiter = limiter(&hand, 10.0, 5.0);
     assert!(limiter.try_acquire_n(0));
     assert!(!limiter.try_acquire_n(6) && !limiter.try_acquire_n(u32::MAX));
-    assert_eq!(limiter.check_n(6).unwrap_err().retry_after, Duration::MAX);
-    assert_eq!(limiter.acquire_n(6).unwrap_err().retry_after, Duration::MAX);
-    assert_eq!(limiter.acquire_timeout_n(6, SECOND).unwrap_err().retry_after, Duration::MAX);
+    assert_eq!(limiter.check_n(6).unwrap_err().retry_after(), Duration::MAX);
+    assert_eq!(limiter.acquire_n(6).unwrap_err().retry_after(), Duration::MAX);
+    assert_eq!(limiter.acquire_timeout_n(6, SECOND).unwrap_err().retry_after(), Duration::MAX);
     assert!(limiter.reserve(6, None).is_err());
     assert!(matches!(poll(&mut pin!(limiter.acquire_n_async(6))), Poll::Ready(Err(_))));
     assert!(matches!(poll(&mut pin!(limiter.acquire_timeout_n_async(6, SECOND))), Poll::Ready(Err(_))));
     assert!(limiter.try_acquire_n(3));
     assert!(!limiter.try_acquire_n(3));
-    assert_eq!(limiter.check_n(3).unwrap_err().retry_after, SECOND / 10);
+    assert_eq!(limiter.check_n(3).unwrap_err().retry_after(), SECOND / 10);
     assert_eq!(limiter.acquire_n(2), Ok(()));
     assert_eq!(limiter.tokens(), 0.0);
 }
@@ -310,7 +329,7 @@ fn the_rate_changes_without_a_burst() {
     ten.set_rate(2, SECOND).unwrap();
     assert_eq!((woken.times(), waiting.remaining()), (1, SECOND / 2));
     // RL-5: it would now outlast its timeout.
-    assert!(matches!(poll(&mut impatient), Poll::Ready(Err(error)) if error.retry_after == SECOND));
+    assert!(matches!(poll(&mut impatient), Poll::Ready(Err(error)) if error.retry_after() == SECOND));
     assert!(ten.set_rate(0, SECOND).is_err() && ten.set_rate(1, Duration::ZERO).is_err());
     assert_eq!(ten.rate(), 2.0);
 }
@@ -421,7 +440,7 @@ fn each_key_has_its_own_bucket() {
     for user in ["a", "b"] {
         assert!(limiter.try_acquire_n(user, 2) && !limiter.try_acquire_n(user, 2) && limiter.try_acquire(user));
         let error = limiter.check(user).unwrap_err();
-        assert_eq!((error.retry_after, error.name.as_deref()), (SECOND / 2, Some("users")));
+        assert_eq!((error.retry_after(), error.name.as_deref()), (SECOND / 2, Some("users")));
     }
     hand.advance(SECOND / 2);
     hand.lag(SECOND);
@@ -429,7 +448,7 @@ fn each_key_has_its_own_bucket() {
     assert!(limiter.try_acquire("a") && !limiter.try_acquire("a"));
     limiter.reset("a");
     assert_eq!(limiter.tokens("a"), 3.0);
-    assert_eq!(limiter.check_n("a", 4).unwrap_err().retry_after, Duration::MAX);
+    assert_eq!(limiter.check_n("a", 4).unwrap_err().retry_after(), Duration::MAX);
     let stats = limiter.stats();
     assert_eq!((stats.acquired, stats.rejected, stats.keys), (7, 6, 2));
 }
@@ -443,7 +462,7 @@ fn the_bound_on_keys_holds_and_nobody_is_forgotten_while_limited() {
         let limiter = limiter.max_keys(usize::try_from(bound).unwrap()).build().unwrap();
         assert!((0..bound).all(|key| limiter.try_acquire_n(&key, 2)));
         // All are being limited: those stay so, and a new one is told when there is room.
-        assert!((bound..bound + 100).all(|key| limiter.check(&key).unwrap_err().retry_after == SECOND * 2));
+        assert!((bound..bound + 100).all(|key| limiter.check(&key).unwrap_err().retry_after() == SECOND * 2));
         assert!((0..bound).all(|key| !limiter.try_acquire(&key)));
         hand.advance(SECOND);
         assert!(limiter.try_acquire(&0) && !limiter.try_acquire(&bound));
