@@ -65,9 +65,9 @@ pub fn nanos(duration: Duration) -> u64 {
 
 /// A reading of a clock: the true time is between `earliest` and `latest`.
 ///
-/// Reading a coarse clock costs a fifth of reading an exact one, but the reading is up to a few ticks behind. A rule with
-/// such a reading decides only if the decision is the same for every time in the range. Otherwise it requires an exact
-/// reading.
+/// Reading a coarse clock costs a fifth of reading an exact one, but the reading is up to a few ticks behind. A rule
+/// with such a reading decides only if the decision is the same for every time in the range. Otherwise it requires an
+/// exact reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// The earliest possible time.

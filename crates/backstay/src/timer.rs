@@ -3,12 +3,13 @@
 //! It is started for the first wake-up and sleeps until the earliest one. A forked child, in which it does not run,
 //! starts another one.
 //!
-//! A wake-up is scheduled only while the thread runs. If the system cannot start a thread, [`ScheduledWake::at`] returns
-//! `None` and wakes the task at once. The task is polled and schedules again, so a wait can be late, but it ends. Each such
-//! call first sleeps for [`PAUSE`], at most once in that time, so that repeated polls do not keep a processor busy.
+//! A wake-up is scheduled only while the thread runs. If the system cannot start a thread, [`ScheduledWake::at`]
+//! returns `None` and wakes the task at once. The task is polled and schedules again, so a wait can be late, but it
+//! ends. Each such call first sleeps for [`PAUSE`], at most once in that time, so that repeated polls do not keep a
+//! processor busy.
 //!
-//! Locks: one, `state`. No user code runs under it. The thread is started under it, so that no wake-up relies on a thread
-//! that could not be started.
+//! Locks: one, `state`. No user code runs under it. The thread is started under it, so that no wake-up relies on a
+//! thread that could not be started.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

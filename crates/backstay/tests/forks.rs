@@ -19,8 +19,8 @@ const NOT_ALLOWED: i32 = 77;
 
 /// Runs `f` in a forked child. Returns its exit code, -1 if it was killed.
 fn in_a_child(f: impl FnOnce() -> i32) -> i32 {
-    // SAFETY: the child runs `f` and ends with `_exit`. POSIX does not allow `f` to allocate and to start threads in the
-    // child of a process with threads, but glibc and musl support it.
+    // SAFETY: the child runs `f` and ends with `_exit`. POSIX does not allow `f` to allocate and to start threads in
+    // the child of a process with threads, but glibc and musl support it.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {

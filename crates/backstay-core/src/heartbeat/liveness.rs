@@ -111,8 +111,8 @@ impl Beat {
     ///
     /// `liveness` is that of the beat on `reader`. `is_new`: the beat was written since the reader's last check.
     ///
-    /// A new beat proves a running writer, whatever the clocks show, also on another machine. A writer without a new beat
-    /// that cannot be looked up is a possible one only on another host. On this host the file was left behind by a
+    /// A new beat proves a running writer, whatever the clocks show, also on another machine. A writer without a new
+    /// beat that cannot be looked up is a possible one only on another host. On this host the file was left behind by a
     /// container or machine of the same name that was restarted; if not, the next beat shows it.
     #[must_use]
     pub fn conflict(&self, reader: &Host, liveness: Liveness, process: ProcessStatus, is_new: bool) -> Conflict {

@@ -25,8 +25,8 @@ pub const MAX_FILE_SIZE: usize = 1 << 20;
 
 /// Returns the maximum age of a live beat for readers that set none: three times the writer's `interval`.
 ///
-/// It is at least [`DEFAULT_MAX_AGE`]. An interval above [`INTERVAL_BOUNDS`] counts as the upper bound, because a file must
-/// not decide that it stays alive for ever.
+/// It is at least [`DEFAULT_MAX_AGE`]. An interval above [`INTERVAL_BOUNDS`] counts as the upper bound, because a file
+/// must not decide that it stays alive for ever.
 #[must_use]
 pub fn tolerated_age(interval: Option<Duration>) -> Duration {
     let interval = interval.unwrap_or(DEFAULT_INTERVAL).min(*INTERVAL_BOUNDS.end());

@@ -11,7 +11,8 @@ pub const SLOT_LENGTH: Duration = Duration::from_nanos(1 << SLOT_BITS);
 
 /// Items ordered by deadline, in slots of [`SLOT_LENGTH`]: never early, at most one slot late.
 ///
-/// Items of one slot share an entry of the tree. Inserting is cheap, and a waiting thread wakes once for the whole slot.
+/// Items of one slot share an entry of the tree. Inserting is cheap, and a waiting thread wakes once for the whole
+/// slot.
 ///
 /// ```
 /// use backstay_core::time::Moment;

@@ -2,9 +2,9 @@ use crate::time::Moment;
 
 /// The state of a watchdog, packed into one word: the last ping in nanoseconds above two flags.
 ///
-/// The lowest bit, "triggered", says that the watchdog has fired since the last ping. The second bit says that an error is
-/// pending for a firing. A ping keeps it; only returning the error clears it. The remaining 62 bits hold 146 years of
-/// nanoseconds.
+/// The lowest bit, "triggered", says that the watchdog has fired since the last ping. The second bit says that an error
+/// is pending for a firing. A ping keeps it; only returning the error clears it. The remaining 62 bits hold 146 years
+/// of nanoseconds.
 ///
 /// ```
 /// use backstay_core::time::Moment;

@@ -105,8 +105,8 @@ impl HeartbeatBuilder {
 
     /// Follows a target, such as a watchdog. May be called several times.
     ///
-    /// While a target is dead, the status is `degraded`, and [`degraded_by`](HeartbeatState::degraded_by) names the cause.
-    /// So a frozen service does not look healthy, although the heartbeat's own thread still beats.
+    /// While a target is dead, the status is `degraded`, and [`degraded_by`](HeartbeatState::degraded_by) names the
+    /// cause. So a frozen service does not look healthy, although the heartbeat's own thread still beats.
     pub fn target(mut self, target: impl Target + 'static) -> Self {
         self.targets.push(FollowedTarget::new(target));
         self
@@ -120,8 +120,8 @@ impl HeartbeatBuilder {
     /// detected later, each beat counts as missed until the other has stopped or is stale: older than
     /// [`tolerated_age`](super::tolerated_age).
     ///
-    /// A file is free at once if its writer has stopped cleanly, if its process is gone, or if it was written on this host
-    /// in another container or before a reboot. A file of another host is free when it is stale.
+    /// A file is free at once if its writer has stopped cleanly, if its process is gone, or if it was written on this
+    /// host in another container or before a reboot. A file of another host is free when it is stale.
     ///
     /// ```
     /// use backstay::Heartbeat;
@@ -152,8 +152,8 @@ impl HeartbeatBuilder {
         on_beat, on_beat_async: HeartbeatState;
         /// Sets a callback that gets the error each time the state file cannot be written.
         on_missed_beat, on_missed_beat_async: HeartbeatError;
-        /// Sets a callback for alerts: the first of consecutive missed beats, a dead target, or another heartbeat on the
-        /// same file.
+        /// Sets a callback for alerts: the first of consecutive missed beats, a dead target, or another heartbeat on
+        /// the same file.
         on_alert, on_alert_async: Alert;
         /// Sets a callback that runs once each time a target dies.
         on_target_dead, on_target_dead_async: TargetDeath;

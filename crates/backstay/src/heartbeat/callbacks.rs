@@ -1,8 +1,8 @@
 //! Events of a heartbeat, and the thread that runs callbacks for them.
 //!
 //! # Memory ordering
-//! `beat_pending`: the swap (acquire and release) in `send_event` pairs with the stores of false (release), so that of two
-//! beats' events the second is sent only after the first was handled. The flag publishes nothing else.
+//! `beat_pending`: the swap (acquire and release) in `send_event` pairs with the stores of false (release), so that of
+//! two beats' events the second is sent only after the first was handled. The flag publishes nothing else.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};

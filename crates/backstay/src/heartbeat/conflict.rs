@@ -13,7 +13,7 @@ use crate::log::log_in_background;
 use crate::process::PerProcess;
 use crate::sync::Mutex;
 
-/// What a heartbeat knows about other writers of its file, from beat to beat.
+/// Detects other writers of a heartbeat's file, from beat to beat.
 #[derive(Debug, Default)]
 pub(super) struct ConflictDetector {
     /// Digest of the file as this heartbeat last wrote it.
@@ -68,8 +68,8 @@ impl ConflictDetector {
     /// Another heartbeat of this process counts if it was started earlier, so that of two that start at the same time
     /// exactly one finds the other.
     ///
-    /// Before the final beat (`is_final`) it counts in any case. So does a writer that was found earlier and that is still
-    /// running, although this heartbeat wrote last.
+    /// Before the final beat (`is_final`) it counts in any case. So does a writer that was found earlier and that is
+    /// still running, although this heartbeat wrote last.
     pub(super) fn check(&mut self, path: &Path, here: &Host, claim: usize, is_final: bool) -> Option<OtherWriter> {
         let claims = claimed(path);
         let others = if is_final { &*claims } else { &claims[..claims.len().min(1)] };

@@ -136,8 +136,8 @@ impl StateFile {
 
     /// Replaces the file atomically by one with `state`. Returns the digest of what was written.
     ///
-    /// There is no `fsync` before the rename. Readers do not need it, the last beat before a power failure is useless, and
-    /// a slow disk must not delay beats.
+    /// There is no `fsync` before the rename. Readers do not need it, the last beat before a power failure is useless,
+    /// and a slow disk must not delay beats.
     pub(super) fn write(&self, state: &HeartbeatState) -> Result<u64, HeartbeatError> {
         let path = || self.path.clone();
         let json = state.to_json().map_err(|reason| HeartbeatError::Damaged { path: path(), reason })?;

@@ -23,7 +23,8 @@ use crate::log::log_in_background;
 use crate::sync::Wake;
 use crate::threads;
 
-/// Longest time that `start` waits for the first beat. A slow disk needs it; a disk that hangs must not block the service.
+/// Longest time that `start` waits for the first beat. A slow disk needs it; a disk that hangs must not block the
+/// service.
 const START_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time that `stop` waits for the final beat and for callbacks.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -148,7 +149,8 @@ impl HeartbeatInner {
         self.beat_catching_panics(&BeatKind::Final(run), |_| {});
     }
 
-    /// Beats on the heartbeat's own thread, which must survive panics of user code, such as targets and log subscribers.
+    /// Beats on the heartbeat's own thread, which must survive panics of user code, such as targets and log
+    /// subscribers.
     fn beat_catching_panics(&self, kind: &BeatKind<'_>, notify: impl FnMut(HeartbeatEvent)) {
         if let Err(panic) = caught(|| self.beat(kind, notify)) {
             log_in_background(move || tracing::error!(target: "backstay", panic, "a heartbeat panicked; it continues"));

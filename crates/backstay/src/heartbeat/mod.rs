@@ -1,7 +1,8 @@
 //! Writes and reads heartbeats: a small file that shows every few seconds that a service is alive.
 //!
-//! Each beat replaces the file atomically, so a reader never sees a partial file. The rules (when beats are due, whether
-//! a beat's writer is alive) are in `backstay-core`. This module has the threads, the file and the system calls.
+//! Each beat replaces the file atomically, so a reader never sees a partial file. The rules (when beats are due,
+//! whether a beat's writer is alive) are in `backstay-core`. This module has the threads, the file and the system
+//! calls.
 
 mod builder;
 mod callbacks;
@@ -38,8 +39,8 @@ use process_state::lock;
 
 /// Writes a state file at an interval, so that others can check whether this service is alive.
 ///
-/// Clones share one heartbeat. It stops when [`stop`](Self::stop) is called or the last clone is dropped. A callback that
-/// holds a clone keeps it running.
+/// Clones share one heartbeat. It stops when [`stop`](Self::stop) is called or the last clone is dropped. A callback
+/// that holds a clone keeps it running.
 ///
 /// ```
 /// use backstay::Heartbeat;
@@ -60,8 +61,8 @@ use process_state::lock;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The heartbeat has its own thread, which beats even if the main loop is frozen. Let it follow a [`Target`] such as the
-/// watchdog of the main loop to report that.
+/// The heartbeat has its own thread, which beats even if the main loop is frozen. Let it follow a [`Target`] such as
+/// the watchdog of the main loop to report that.
 ///
 /// In a forked child the heartbeat is not running and can be started. That of the parent is not affected.
 #[derive(Clone)]
@@ -81,8 +82,8 @@ impl Heartbeat {
 
     /// Starts beating: now, and then every interval, on its own thread.
     ///
-    /// It waits for the first beat, at most 2 s, so that a disk that hangs does not block the service. A beat that cannot
-    /// be written is not an error here: it is reported to `on_missed_beat`, and the next one may succeed.
+    /// It waits for the first beat, at most 2 s, so that a disk that hangs does not block the service. A beat that
+    /// cannot be written is not an error here: it is reported to `on_missed_beat`, and the next one may succeed.
     ///
     /// If another heartbeat writes the same file, this one logs a warning and calls `on_alert`, once for each other
     /// process. Both continue to write. See [`exclusive`](HeartbeatBuilder::exclusive) for an error instead.
@@ -97,11 +98,11 @@ impl Heartbeat {
 
     /// Stops beating and writes a final beat with the status `stopped`. Does nothing if it is not running.
     ///
-    /// No beat follows the final one. There is no final beat if another heartbeat writes the same file, because that one
-    /// has not stopped.
+    /// No beat follows the final one. There is no final beat if another heartbeat writes the same file, because that
+    /// one has not stopped.
     ///
-    /// It waits for the final beat and for running callbacks, at most 5 s. It may be called from a callback and does not
-    /// wait for that one.
+    /// It waits for the final beat and for running callbacks, at most 5 s. It may be called from a callback and does
+    /// not wait for that one.
     pub fn stop(&self) {
         self.inner.stop();
     }
@@ -118,8 +119,8 @@ impl Heartbeat {
     /// Callbacks run on this thread, too.
     ///
     /// # Errors
-    /// - [`Write`](HeartbeatError::Write) or [`TooLarge`](HeartbeatError::TooLarge): the file could not be written. This is
-    ///   reported to `on_missed_beat` as well.
+    /// - [`Write`](HeartbeatError::Write) or [`TooLarge`](HeartbeatError::TooLarge): the file could not be written.
+    ///   This is reported to `on_missed_beat` as well.
     /// - [`Stopped`](HeartbeatError::Stopped): the heartbeat was stopped.
     /// - [`Taken`](HeartbeatError::Taken): another heartbeat writes the file, and this one is exclusive.
     pub fn beat(&self) -> Result<(), HeartbeatError> {
@@ -190,8 +191,8 @@ impl Heartbeat {
 
     /// Returns the liveness of the service that writes the state file at `path`.
     ///
-    /// A beat older than `max_age` is stale. On the machine and boot that wrote the file, age is by the boot clock, which
-    /// cannot be changed, and a process that is gone is detected at once. Elsewhere age is by the timestamp.
+    /// A beat older than `max_age` is stale. On the machine and boot that wrote the file, age is by the boot clock,
+    /// which cannot be changed, and a process that is gone is detected at once. Elsewhere age is by the timestamp.
     ///
     /// # Errors
     /// The file is missing, damaged, too large, not a regular file, or cannot be read.
@@ -217,8 +218,8 @@ fn check_metadata(metadata: &Map<String, Value>) -> Result<(), InvalidArgument> 
     Ok(())
 }
 
-/// Returns whether something is nested deeper than readers accept. Not recursive, because deep values would overflow the
-/// stack.
+/// Returns whether something is nested deeper than readers accept. Not recursive, because deep values would overflow
+/// the stack.
 fn is_deep(metadata: &Map<String, Value>) -> bool {
     let mut open: Vec<(usize, &Value)> = metadata.values().map(|value| (1, value)).collect();
     while let Some((depth, value)) = open.pop() {

@@ -1,12 +1,12 @@
 //! One run of a heartbeat, and how its threads and their callers synchronise.
 //!
 //! # Memory ordering
-//! A requesting thread stores `stop` or `beat_requested`, then takes the lock of `progress` to find the beat thread. The
-//! beat thread registers itself under that lock before it first loads the flags. So it sees the flag, or it is found and
-//! unparked.
+//! A requesting thread stores `stop` or `beat_requested`, then takes the lock of `progress` to find the beat thread.
+//! The beat thread registers itself under that lock before it first loads the flags. So it sees the flag, or it is
+//! found and unparked.
 //!
-//! The release of each store pairs with the acquire of the load: the beat sees what was set before it was requested. Both
-//! sides swap `beat_requested`, so of a request and a beat that takes one, the later sees the earlier.
+//! The release of each store pairs with the acquire of the load: the beat sees what was set before it was requested.
+//! Both sides swap `beat_requested`, so of a request and a beat that takes one, the later sees the earlier.
 //!
 //! `beat_pending` is explained in `callbacks.rs`.
 
@@ -121,8 +121,8 @@ impl HeartbeatRun {
         progress.start_error.clone().map_or(Ok(()), Err)
     }
 
-    /// Waits for the run's threads to end, at most `timeout`. On one of them it does not wait for that thread, nor on the
-    /// beat thread for callbacks.
+    /// Waits for the run's threads to end, at most `timeout`. On one of them it does not wait for that thread, nor on
+    /// the beat thread for callbacks.
     pub(super) fn wait_for_end(&self, timeout: Duration) {
         let this = thread::current().id();
         self.wait_while(timeout, |progress| {

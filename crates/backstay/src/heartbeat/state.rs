@@ -12,8 +12,8 @@ use crate::clock;
 
 /// Content of a state file.
 ///
-/// In JSON it is one object with these names. Only `timestamp`, `pid` and `hostname` are required, because files of other
-/// writers have no more than those and `metadata`.
+/// In JSON it is one object with these names. Only `timestamp`, `pid` and `hostname` are required, because files of
+/// other writers have no more than those and `metadata`.
 ///
 /// ```
 /// use backstay::heartbeat::{HeartbeatState, Status};

@@ -1,8 +1,8 @@
 //! Targets that a heartbeat follows.
 //!
 //! # Memory ordering
-//! `ProcessState::dead`: the swap (release) in a check pairs with the loads (acquire) of other threads' beats, so that a
-//! thread that sees a target dead also sees what the check saw.
+//! `ProcessState::dead`: the swap (release) in a check pairs with the loads (acquire) of other threads' beats, so that
+//! a thread that sees a target dead also sees what the check saw.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -64,7 +64,8 @@ impl<F: Fn() -> bool + Send + Sync> Target for F {
 impl HeartbeatInner {
     /// Checks the targets. Returns the worst cause among the dead ones.
     ///
-    /// A target that panics keeps its last state. So do all targets in a beat that one of them makes while it is checked.
+    /// A target that panics keeps its last state. So do all targets in a beat that one of them makes while it is
+    /// checked.
     pub(super) fn check_targets(
         &self,
         local: &ProcessState,

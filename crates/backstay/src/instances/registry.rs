@@ -6,9 +6,9 @@ use once_cell::race::OnceBox;
 
 /// The named instances of one type, for a `static`.
 ///
-/// It is a binary tree that only grows. The bits of a name's hash are its path: O(log n) for n names. Neither a lookup nor
-/// an insertion takes a lock, so a forked child keeps the parent's instances and waits for none of the parent's threads.
-/// Instances are never removed, because names come from code and configuration.
+/// It is a binary tree that only grows. The bits of a name's hash are its path: O(log n) for n names. Neither a lookup
+/// nor an insertion takes a lock, so a forked child keeps the parent's instances and waits for none of the parent's
+/// threads. Instances are never removed, because names come from code and configuration.
 ///
 /// # Memory ordering
 /// That of `OnceBox`: it publishes an node by a compare-and-swap (release), and a lookup loads it (acquire).
@@ -27,7 +27,8 @@ impl<T: Clone> InstanceRegistry<T> {
         Self(OnceBox::new())
     }
 
-    /// Returns the instance of this name, or builds it. If several threads build it at once, all get the first one stored.
+    /// Returns the instance of this name, or builds it. If several threads build it at once, all get the first one
+    /// stored.
     pub(crate) fn named<E>(&self, name: &str, build: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let mut path = hash(name);
         let mut link = &self.0;

@@ -1,14 +1,14 @@
 //! Fork hooks for language bindings: no lock of this library is held while the process forks.
 //!
-//! A forked child inherits locks in their current state, without the threads that would release them. So a thread that is
-//! about to fork waits until no other thread holds one of our locks, and prevents others from taking one until the fork is
-//! done. Our locks are held only for short operations.
+//! A forked child inherits locks in their current state, without the threads that would release them. So a thread that
+//! is about to fork waits until no other thread holds one of our locks, and prevents others from taking one until the
+//! fork is done. Our locks are held only for short operations.
 //!
 //! A Rust program has no hook before a fork. Without [`watch`] the protocol costs one load per lock.
 //!
 //! # Memory ordering
-//! `WATCHED` is relaxed: a thread that does not see it yet takes a lock that is not counted, like one that was taken before
-//! `watch`. `gate.rs` explains the rest.
+//! `WATCHED` is relaxed: a thread that does not see it yet takes a lock that is not counted, like one that was taken
+//! before `watch`. `gate.rs` explains the rest.
 #![doc(hidden)]
 
 use std::sync::OnceLock;
@@ -40,8 +40,8 @@ thread_local! {
 
 /// Enables the protocol: call [`before`] before each fork, then [`after_in_parent`] or [`after_in_child`].
 ///
-/// A thread that waits for a fork calls `pause` repeatedly. It should release what the forking thread may need for a moment,
-/// such as the lock of an interpreter.
+/// A thread that waits for a fork calls `pause` repeatedly. It should release what the forking thread may need for a
+/// moment, such as the lock of an interpreter.
 pub fn watch(pause: fn()) {
     let _ = PAUSE.set(pause);
     WATCHED.store(true, Ordering::Relaxed);

@@ -1,13 +1,13 @@
 //! Ensures that no other thread holds one of our locks while a thread forks.
 //!
-//! A forked child inherits locks in their current state, without the threads that would release them. So a thread that is
-//! about to fork announces the fork and waits until no other thread is inside the gate. Until the fork is done, other
-//! threads do not enter.
+//! A forked child inherits locks in their current state, without the threads that would release them. So a thread that
+//! is about to fork announces the fork and waits until no other thread is inside the gate. Until the fork is done,
+//! other threads do not enter.
 //!
 //! # Memory ordering
-//! [`ForkGate`] is one word, so entering and seeing a fork are one step, as are announcing a fork and seeing the threads
-//! inside. Leaving (release) pairs with `is_clear` (acquire): what was written under a lock is complete in the child. The
-//! end of a fork (release) pairs with entering (acquire).
+//! [`ForkGate`] is one word, so entering and seeing a fork are one step, as are announcing a fork and seeing the
+//! threads inside. Leaving (release) pairs with `is_clear` (acquire): what was written under a lock is complete in the
+//! child. The end of a fork (release) pairs with entering (acquire).
 
 use std::cell::Cell;
 
@@ -24,8 +24,8 @@ pub(crate) struct ThreadCounts {
     held: Cell<usize>,
     /// Number of its forks in progress: more than one if a fork hook forks as well.
     ///
-    /// Code that runs around a fork (other libraries' hooks, destructors) may take our locks. It must not wait for the fork
-    /// of its own thread.
+    /// Code that runs around a fork (other libraries' hooks, destructors) may take our locks. It must not wait for the
+    /// fork of its own thread.
     forks: Cell<usize>,
 }
 

@@ -1,7 +1,7 @@
 //! Per-process state: state that a forked child does not inherit.
 //!
-//! A child inherits the parent's memory with locks in their current state, but none of its threads. So it needs new state
-//! wherever the state depends on a lock or a thread. [`this_process`] tells the two processes apart.
+//! A child inherits the parent's memory with locks in their current state, but none of its threads. So it needs new
+//! state wherever the state depends on a lock or a thread. [`this_process`] tells the two processes apart.
 //!
 //! # Memory ordering
 //! [`PerProcess`]: the compare-and-swap publishes the value (release), and each load of the pointer sees it complete
@@ -31,8 +31,8 @@ impl<T: Default + Send + Sync> PerProcess<T> {
         let process = this_process();
         loop {
             let seen = self.0.load(Ordering::Acquire);
-            // SAFETY: the pointer is null or was made by `Box::into_raw` and published by the compare-and-swap below. Its
-            // target is never freed and never borrowed mutably.
+            // SAFETY: the pointer is null or was made by `Box::into_raw` and published by the compare-and-swap below.
+            // Its target is never freed and never borrowed mutably.
             if let Some(owned) = unsafe { seen.as_ref() }
                 && owned.process == process
             {
@@ -49,9 +49,10 @@ impl<T: Default + Send + Sync> PerProcess<T> {
 
 /// Returns a number of this process, never 0, that differs from those of all processes it was forked from.
 ///
-/// A process id is not such a number: in a new pid namespace it can be the parent's, and it can be reused along a chain of
-/// forks. So the number is stored in a page that the kernel zeroes in each forked child (`MADV_WIPEONFORK`). A zeroed page
-/// gets the next number. A hook (`pthread_atfork`) does not serve, because `clone`, `_Fork` and bare system calls skip it.
+/// A process id is not such a number: in a new pid namespace it can be the parent's, and it can be reused along a chain
+/// of forks. So the number is stored in a page that the kernel zeroes in each forked child (`MADV_WIPEONFORK`). A
+/// zeroed page gets the next number. A hook (`pthread_atfork`) does not serve, because `clone`, `_Fork` and bare system
+/// calls skip it.
 ///
 /// Without such pages (Linux before 4.14, some emulators, other systems) it is the process id.
 ///
@@ -121,7 +122,7 @@ mod mark {
         if page == libc::MAP_FAILED {
             return None;
         }
-        // SAFETY: the page was mapped above.
+        // SAFETY: this page was mapped above.
         // An emulator that ignores advice accepts any, even the invalid advice -1.
         let advise = |advice| unsafe { libc::madvise(page, SIZE, advice) } == 0;
         if advise(libc::MADV_WIPEONFORK) && !advise(-1) {

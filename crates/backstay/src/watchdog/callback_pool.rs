@@ -1,7 +1,7 @@
 //! Threads that run callbacks and check files, both of which can block.
 //!
-//! An idle thread takes the next job. Without an idle thread a new one is started, up to [`BASE_POOL_SIZE`]. Beyond that,
-//! threads are added only while jobs are stalled, as [`PoolLoad::threads_to_add`] decides.
+//! An idle thread takes the next job. Without an idle thread a new one is started, up to [`BASE_POOL_SIZE`]. Beyond
+//! that, threads are added only while jobs are stalled, as [`PoolLoad::threads_to_add`] decides.
 //!
 //! Locks: one, `state`. Jobs run without it.
 

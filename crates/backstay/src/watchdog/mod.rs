@@ -1,9 +1,9 @@
 //! Detects that a thread, a task or another process has stopped making progress.
 //!
-//! The watched code calls [`Watchdog::ping`] regularly, which costs a few nanoseconds. After `timeout` without a ping the
-//! watchdog *fires*: it logs which thread is frozen and runs the callbacks. With `raise_on_timeout`, the next
-//! [`try_ping`](Watchdog::try_ping) also returns an error. The frozen thread itself is not interrupted. One monitor thread
-//! checks all watchdogs of the process.
+//! The watched code calls [`Watchdog::ping`] regularly, which costs a few nanoseconds. After `timeout` without a ping
+//! the watchdog *fires*: it logs which thread is frozen and runs the callbacks. With `raise_on_timeout`, the next
+//! [`try_ping`](Watchdog::try_ping) also returns an error. The frozen thread itself is not interrupted. One monitor
+//! thread checks all watchdogs of the process.
 //!
 //! ```
 //! use backstay::{Watchdog, WatchdogError};
@@ -114,9 +114,9 @@ impl Watchdog {
     /// Returns a builder for a watchdog over another process, which checks its heartbeat file.
     ///
     /// It fires when the file is missing, damaged or stale, or when the process is gone; again after each recovery. It
-    /// checks the file at the start and then every `check_interval`, which its [`timeout`](Self::timeout) returns. A check
-    /// that finds the process alive counts as a ping. Checks run on their own thread, so that a file system that hangs
-    /// delays no other watchdog.
+    /// checks the file at the start and then every `check_interval`, which its [`timeout`](Self::timeout) returns. A
+    /// check that finds the process alive counts as a ping. Checks run on their own thread, so that a file system that
+    /// hangs delays no other watchdog.
     ///
     /// ```
     /// use backstay::Watchdog;
@@ -135,8 +135,8 @@ impl Watchdog {
 
     /// Reports that the caller makes progress, and restarts the timeout.
     ///
-    /// It takes no lock, makes no system call and does not allocate, so it may be called in a tight loop, on any thread or
-    /// task, and in a signal handler. Only the first ping of each thread makes a system call, for the thread's id.
+    /// It takes no lock, makes no system call and does not allocate, so it may be called in a tight loop, on any thread
+    /// or task, and in a signal handler. Only the first ping of each thread makes a system call, for the thread's id.
     ///
     /// A ping clears [`is_triggered`](Self::is_triggered). It does not clear a pending error; see
     /// [`try_ping`](Self::try_ping).
@@ -148,8 +148,8 @@ impl Watchdog {
     /// Pings, and returns the pending error if the watchdog has fired.
     ///
     /// # Errors
-    /// The watchdog was built with [`raise_on_timeout`](WatchdogBuilder::raise_on_timeout) and has fired since the start
-    /// or the last [`reset`](Self::reset). Each error is returned once.
+    /// The watchdog was built with [`raise_on_timeout`](WatchdogBuilder::raise_on_timeout) and has fired since the
+    /// start or the last [`reset`](Self::reset). Each error is returned once.
     #[inline]
     pub fn try_ping(&self) -> Result<(), WatchdogTimeoutError> {
         self.shared.ping();
@@ -159,8 +159,8 @@ impl Watchdog {
     /// Returns the pending error as [`try_ping`](Self::try_ping) does, without a ping.
     ///
     /// # Errors
-    /// The watchdog was built with [`raise_on_timeout`](WatchdogBuilder::raise_on_timeout) and has fired since the start
-    /// or the last [`reset`](Self::reset). Each error is returned once.
+    /// The watchdog was built with [`raise_on_timeout`](WatchdogBuilder::raise_on_timeout) and has fired since the
+    /// start or the last [`reset`](Self::reset). Each error is returned once.
     pub fn check(&self) -> Result<(), WatchdogTimeoutError> {
         match self.shared.state.take_error() {
             None => Ok(()),

@@ -1,15 +1,15 @@
 //! The thread that checks every watchdog of the process.
 //!
 //! It sleeps until the next deadline, at most [`MAX_SLEEP`] so that it detects clock gaps. It never blocks otherwise:
-//! callbacks and file checks run in the [`CallbackPool`]. A check reads the watchdog's state and puts its entry back into
-//! the queue. A ping does not notify the monitor, because it only moves the deadline to a later time.
+//! callbacks and file checks run in the [`CallbackPool`]. A check reads the watchdog's state and puts its entry back
+//! into the queue. A ping does not notify the monitor, because it only moves the deadline to a later time.
 //!
 //! # Locks
 //! One, `state`. No user code runs under it.
 //!
 //! - A watchdog's run id is written only under the lock, and `running` counts the watchdogs that are running.
-//! - An entry is obsolete if its run is no longer the watchdog's current run. It is removed when the monitor next meets it, or
-//!   when most entries are obsolete.
+//! - An entry is obsolete if its run is no longer the watchdog's current run. It is removed when the monitor next meets
+//!   it, or when most entries are obsolete.
 //! - A run can be stopped while the monitor checks its entry without the lock. So a watchdog fires under the lock, and
 //!   only if the run is still current: nothing fires after `stop` has returned.
 //!

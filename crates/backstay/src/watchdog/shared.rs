@@ -6,8 +6,9 @@
 //! flag is clear, so a thread that sees the flag reads the value of the same firing. Pings publish nothing, and `load`
 //! is relaxed.
 //!
-//! [`WatchdogShared`]: `run` is stored under the monitor's lock (release) and loaded without it (acquire), so that a thread
-//! which sees a run also sees what `start` set up for it. All counters and times are relaxed: each is read alone.
+//! [`WatchdogShared`]: `run` is stored under the monitor's lock (release) and loaded without it (acquire), so that a
+//! thread which sees a run also sees what `start` set up for it. All counters and times are relaxed: each is read
+//! alone.
 
 use std::cell::Cell;
 use std::time::Duration;

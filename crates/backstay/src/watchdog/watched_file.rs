@@ -1,11 +1,11 @@
 //! Watching another process by its heartbeat file.
 //!
-//! The callback pool checks the file, because a read from a network file system can hang. A check that finds the service
-//! alive counts as a ping. Any other result fires the watchdog at once.
+//! The callback pool checks the file, because a read from a network file system can hang. A check that finds the
+//! service alive counts as a ping. Any other result fires the watchdog at once.
 //!
 //! # Memory ordering
-//! `check_in_progress`: the swap (acquire) pairs with the store at the end of the previous check (release), so that checks
-//! of one file happen one after another.
+//! `check_in_progress`: the swap (acquire) pairs with the store at the end of the previous check (release), so that
+//! checks of one file happen one after another.
 
 use std::path::PathBuf;
 use std::sync::Arc;

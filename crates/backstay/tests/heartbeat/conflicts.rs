@@ -50,8 +50,8 @@ fn is_taken_by(result: Result<(), HeartbeatError>, folder: &Folder, process: u32
     matches!(result, Err(HeartbeatError::Taken { path, pid, .. }) if path == folder.file() && pid == process)
 }
 
-// HB-10: a heartbeat that finds another process's heartbeat alerts once and names it. An exclusive one does not write the
-// file until that process is gone.
+// HB-10: a heartbeat that finds another process's heartbeat alerts once and names it. An exclusive one does not write
+// the file until that process is gone.
 #[test]
 fn the_second_heartbeat_detects_the_first() {
     let (folder, other) = (Folder::new(), RunningProcess::new());
@@ -84,8 +84,8 @@ fn the_second_heartbeat_detects_the_first() {
     assert_eq!(folder.state().pid, std::process::id());
 }
 
-// HB-10: a file is free at once if its process is gone or has a reused id, if its container or machine was restarted, if
-// its service has stopped, or if this process wrote it before an `exec`.
+// HB-10: a file is free at once if its process is gone or has a reused id, if its container or machine was restarted,
+// if its service has stopped, or if this process wrote it before an `exec`.
 #[test]
 fn a_file_that_was_left_behind_is_free() {
     let other = RunningProcess::new();
@@ -142,8 +142,8 @@ fn a_writer_on_another_host_is_detected_by_its_beats() {
     assert_eq!((&alerts[0].context["pid"], &alerts[0].context["hostname"]), (&json!(7), &json!("far-away")));
 }
 
-// HB-10: in one process, the second heartbeat detects the first, exactly one of two exclusive ones starts, and the first
-// to stop writes no final beat for the other.
+// HB-10: in one process, the second heartbeat detects the first, exactly one of two exclusive ones starts, and the
+// first to stop writes no final beat for the other.
 #[test]
 fn two_heartbeats_in_one_process_detect_each_other() {
     let (folder, clock) = (Folder::new(), ManualClock::new());

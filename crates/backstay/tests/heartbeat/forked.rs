@@ -12,8 +12,8 @@ use super::{AGE, Folder, eventually};
 
 /// Runs `f` in a forked child. Returns whether it returned true.
 pub(super) fn in_a_child(f: impl FnOnce() -> bool) -> bool {
-    // SAFETY: the child runs `f` and ends with `_exit`. POSIX does not allow `f` to allocate and to start threads in the
-    // child of a process with threads, but glibc and musl support it.
+    // SAFETY: the child runs `f` and ends with `_exit`. POSIX does not allow `f` to allocate and to start threads in
+    // the child of a process with threads, but glibc and musl support it.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {
