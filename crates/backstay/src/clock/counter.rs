@@ -121,6 +121,7 @@ mod tests {
     }
 
     // ALL-5: the kernel's word is asked for once it is known, and never contradicts itself.
+    #[cfg(feature = "rate-limiter")]
     #[test]
     fn the_machine_is_known_after_the_first_handle() {
         let _limiter = crate::RateLimiter::builder(1).build().unwrap();
