@@ -121,7 +121,9 @@ impl Reading {
         self.staleness == 0
     }
 
-    /// Returns whether `moment` has been reached; `None` if the reading is too coarse to decide.
+    /// Returns whether `moment` has been reached.
+    ///
+    /// `None`: the reading is too coarse to decide.
     #[must_use]
     pub fn reached(self, moment: Moment) -> Option<bool> {
         match (self.earliest >= moment, self.latest() >= moment) {

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
-/// Describes an event that needs a person's attention; passed to `on_alert` callbacks.
+/// Describes an event that needs a person's attention.
+///
+/// It is passed to `on_alert` callbacks.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Alert {

@@ -7,7 +7,7 @@ use std::thread::Builder;
 /// Relaxed: it publishes nothing else. 0 means the default.
 static STACK_SIZE: AtomicUsize = AtomicUsize::new(0);
 
-/// Sets the stack size in bytes of threads that run callbacks. Default: that of Rust, 2 MiB.
+/// Sets the stack size of threads that run callbacks, in bytes. Default: 2 MiB.
 ///
 /// Use it for languages that need more.
 pub fn set_stack_size(bytes: usize) {

@@ -6,7 +6,9 @@ use core::time::Duration;
 
 use super::{MAX_AHEAD, Status};
 
-/// Where a process runs. It decides whether another process can use its ids and its boot time.
+/// Where a process runs.
+///
+/// It decides whether another process can use its ids and its boot time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
     /// Name of the machine or container.

@@ -14,16 +14,18 @@ use crate::time::{Moment, nanos};
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
 /// Bounds to which intervals from configuration and from Python are clamped.
 pub const INTERVAL_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
-/// Valid intervals. A shorter one is a busy loop, a longer one does not show liveness.
+/// Valid intervals: a shorter one is a busy loop, a longer one proves no liveness.
 pub const INTERVAL_LIMITS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
 /// Default maximum age of a live beat.
 pub const DEFAULT_MAX_AGE: Duration = Duration::from_secs(30);
 /// How far in the future a live beat may be, because clocks of two machines differ.
 pub const MAX_AHEAD: Duration = Duration::from_secs(5);
-/// Maximum size of a state file, in bytes. A larger file is neither read nor written.
+/// Maximum size of a state file, in bytes.
+///
+/// A larger file is neither read nor written.
 pub const MAX_FILE_SIZE: usize = 1 << 20;
 
-/// Returns the maximum age of a live beat for readers that set none: three times the writer's `interval`.
+/// Returns the default maximum age of a live beat: three times its `interval`.
 ///
 /// It is at least [`DEFAULT_MAX_AGE`]. An interval above [`INTERVAL_BOUNDS`] counts as the upper bound, because a file
 /// must not decide that it stays alive for ever.
@@ -70,9 +72,10 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
-    /// Returns the status and cause to write; `dead` is the worst cause among the dead targets.
+    /// Returns the status and cause to write.
     ///
-    /// A service that is stopping keeps its status, because its targets are expected to die then.
+    /// `dead` is the worst cause among the dead targets. A service that is stopping keeps its status, because its
+    /// targets are expected to die then.
     #[must_use]
     pub const fn with_dead_target(self, dead: Option<DegradedBy>) -> (Self, Option<DegradedBy>) {
         match (self, dead) {

@@ -1,9 +1,13 @@
 use core::time::Duration;
 
-/// Number of threads that the callback pool starts as jobs arrive. More are added only for stalled jobs.
+/// Number of threads that the callback pool starts as jobs arrive.
+///
+/// More are added only for stalled jobs.
 pub const BASE_POOL_SIZE: usize = 8;
 
-/// Largest number of threads in the callback pool. Fewer blocked callbacks than this delay no other callback.
+/// Largest number of threads in the callback pool.
+///
+/// Fewer blocked callbacks than this delay no other callback.
 pub const MAX_POOL_SIZE: usize = 256;
 
 /// Waiting time after which a job can justify another thread.

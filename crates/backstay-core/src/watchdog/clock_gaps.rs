@@ -3,17 +3,19 @@ use core::time::Duration;
 
 use crate::time::Moment;
 
-/// Shortest delay of a wake-up that counts as a clock gap. Shorter delays are normal on a busy machine.
+/// Shortest delay of a wake-up that counts as a clock gap.
+///
+/// Shorter delays are normal on a busy machine.
 pub const MIN_CLOCK_GAP: Duration = Duration::from_millis(100);
 
 /// Number of gaps kept. A new one replaces the shortest.
 const CAPACITY: usize = 16;
 
-/// Records when the process did not run: stopped, suspended, or on a paused machine.
+/// Records when the process did not run.
 ///
-/// A thread that sleeps until a given time and wakes late has detected a gap of that length. A long gap restarts the
-/// timeout of every watchdog. A short gap is only subtracted, so that a machine which is always late still detects
-/// frozen threads.
+/// Causes are a stopped process, a suspended system and a paused virtual machine. A thread that sleeps until a given
+/// time and wakes late has detected a gap of that length. A long gap restarts the timeout of every watchdog. A short
+/// gap is only subtracted, so that a machine which is always late still detects frozen threads.
 ///
 /// ```
 /// use backstay_core::time::Moment;
@@ -36,7 +38,9 @@ struct ClockGap {
 }
 
 impl ClockGaps {
-    /// Records that a thread which planned to wake at `planned` woke at `now`. Returns the length of the gap, if any.
+    /// Records that a thread which planned to wake at `planned` woke at `now`.
+    ///
+    /// Returns the length of the gap, if there was one.
     pub fn record_wakeup(&mut self, planned: Moment, now: Moment) -> Option<Duration> {
         let length = now.since(planned);
         if length < MIN_CLOCK_GAP {
@@ -50,7 +54,9 @@ impl ClockGaps {
         Some(length)
     }
 
-    /// Returns the time from which inactivity counts, for a watchdog of this `timeout` last pinged at `last_ping`.
+    /// Returns the time from which inactivity counts.
+    ///
+    /// The watchdog has this `timeout` and was last pinged at `last_ping`.
     ///
     /// A gap of at least a quarter of the timeout restarts the timeout at the gap's end. The length of a shorter gap is
     /// subtracted.

@@ -9,7 +9,7 @@ const SLOT_BITS: u32 = 22;
 /// Largest delay of an item in a [`DeadlineQueue`]: about 4 ms.
 pub const SLOT_LENGTH: Duration = Duration::from_nanos(1 << SLOT_BITS);
 
-/// Items ordered by deadline, in slots of [`SLOT_LENGTH`]: never early, at most one slot late.
+/// Holds items by deadline: they are never early and at most [`SLOT_LENGTH`] late.
 ///
 /// Items of one slot share an entry of the tree. Inserting is cheap, and a waiting thread wakes once for the whole
 /// slot.

@@ -30,7 +30,9 @@ pub const TIMEOUT_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Du
 /// Default maximum age of a heartbeat file.
 pub const DEFAULT_MAX_AGE: Duration = Duration::from_secs(30);
 
-/// Longest single sleep of the monitor thread. Shorter sleeps detect clock gaps more precisely.
+/// Longest single sleep of the monitor thread.
+///
+/// Shorter sleeps detect clock gaps more precisely.
 pub const MAX_SLEEP: Duration = Duration::from_millis(250);
 
 /// Clamps `timeout` to [`TIMEOUT_BOUNDS`].
@@ -47,7 +49,9 @@ pub fn clamp_timeout(timeout: Duration) -> Duration {
     timeout.clamp(*TIMEOUT_BOUNDS.start(), *TIMEOUT_BOUNDS.end())
 }
 
-/// Returns the default interval between checks of a heartbeat file: `max_age` / 2, clamped to [`TIMEOUT_BOUNDS`].
+/// Returns the default interval between checks of a heartbeat file.
+///
+/// It is `max_age` / 2, clamped to [`TIMEOUT_BOUNDS`].
 #[must_use]
 pub fn default_check_interval(max_age: Duration) -> Duration {
     clamp_timeout(max_age / 2)
@@ -90,7 +94,7 @@ pub fn check(state: PingState, tolerance: Tolerance, gaps: &ClockGaps, now: Mome
     }
 }
 
-/// Returns whether `timeout` is valid: positive, and representable as 64-bit nanoseconds.
+/// Returns whether `timeout` is positive and fits into 64-bit nanoseconds.
 #[must_use]
 pub fn is_valid_timeout(timeout: Duration) -> bool {
     !timeout.is_zero() && nanos(timeout) != u64::MAX

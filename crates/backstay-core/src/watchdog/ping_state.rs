@@ -1,10 +1,10 @@
 use crate::time::Moment;
 
-/// The state of a watchdog, packed into one word: the last ping in nanoseconds above two flags.
+/// The state of a watchdog, packed into one word.
 ///
-/// The lowest bit, "triggered", says that the watchdog has fired since the last ping. The second bit says that an error
-/// is pending for a firing. A ping keeps it; only returning the error clears it. The remaining 62 bits hold 146 years
-/// of nanoseconds.
+/// The upper bits are the last ping in nanoseconds, the lower two are flags. The lowest bit, "triggered", says that
+/// the watchdog has fired since the last ping. The second bit says that an error is pending for a firing. A ping keeps
+/// it; only returning the error clears it. The remaining 62 bits hold 146 years of nanoseconds.
 ///
 /// ```
 /// use backstay_core::time::Moment;
@@ -24,7 +24,7 @@ const ERROR_PENDING: u64 = 2;
 const FLAGS: u64 = TRIGGERED | ERROR_PENDING;
 
 impl PingState {
-    /// Returns the state of a watchdog that was started or pinged at `now`, with both flags clear.
+    /// Returns the state after a start or reset at `now`: both flags are clear.
     #[must_use]
     pub const fn started(now: Moment) -> Self {
         let nanos = now.as_nanos();

@@ -76,7 +76,9 @@ impl HeartbeatBuilder {
         self
     }
 
-    /// Adds metadata for readers, such as the version or port. Entries of the same name are replaced.
+    /// Adds metadata for readers, such as the version or port.
+    ///
+    /// Entries of the same name are replaced.
     ///
     /// ```
     /// # use backstay::Heartbeat;
@@ -88,7 +90,9 @@ impl HeartbeatBuilder {
         self
     }
 
-    /// Sets the permissions of the state file, as in chmod(2). The umask applies. Default: `0o644`.
+    /// Sets the permissions of the state file, as in chmod(2).
+    ///
+    /// The umask applies. Default: `0o644`.
     ///
     /// The default lets a monitor run as another user. Use `0o600` for confidential metadata.
     #[cfg(unix)]
@@ -97,7 +101,9 @@ impl HeartbeatBuilder {
         self
     }
 
-    /// Sets the status until [`set_status`](Heartbeat::set_status) is called. Default: [`Status::Ready`].
+    /// Sets the initial status. Default: [`Status::Ready`].
+    ///
+    /// [`set_status`](Heartbeat::set_status) changes it.
     pub fn status(mut self, status: Status) -> Self {
         self.status = Some(status);
         self
@@ -112,9 +118,9 @@ impl HeartbeatBuilder {
         self
     }
 
-    /// Sets whether this heartbeat does not write a file that another heartbeat writes. Default: false.
+    /// Sets whether only this heartbeat may write the file. Default: false.
     ///
-    /// If false, both write the file, and each logs a warning about the other.
+    /// If false and another heartbeat writes the file, both write it, and each logs a warning about the other.
     ///
     /// If true, [`start`](Heartbeat::start) returns [`HeartbeatError::Taken`] in that case. If the other heartbeat is
     /// detected later, each beat counts as missed until the other has stopped or is stale: older than
@@ -141,7 +147,9 @@ impl HeartbeatBuilder {
         self
     }
 
-    /// Sets the clock for the schedule. Default: the system clock. Timestamps are always the system's.
+    /// Sets the clock for the schedule.
+    ///
+    /// Default: the system clock. Timestamps are always the system's.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
         self

@@ -64,7 +64,7 @@ fn check_regular(path: &Path, metadata: &fs::Metadata) -> Result<(), HeartbeatEr
 fn open_without_waiting(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
-    // A plain `open` of a pipe without a owner would block.
+    // A plain `open` of a pipe without a writer would block.
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
 }
 

@@ -37,7 +37,7 @@ use crate::error::InvalidArgument;
 use inner::HeartbeatInner;
 use process_state::lock;
 
-/// Writes a state file at an interval, so that others can check whether this service is alive.
+/// Writes a state file at an interval, which shows that this service is alive.
 ///
 /// Clones share one heartbeat. It stops when [`stop`](Self::stop) is called or the last clone is dropped. A callback
 /// that holds a clone keeps it running.
@@ -96,7 +96,9 @@ impl Heartbeat {
         self.inner.start()
     }
 
-    /// Stops beating and writes a final beat with the status `stopped`. Does nothing if it is not running.
+    /// Stops beating and writes a final beat with the status `stopped`.
+    ///
+    /// Does nothing if it is not running.
     ///
     /// No beat follows the final one. There is no final beat if another heartbeat writes the same file, because that
     /// one has not stopped.
@@ -127,7 +129,9 @@ impl Heartbeat {
         self.inner.beat_now()
     }
 
-    /// Sets the status for this and all later beats. A running heartbeat beats at once; this does not wait for it.
+    /// Sets the status for this and all later beats.
+    ///
+    /// A running heartbeat beats at once; this does not wait for it.
     ///
     /// [`Status::Stopped`] counts as [`Status::Stopping`] here: only [`stop`](Self::stop) writes `stopped`.
     pub fn set_status(&self, status: Status) {

@@ -45,10 +45,10 @@ pub struct HeartbeatState {
     /// Status of the service. An unknown word is read as `None`.
     #[serde(default, with = "status", skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
-    /// Why `status` is `degraded`; `None` for any other status. An unknown word is read as `None`.
+    /// Why `status` is `degraded`; `None` for any other status.
     ///
-    /// In JSON: `"watchdog"` (a watchdog has fired), `"target"` (a target is dead), or `"service"` (the service set the
-    /// status itself).
+    /// An unknown word is read as `None`. In JSON: `"watchdog"` (a watchdog has fired), `"target"` (a target is
+    /// dead), or `"service"` (the service set the status itself).
     #[serde(default, with = "degraded_by", skip_serializing_if = "Option::is_none")]
     pub degraded_by: Option<DegradedBy>,
     /// Time of the heartbeat's start.
@@ -69,9 +69,10 @@ pub struct HeartbeatState {
 }
 
 impl HeartbeatState {
-    /// Returns the liveness of the service that wrote it; `max_age` is the maximum age of a live beat.
+    /// Returns the liveness of the service that wrote it.
     ///
-    /// [`Heartbeat::liveness`](super::Heartbeat::liveness) reads the file and calls this.
+    /// A beat older than `max_age` is stale. [`Heartbeat::liveness`](super::Heartbeat::liveness) reads the file
+    /// and calls this.
     #[must_use]
     pub fn liveness(&self, max_age: Duration) -> Liveness {
         let (beat, here) = (self.as_beat(), host::here());

@@ -14,7 +14,9 @@ use super::process_state::ProcessState;
 use crate::callback::caught;
 use crate::log::log_in_background;
 
-/// A part of the service that can fail while the process runs: a watchdog, a worker, a connection.
+/// A part of the service that can fail while the process runs.
+///
+/// Examples are a watchdog, a worker and a connection.
 ///
 /// ```
 /// use backstay::heartbeat::Target;

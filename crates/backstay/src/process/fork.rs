@@ -38,7 +38,9 @@ thread_local! {
     static COUNTS: ThreadCounts = const { ThreadCounts::new() };
 }
 
-/// Enables the protocol: call [`before`] before each fork, then [`after_in_parent`] or [`after_in_child`].
+/// Enables the protocol.
+///
+/// Call [`before`] before each fork, then [`after_in_parent`] or [`after_in_child`].
 ///
 /// A thread that waits for a fork calls `pause` repeatedly. It should release what the forking thread may need for a
 /// moment, such as the lock of an interpreter.
@@ -47,7 +49,9 @@ pub fn watch(pause: fn()) {
     WATCHED.store(true, Ordering::Relaxed);
 }
 
-/// Prevents other threads from taking a lock, and waits until none holds one, at most one second.
+/// Prevents other threads from taking a lock and waits until none holds one.
+///
+/// It waits at most one second.
 pub fn before() {
     COUNTS.with(|counts| {
         GATE.announce(counts);

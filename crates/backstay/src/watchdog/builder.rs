@@ -106,13 +106,17 @@ macro_rules! common_setters {
             self
         }
 
-        /// Sets a callback that gets an [`Alert`] each time the watchdog fires, in addition to `on_timeout`.
+        /// Sets a callback that gets an [`Alert`] each time the watchdog fires.
+        ///
+        /// It runs in addition to `on_timeout`.
         pub fn on_alert(mut self, callback: impl Fn(&Alert) + Send + Sync + 'static) -> Self {
             self.common.on_alert = Some(Callback::plain(callback));
             self
         }
 
-        /// Sets [`on_alert`](Self::on_alert) to an async callback, which runs on its own runtime.
+        /// Sets [`on_alert`](Self::on_alert) to an async callback.
+        ///
+        /// It runs on its own runtime.
         pub fn on_alert_async<F>(mut self, callback: impl Fn(&Alert) -> F + Send + Sync + 'static) -> Self
         where
             F: Future<Output = ()> + Send + 'static,
@@ -121,7 +125,9 @@ macro_rules! common_setters {
             self
         }
 
-        /// Sets the clock. Default: the system clock. Tests can pass a [`ManualClock`](crate::clock::ManualClock).
+        /// Sets the clock.
+        ///
+        /// Default: the system clock. Tests can pass a [`ManualClock`](crate::clock::ManualClock).
         pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
             self.common.clock = clock.into();
             self
@@ -151,28 +157,29 @@ impl WatchdogBuilder {
         self
     }
 
-    /// Sets the [`timeout`](Self::timeout) without clamping it, for timeouts below a second.
+    /// Sets the [`timeout`](Self::timeout) without clamping it.
     ///
-    /// The coarse clock that [`ping`](Watchdog::ping) reads has a tick of a few milliseconds. The watchdog fires up to
-    /// four ticks late so that it never fires early. Timeouts below 50 ms are therefore imprecise.
+    /// Use it for timeouts below a second. The coarse clock that [`ping`](Watchdog::ping) reads has a tick of a
+    /// few milliseconds. The watchdog fires up to four ticks late so that it never fires early. Timeouts below 50 ms
+    /// are therefore imprecise.
     pub fn timeout_unclamped(mut self, timeout: Duration) -> Self {
         self.timeout = Some(TimeoutOption::Unclamped(timeout));
         self
     }
 
-    /// Sets whether a firing makes the next [`try_ping`](Watchdog::try_ping) return an error. Default: false.
+    /// Sets whether a firing returns an error to the watched code. Default: false.
     ///
-    /// [`check`](Watchdog::check), [`watch`](Watchdog::watch) and [`finish`](super::WatchGuard::finish) return the
-    /// [`WatchdogTimeoutError`](crate::WatchdogTimeoutError) as well. Each firing's error is returned once.
+    /// The next [`try_ping`](Watchdog::try_ping), [`check`](Watchdog::check), [`watch`](Watchdog::watch) or
+    /// [`finish`](super::WatchGuard::finish) returns the [`WatchdogTimeoutError`](crate::WatchdogTimeoutError), once.
     pub fn raise_on_timeout(mut self, raise: bool) -> Self {
         self.raise = raise;
         self
     }
 
-    /// Sets a function that returns the stack of the thread with the given operating system id.
+    /// Sets a function that returns the stack of a thread.
     ///
-    /// It is called at each firing, before the log and the callbacks. The stack appears in [`TimeoutReport::stack`], in
-    /// the log and in alerts. Use it for interpreters.
+    /// It gets the operating system's id of the thread. It is called at each firing, before the log and the callbacks.
+    /// The stack appears in [`TimeoutReport::stack`], in the log and in alerts. Use it for interpreters.
     pub fn stack_of(mut self, stack_of: fn(u32) -> Option<String>) -> Self {
         self.common.stack_of = Some(stack_of);
         self
@@ -196,7 +203,9 @@ impl WatchdogBuilder {
     }
 }
 
-/// Builds a [`Watchdog`] of a heartbeat file; returned by [`Watchdog::from_state_file`].
+/// Builds a [`Watchdog`] of a heartbeat file.
+///
+/// [`Watchdog::from_state_file`] returns it.
 #[derive(Debug)]
 #[must_use = "call `build`"]
 pub struct StateFileWatchdogBuilder {
@@ -227,7 +236,9 @@ impl StateFileWatchdogBuilder {
         self
     }
 
-    /// Sets the [`check_interval`](Self::check_interval) without clamping it, for intervals below a second.
+    /// Sets the [`check_interval`](Self::check_interval) without clamping it.
+    ///
+    /// Use it for intervals below a second.
     pub fn check_interval_unclamped(mut self, interval: Duration) -> Self {
         self.check_interval = Some(TimeoutOption::Unclamped(interval));
         self

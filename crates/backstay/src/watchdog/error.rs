@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// Reports that a watchdog has fired, because it was not pinged for [`inactive`](Self::inactive).
+/// Reports that a watchdog has fired.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("watchdog {} received no ping for {:.3} s", NameOrUnnamed(self.name.as_ref()), self.inactive.as_secs_f64())]
 pub struct WatchdogTimeoutError {

@@ -57,7 +57,7 @@ pub use error::{WatchdogError, WatchdogTimeoutError};
 pub use report::TimeoutReport;
 pub use scope::WatchGuard;
 
-/// Fires when it has not been pinged for a timeout.
+/// Fires when it is not pinged within its timeout.
 ///
 /// Clones share one watchdog. It stops when the last clone is dropped.
 #[derive(Clone)]
@@ -83,9 +83,9 @@ pub struct WatchdogStats {
     pub pings_total: u64,
     /// Number of firings, over all runs.
     pub timeouts_triggered: u64,
-    /// Time of the last ping, to within a few ticks of the system's coarse clock; `None` before the first ping.
+    /// Time of the last ping; `None` before the first one.
     ///
-    /// Starting and resetting are not pings.
+    /// It is accurate to a few ticks of the system's coarse clock. Starting and resetting are not pings.
     pub last_ping: Option<Moment>,
     /// Time of the last start.
     pub started_at: Option<Moment>,
@@ -111,7 +111,7 @@ impl Watchdog {
         WatchdogBuilder::default()
     }
 
-    /// Returns a builder for a watchdog over another process, which checks its heartbeat file.
+    /// Returns a builder for a watchdog that checks another process's heartbeat file.
     ///
     /// It fires when the file is missing, damaged or stale, or when the process is gone; again after each recovery. It
     /// checks the file at the start and then every `check_interval`, which its [`timeout`](Self::timeout) returns. A
@@ -199,7 +199,9 @@ impl Watchdog {
         self.shared.restart();
     }
 
-    /// Returns whether it is watching. In a forked child it is not, until it is started there.
+    /// Returns whether it is watching.
+    ///
+    /// In a forked child it is not, until it is started there.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.shared.run().is_running()
@@ -217,7 +219,9 @@ impl Watchdog {
         self.shared.inactive()
     }
 
-    /// Returns the timeout: the longest time without a ping. For a heartbeat file, the interval between checks.
+    /// Returns the longest time without a ping.
+    ///
+    /// For a heartbeat file, this is the interval between checks.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.shared.timeout

@@ -29,10 +29,13 @@ pub struct TimeoutReport {
     pub thread_id: Option<u32>,
     /// Name of that thread, if it is still alive.
     pub thread_name: Option<String>,
-    /// Stack of that thread when the watchdog fired, if [`stack_of`](super::WatchdogBuilder::stack_of) returned one.
+    /// Stack of that thread when the watchdog fired.
+    ///
+    /// `None` unless [`stack_of`](super::WatchdogBuilder::stack_of) returns one.
     pub stack: Option<Arc<str>>,
-    /// Time since the last ping, excluding time in which the process did not run. For a heartbeat file, time since the
-    /// last check that found the service alive.
+    /// Time since the last ping, excluding time in which the process did not run.
+    ///
+    /// For a heartbeat file, time since the last check that found the service alive.
     pub inactive: Duration,
     /// Number of times the watchdog has fired, including this one.
     pub firings: u64,

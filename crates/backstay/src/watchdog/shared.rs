@@ -20,7 +20,7 @@ use crate::clock::{Clock, Moment};
 use crate::process::this_process;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// A [`PingState`] shared between threads. Every change is one compare-and-swap from one state to the next.
+/// A [`PingState`] shared between threads. Each change except `restart` is a compare-and-swap.
 #[derive(Debug)]
 pub(super) struct AtomicPingState {
     bits: AtomicU64,
@@ -202,7 +202,7 @@ impl WatchdogShared {
         if let Some(file) = &self.file
             && before.is_of_another_process()
         {
-            // A check in progress was the parent's.
+            // A check that seems to be in progress was the parent's.
             file.check_in_progress.store(false, std::sync::atomic::Ordering::Release);
         }
         let now = self.clock.now();

@@ -104,7 +104,7 @@ impl WatchedFile {
     /// Returns whether the beat is stale only because of clock gaps.
     fn is_excused(&self, age: Duration, gaps: &ClockGaps) -> bool {
         let Some(now) = boot_moment() else { return false };
-        // A beat from before this boot counts as written at boot: gaps are later than that.
+        // A beat from before this boot counts as written at boot, because all recorded gaps are later.
         let written = Moment::from_nanos(now.as_nanos().saturating_sub(nanos(age)));
         let excused = gaps.inactive_since(written, self.max_age).since(written);
         age.saturating_sub(excused) <= self.max_age
