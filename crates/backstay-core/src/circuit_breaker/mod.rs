@@ -4,14 +4,23 @@
 //! can keep it in one atomic and apply these functions with compare-and-swap. The trials of a half-open breaker stand
 //! in places, a word each ([`Place`]).
 
+mod buckets;
+mod cause;
 mod place;
+mod rates;
 #[cfg(test)]
 mod tests;
 
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
+pub use buckets::Buckets;
+pub use cause::Cause;
 pub use place::Place;
+pub use rates::{
+    DEFAULT_MINIMUM_CALLS, DEFAULT_SLOW_CALL_RATE, DEFAULT_WINDOW, MINIMUM_CALLS_BOUNDS, RatePolicy, Rates,
+    SLOW_CALL_BOUNDS, WINDOW_BOUNDS, WINDOW_CALLS_BOUNDS, Window, WindowCounts,
+};
 
 use crate::InvalidArgument;
 use crate::time::{Moment, Reading, nanos};

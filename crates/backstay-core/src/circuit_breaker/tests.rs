@@ -6,6 +6,7 @@ use alloc::string::ToString;
 use super::*;
 
 mod bounds;
+mod rates;
 
 const SECOND: Duration = Duration::from_secs(1);
 
