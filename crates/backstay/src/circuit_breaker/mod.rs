@@ -16,6 +16,8 @@ mod listeners;
 #[cfg(all(test, backstay_loom))]
 mod loom_tests;
 mod permit;
+#[allow(dead_code)]
+mod window;
 #[cfg(all(test, not(backstay_loom)))]
 mod tests;
 
