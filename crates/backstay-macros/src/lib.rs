@@ -45,7 +45,7 @@ use proc_macro::TokenStream;
 ///
 /// # Async functions
 /// In an `async fn` the future is guarded: it asks for admission when it is first polled, and one that is dropped is
-/// neutral. The same holds for a function that ends with an async block, bare or boxed (`Box::pin(async move { .. })`,
+/// ignored. The same holds for a function that ends with an async block, bare or boxed (`Box::pin(async move { .. })`,
 /// `async move { .. }.boxed()`); statements before that block run when the future is made. So the attribute works on
 /// the methods of an `#[async_trait]` impl. Any other function that returns a future does not compile.
 ///

@@ -194,7 +194,7 @@ fn judges_the_future<F: Future<Output = Answer>>(breaker: &CircuitBreaker, call:
     assert!(matches!(ready(call(Ok(1))), Err(CallError::Rejected(_))));
 }
 
-// CB-12, CB-2, CB-7: the breaker's attribute judges the future, whoever makes that, and one that is dropped is neutral.
+// CB-12, CB-2, CB-7: the breaker's attribute judges the future, however that is made, and one that is dropped is ignored.
 #[test]
 fn a_breaker_judges_the_future() {
     let client = Client { limiter: limiter(), breaker: breaker() };
@@ -207,5 +207,5 @@ fn a_breaker_judges_the_future() {
     judges_the_future(&BREAKERS[0], guarded_plain);
     judges_the_future(&BREAKERS[1], guarded_alias);
     assert!(poll(guarded_never(Ok(1))).is_pending());
-    assert_eq!(BREAKERS[2].stats().neutral, 1);
+    assert_eq!(BREAKERS[2].stats().ignored, 1);
 }

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::sync::{Mutex, PoisonError};
 
-use backstay::circuit_breaker::{CircuitBreaker as Handle, Permit as OwnedPermit, Verdict};
+use backstay::circuit_breaker::{CircuitBreaker as Handle, Outcome, Permit as OwnedPermit};
 use pyo3::exceptions::{PyBaseException, PyException, PyGeneratorExit, PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -87,7 +87,7 @@ pub(crate) fn raised<B: Borrow<Handle>>(
 ) {
     // Listeners and the log may run now.
     match meaning(error.value(py), excluded) {
-        Meaning::Nothing => permit.judge(Verdict::Neutral),
+        Meaning::Nothing => permit.report(Outcome::Ignored),
         // Whether that is a failure, the breaker was told.
         Meaning::Cancelled => drop(permit),
         Meaning::Failed => permit.failure(),

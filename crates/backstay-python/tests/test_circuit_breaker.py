@@ -276,13 +276,13 @@ async def test_cancelled_calls_are_failures_where_that_is_wanted():
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(breaker.acall(asyncio.sleep, 60), 0.01)
     assert breaker.state is CircuitState.OPEN
-    neutral = CircuitBreaker(max_failures=1, cancellation_is_failure=True, excluded_exceptions=asyncio.CancelledError)
+    ignored = CircuitBreaker(max_failures=1, cancellation_is_failure=True, excluded_exceptions=asyncio.CancelledError)
     with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(neutral.acall(asyncio.sleep, 60), 0.01)
+        await asyncio.wait_for(ignored.acall(asyncio.sleep, 60), 0.01)
     for kind in (KeyboardInterrupt, SystemExit, GeneratorExit):
         with pytest.raises(kind):
-            neutral.call(fail_with, kind)
-    assert neutral.state is CircuitState.CLOSED and neutral.stats.neutral_calls == 4
+            ignored.call(fail_with, kind)
+    assert ignored.state is CircuitState.CLOSED and ignored.stats.ignored_calls == 4
 
 
 # CB-9

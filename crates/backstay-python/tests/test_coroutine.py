@@ -33,7 +33,7 @@ def suspended(value=None):
 
 def stats(breaker):
     one = breaker.stats
-    return one.successful_calls, one.failed_calls, one.neutral_calls
+    return one.successful_calls, one.failed_calls, one.ignored_calls
 
 
 def test_what_inspect_says_of_it():
@@ -269,7 +269,7 @@ async def test_given_up_it_releases_its_slot():
         give_up(coroutine)
         del coroutine
         gc.collect()
-        assert len(ended) == breaker.stats.neutral_calls == number
+        assert len(ended) == breaker.stats.ignored_calls == number
         assert breaker.state is CircuitState.HALF_OPEN
     assert await breaker.acall(lambda: 1) == 1 and breaker.state is CircuitState.CLOSED
 

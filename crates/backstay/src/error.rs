@@ -14,7 +14,7 @@ use crate::clock::Clock;
 pub struct CircuitOpenError {
     /// The breaker's name, where it has one.
     pub name: Option<Arc<str>>,
-    /// How long until the breaker admits a trial: until the open period ends, or until the first trial under way
+    /// How long until the breaker admits a half-open call: until the open period ends, or until the first half-open call under way
     /// loses its place. `Duration::MAX` where the breaker was isolated.
     pub remaining: Duration,
 }

@@ -1,13 +1,13 @@
-//! Circuit breaker: which calls pass, and what their verdicts change.
+//! Circuit breaker: which calls are admitted, and what their outcomes change.
 //!
-//! A [`Phase`] owns what belongs to it, [`Policy`] moves it, and [`Phase::pack`] makes one word of it, so that a handle
-//! can keep it in one atomic and apply these functions with compare-and-swap. The trials of a half-open breaker stand
-//! in places, a word each ([`Place`]).
+//! A [`BreakerState`] holds what belongs to it, [`Policy`] computes the next one, and [`BreakerState::pack`] makes one word
+//! of it, so that a handle can keep it in one atomic and apply these functions with compare-and-swap. Half-open calls have
+//! slots, a word each ([`HalfOpenSlot`]).
 
 mod buckets;
 mod cause;
-mod place;
 mod rates;
+mod slot;
 #[cfg(test)]
 mod tests;
 
@@ -16,43 +16,43 @@ use core::time::Duration;
 
 pub use buckets::Buckets;
 pub use cause::Cause;
-pub use place::Place;
 pub use rates::{
     DEFAULT_MINIMUM_CALLS, DEFAULT_SLOW_CALL_RATE, DEFAULT_WINDOW, MINIMUM_CALLS_BOUNDS, RatePolicy, Rates,
     SLOW_CALL_BOUNDS, WINDOW_BOUNDS, WINDOW_CALLS_BOUNDS, Window, WindowCounts,
 };
+pub use slot::HalfOpenSlot;
 
 use crate::InvalidArgument;
 use crate::time::{Moment, Reading, nanos};
 
-/// Consecutive failures that open a breaker, where nothing else is said.
+/// Default of `max_failures`.
 pub const DEFAULT_MAX_FAILURES: u32 = 5;
-/// What configuration may set `max_failures` to.
+/// Bounds of `max_failures` in configuration.
 pub const MAX_FAILURES_BOUNDS: RangeInclusive<u32> = 1..=100;
-/// How long a breaker stays open, where nothing else is said.
+/// Default of `reset_timeout`.
 pub const DEFAULT_RESET_TIMEOUT: Duration = Duration::from_secs(60);
-/// What configuration may set `reset_timeout` and `half_open_timeout` to.
+/// Bounds of `reset_timeout` and `half_open_timeout` in configuration.
 pub const RESET_TIMEOUT_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
-/// Trials at once in half-open, where nothing else is said.
+/// Default of `half_open_max_calls`.
 pub const DEFAULT_HALF_OPEN_MAX_CALLS: u32 = 1;
-/// What configuration may set `half_open_max_calls` to.
+/// Bounds of `half_open_max_calls` in configuration.
 pub const HALF_OPEN_MAX_CALLS_BOUNDS: RangeInclusive<u32> = 1..=10;
 
-/// What a builder in code may go up to: what still fits into the word.
-const MAX_FAILURES_LIMIT: u32 = (1 << Phase::FAILURE_BITS) - 1;
+/// The largest number that fits into the word; the bound for builders in code.
+const MAX_FAILURES_LIMIT: u32 = (1 << BreakerState::FAILURE_BITS) - 1;
 const HALF_OPEN_MAX_CALLS_LIMIT: u32 = 100;
-/// Shorter than a microsecond is no wait, and would not keep half-open periods apart (see [`Phase::HalfOpen`]); longer
-/// than a century does not fit into a word.
+/// Periods shorter than a microsecond would not keep half-open periods apart (see [`BreakerState::HalfOpen`]), and longer
+/// ones than a century do not fit into a word.
 const TIMEOUT_LIMITS: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_secs(100 * 365 * 86_400);
 
-/// The state of a breaker, as everyone sees it.
+/// The state of a breaker, as its users see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CircuitState {
-    /// Calls pass.
+    /// Calls are admitted.
     Closed,
-    /// Calls are turned away.
+    /// Calls are rejected.
     Open,
-    /// A few trials pass, to see whether the service has recovered.
+    /// A few calls are admitted, to see whether the service has recovered.
     HalfOpen,
 }
 
@@ -66,46 +66,46 @@ impl core::fmt::Display for CircuitState {
     }
 }
 
-/// What became of a call.
+/// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// The service did its work.
+pub enum Outcome {
+    /// The service worked.
     Success,
-    /// It did not.
+    /// The service failed.
     Failure,
-    /// The call says nothing about the service: an excluded error, or cancelled.
-    Neutral,
+    /// The call says nothing about the service: an excluded error, a cancelled call.
+    Ignored,
 }
 
 /// The state of a breaker with what belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Calls pass.
+pub enum BreakerState {
+    /// Calls are admitted.
     Closed {
         /// No other closed period of this breaker has the same.
         generation: u64,
         /// Failures since the last success.
         failures: u32,
     },
-    /// Calls are turned away until a moment.
+    /// Calls are rejected until a moment.
     Open {
-        /// When trials may begin.
+        /// When half-open calls may begin.
         until: Moment,
     },
-    /// Calls are turned away until `reset`.
+    /// Calls are rejected until `reset`.
     Isolated,
-    /// Trials pass, as many at once as there are places.
+    /// As many calls at once are admitted as there are slots.
     HalfOpen {
         /// When the open period before this one ended, in steps of 64 ns. An open period lasts a whole
-        /// `reset_timeout`, so no other half-open period has the same, and every earlier trial was admitted before.
+        /// `reset_timeout`, so no other half-open period has the same, and the calls of earlier ones were admitted before.
         since: Moment,
-        /// Trials that succeeded.
+        /// Half-open calls that succeeded.
         successes: u32,
     },
 }
 
-impl Phase {
-    /// How a breaker starts.
+impl BreakerState {
+    /// The state of a new breaker.
     pub const START: Self = Self::Closed { generation: 0, failures: 0 };
 
     const TAG_BITS: u32 = 2;
@@ -119,7 +119,7 @@ impl Phase {
     const HALF_OPEN: u64 = 2;
     const ISOLATED: u64 = 3;
 
-    /// The phase as one word: the tag in the lowest two bits, then the count, then generation or time.
+    /// The state as one word: the tag in the lowest two bits, then the count, then generation or time.
     ///
     /// Times keep 62 bits of nanoseconds, 146 years; generations 42 bits.
     #[inline]
@@ -138,7 +138,7 @@ impl Phase {
         }
     }
 
-    /// The phase that [`pack`](Self::pack) made `word` of.
+    /// The state that [`pack`](Self::pack) made `word` of.
     #[inline]
     #[must_use]
     #[allow(clippy::cast_possible_truncation)]
@@ -158,14 +158,14 @@ impl Phase {
         }
     }
 
-    /// The half-open period after an open one that ended at `until`, before any trial.
+    /// The half-open period after an open one that ended at `until`, before any half-open call.
     #[must_use]
     pub const fn half_open(until: Moment) -> Self {
         let since = Moment::from_nanos(until.as_nanos() >> Self::SINCE_SHIFT << Self::SINCE_SHIFT);
         Self::HalfOpen { since, successes: 0 }
     }
 
-    /// What everyone sees of it.
+    /// The state as users see it.
     #[must_use]
     pub const fn state(self) -> CircuitState {
         match self {
@@ -175,7 +175,7 @@ impl Phase {
         }
     }
 
-    /// The ticket of a call that needs neither time nor place: what [`Policy::admit`] gives while it is closed.
+    /// The ticket of a call that needs neither the time nor a slot: what [`Policy::admit`] gives while it is closed.
     #[inline]
     #[must_use]
     pub const fn pass(self) -> Option<Ticket> {
@@ -185,10 +185,10 @@ impl Phase {
         }
     }
 
-    /// Whether it is closed and nothing has failed: then the success of a call that it passed changes nothing.
+    /// Whether it is closed and nothing has failed: then the success of a call that it admitted changes nothing.
     #[inline]
     #[must_use]
-    pub const fn is_well(self) -> bool {
+    pub const fn is_healthy(self) -> bool {
         matches!(self, Self::Closed { failures: 0, .. })
     }
 
@@ -196,28 +196,28 @@ impl Phase {
     const LAST: u64 = u64::MAX >> Self::TAG_BITS;
 }
 
-/// What a breaker says to a call that asks to be made.
+/// The answer to a call that asks to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It may be made; its verdict will count in this closed generation.
+    /// It may be made; its outcome will count in this closed generation.
     Pass(Ticket),
-    /// It may be made as a trial, if a place is free.
-    Trial {
-        /// The half-open period in which the place must be free, and in which the verdict will count.
+    /// It may be made as a half-open call, if a slot is free.
+    HalfOpen {
+        /// The half-open period in which the slot must be free, and in which the outcome will count.
         since: Moment,
     },
-    /// Not before this moment.
+    /// It is rejected until this moment.
     Reject {
-        /// When trials may begin; `Moment::NEVER` for an isolated breaker.
+        /// When half-open calls may begin; `Moment::NEVER` for an isolated breaker.
         until: Moment,
     },
-    /// The open period is over: move to this phase, then ask again.
-    Recover(Phase),
+    /// The open period is over: move to this state, then ask again.
+    Recover(BreakerState),
     /// The reading is too stale to tell: ask again with an exact one.
     Unclear,
 }
 
-/// Where the verdict of an admitted call counts.
+/// The period in which the outcome of an admitted call counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ticket {
     /// In this closed generation.
@@ -225,14 +225,14 @@ pub enum Ticket {
         /// The generation in which the call was admitted.
         generation: u64,
     },
-    /// In this half-open period, as a trial.
-    Trial {
+    /// In this half-open period.
+    HalfOpen {
         /// The half-open period in which the call was admitted.
         since: Moment,
     },
 }
 
-/// The numbers by which a breaker moves; valid once built.
+/// The arguments of a breaker; valid once built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     max_failures: u32,
@@ -244,10 +244,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Checks the numbers and makes a policy of them.
+    /// Checks the arguments.
     ///
     /// # Errors
-    /// [`InvalidArgument`] for a number that makes no sense: no failure at all, no place at all, no time at all.
+    /// [`InvalidArgument`] for a number out of range.
     pub fn new(
         max_failures: u32,
         reset_timeout: Duration,
@@ -284,24 +284,24 @@ impl Policy {
         Duration::from_nanos(self.reset_timeout)
     }
 
-    /// Trials at once in half-open, and successes that close the breaker.
+    /// Half-open calls at once, and successes that close the breaker.
     #[must_use]
     pub const fn half_open_max_calls(&self) -> u32 {
         self.half_open_max_calls as u32
     }
 
-    /// The same, but a cancelled call is a failure, or not.
+    /// The same policy, under which a cancelled call is a failure, or not.
     #[must_use]
     pub const fn with_cancellation_as_failure(mut self, is_failure: bool) -> Self {
         self.cancellation_is_failure = is_failure;
         self
     }
 
-    /// The verdict on a cancelled call.
+    /// The outcome of a cancelled call.
     #[inline]
     #[must_use]
-    pub const fn on_cancellation(&self) -> Verdict {
-        if self.cancellation_is_failure { Verdict::Failure } else { Verdict::Neutral }
+    pub const fn on_cancellation(&self) -> Outcome {
+        if self.cancellation_is_failure { Outcome::Failure } else { Outcome::Ignored }
     }
 
     /// How long a half-open call keeps its slot without an outcome.
@@ -312,75 +312,77 @@ impl Policy {
 
     /// Whether a call may be made. The clock is asked only where the answer depends on it.
     #[inline]
-    pub fn admit(&self, phase: Phase, now: impl FnOnce() -> Reading) -> Admission {
-        match phase {
-            Phase::Closed { generation, .. } => Admission::Pass(Ticket::Closed { generation }),
-            Phase::Open { until } => match now().reached(until) {
-                Some(true) => Admission::Recover(Phase::half_open(until)),
+    pub fn admit(&self, state: BreakerState, now: impl FnOnce() -> Reading) -> Admission {
+        match state {
+            BreakerState::Closed { generation, .. } => Admission::Pass(Ticket::Closed { generation }),
+            BreakerState::Open { until } => match now().reached(until) {
+                Some(true) => Admission::Recover(BreakerState::half_open(until)),
                 Some(false) => Admission::Reject { until },
                 None => Admission::Unclear,
             },
-            Phase::HalfOpen { since, .. } => Admission::Trial { since },
-            Phase::Isolated => Admission::Reject { until: Moment::NEVER },
+            BreakerState::HalfOpen { since, .. } => Admission::HalfOpen { since },
+            BreakerState::Isolated => Admission::Reject { until: Moment::NEVER },
         }
     }
 
-    /// The phase after a verdict: the same one where the verdict is neutral, or of another generation.
+    /// The state after an outcome: the same one if the call is ignored, or was admitted in another generation.
     ///
     /// `fresh` is the generation of the closed period that may begin.
     #[inline]
     pub fn judge(
         &self,
-        phase: Phase,
+        state: BreakerState,
         ticket: Ticket,
-        verdict: Verdict,
+        outcome: Outcome,
         now: impl FnOnce() -> Moment,
         fresh: impl FnOnce() -> u64,
-    ) -> Phase {
-        match (phase, ticket) {
-            (Phase::Closed { generation, failures }, Ticket::Closed { generation: admitted })
+    ) -> BreakerState {
+        match (state, ticket) {
+            (BreakerState::Closed { generation, failures }, Ticket::Closed { generation: admitted })
                 if generation == admitted =>
             {
-                match verdict {
-                    Verdict::Neutral => phase,
-                    Verdict::Success => Phase::Closed { generation, failures: 0 },
-                    Verdict::Failure if failures + 1 < self.max_failures => {
-                        Phase::Closed { generation, failures: failures + 1 }
+                match outcome {
+                    Outcome::Ignored => state,
+                    Outcome::Success => BreakerState::Closed { generation, failures: 0 },
+                    Outcome::Failure if failures + 1 < self.max_failures => {
+                        BreakerState::Closed { generation, failures: failures + 1 }
                     }
-                    Verdict::Failure => self.open(now()),
+                    Outcome::Failure => self.open(now()),
                 }
             }
-            (Phase::HalfOpen { since, successes }, Ticket::Trial { since: admitted }) if since == admitted => {
-                match verdict {
-                    Verdict::Neutral => phase,
-                    Verdict::Success if successes + 1 < self.half_open_max_calls() => {
-                        Phase::HalfOpen { since, successes: successes + 1 }
+            (BreakerState::HalfOpen { since, successes }, Ticket::HalfOpen { since: admitted })
+                if since == admitted =>
+            {
+                match outcome {
+                    Outcome::Ignored => state,
+                    Outcome::Success if successes + 1 < self.half_open_max_calls() => {
+                        BreakerState::HalfOpen { since, successes: successes + 1 }
                     }
-                    Verdict::Success => Phase::Closed { generation: fresh(), failures: 0 },
-                    Verdict::Failure => self.open(now()),
+                    Outcome::Success => BreakerState::Closed { generation: fresh(), failures: 0 },
+                    Outcome::Failure => self.open(now()),
                 }
             }
-            _ => phase,
+            _ => state,
         }
     }
 
-    /// How long a call that is turned away until `until` has to wait: never longer than a whole `reset_timeout`, however
-    /// stale `now` is; `Duration::MAX` where nobody knows.
+    /// How long a call that is rejected until `until` has to wait: never longer than a whole `reset_timeout`, however
+    /// stale `now` is; `Duration::MAX` if it was isolated.
     #[inline]
     #[must_use]
     pub fn remaining(&self, until: Moment, now: Moment) -> Duration {
         if until == Moment::NEVER { Duration::MAX } else { until.since(now).min(self.reset_timeout()) }
     }
 
-    /// Takes a trial place, if it is free: its holder was admitted before this half-open period, or has lost it by now.
+    /// Takes a slot, if it is free: its holder was admitted before this half-open period, or has lost it by now.
     #[inline]
     #[must_use]
-    pub fn take(&self, place: Place, since: Moment, now: Moment) -> Option<Place> {
-        place.is_free(self.half_open_timeout(), since, now).then(|| Place::until(now + self.half_open_timeout()))
+    pub fn take(&self, slot: HalfOpenSlot, since: Moment, now: Moment) -> Option<HalfOpenSlot> {
+        slot.is_free(self.half_open_timeout(), since, now).then(|| HalfOpenSlot::until(now + self.half_open_timeout()))
     }
 
-    fn open(&self, now: Moment) -> Phase {
-        let until = (now + self.reset_timeout()).as_nanos().min(Phase::LAST);
-        Phase::Open { until: Moment::from_nanos(until) }
+    fn open(&self, now: Moment) -> BreakerState {
+        let until = (now + self.reset_timeout()).as_nanos().min(BreakerState::LAST);
+        BreakerState::Open { until: Moment::from_nanos(until) }
     }
 }

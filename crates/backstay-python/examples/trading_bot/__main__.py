@@ -136,7 +136,7 @@ def summary(bot: TradingBot, took: float, screen: Screen) -> int:
         ("", "successful", calls.successful_calls),
         ("", "failed", calls.failed_calls),
         ("", "refused while open", calls.rejected_calls),
-        ("", "our own mistakes", calls.neutral_calls),
+        ("", "our own mistakes", calls.ignored_calls),
         ("", "changes of state", calls.state_changes),
         ("limiter", "granted", tokens.total_acquired),
         ("", "refused", tokens.total_rejected),

@@ -30,7 +30,7 @@ class CircuitStats:
     state_changes: int = 0
 
     @property
-    def neutral_calls(self) -> int:
+    def ignored_calls(self) -> int:
         """Calls that were neither success nor failure: excluded exceptions, cancelled calls."""
         return self.total_calls - self.successful_calls - self.failed_calls - self.rejected_calls
 

@@ -36,7 +36,7 @@ class CircuitOpenError(CircuitBreakerError):
 
     @property
     def remaining_seconds(self) -> float:
-        """Seconds until the next trial."""
+        """Seconds until the next half-open call."""
         return float(self.args[1])
 
     def __str__(self) -> str:

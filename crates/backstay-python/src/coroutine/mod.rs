@@ -10,7 +10,7 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrayvec::ArrayVec;
-use backstay::circuit_breaker::{CircuitBreaker as Handle, Permit, Verdict};
+use backstay::circuit_breaker::{CircuitBreaker as Handle, Outcome, Permit};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::ffi::{self, PyObject, PySendResult};
 use pyo3::prelude::*;
@@ -341,7 +341,7 @@ impl Body {
         let Stage::Started(started) = turn.take() else { return Ok(()) };
         match started.inner.call_method0("close") {
             Ok(_) => {
-                started.permit.judge(Verdict::Neutral);
+                started.permit.report(Outcome::Ignored);
                 interpreter::owed(py)
             }
             Err(error) => {

@@ -13,7 +13,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
         let _ = breaker.excluding(callers_own).call(|| lookup("no such key"));
     }
     assert_eq!(breaker.state(), CircuitState::Closed);
-    println!("{} after {} excluded errors", breaker.state(), breaker.stats().neutral);
+    println!("{} after {} excluded errors", breaker.state(), breaker.stats().ignored);
     Ok(())
 }
 

@@ -30,7 +30,7 @@ const DAY: [(u32, Mood); 10] = [
     (16, Mood::Throttling),
     (25, Mood::Well),
     (31, Mood::Failing),
-    (36, Mood::Hanging), // trial calls time out: the circuit opens again
+    (36, Mood::Hanging), // half-open calls time out: the circuit opens again
     (46, Mood::Well),
     (54, Mood::Dropping),
     (57, Mood::Well),

@@ -177,7 +177,7 @@ fn summary(bot: &TradingBot, exchange: Option<&Exchange>, took: Duration) -> Vec
         ("breaker", "successful", calls.successful.to_string()),
         ("breaker", "failed", calls.failed.to_string()),
         ("breaker", "refused while open", calls.rejected.to_string()),
-        ("breaker", "neutral (429)", calls.neutral.to_string()),
+        ("breaker", "ignored (429)", calls.ignored.to_string()),
         ("breaker", "changes of state", calls.state_changes.to_string()),
         ("limiter", "granted", tokens.acquired.to_string()),
         ("limiter", "refused", tokens.rejected.to_string()),

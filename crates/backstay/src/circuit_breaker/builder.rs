@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use backstay_core::circuit_breaker::{
-    DEFAULT_HALF_OPEN_MAX_CALLS, DEFAULT_MAX_FAILURES, DEFAULT_RESET_TIMEOUT, Phase, Policy,
+    BreakerState, DEFAULT_HALF_OPEN_MAX_CALLS, DEFAULT_MAX_FAILURES, DEFAULT_RESET_TIMEOUT, Policy,
 };
 
 use super::listeners::{Listener, Listeners, Transition};
-use super::{CircuitBreaker, Inner, Places};
+use super::{CircuitBreaker, HalfOpenSlots, Inner};
 use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::settings::{CircuitBreakerSettings, Fallback, config_setter};
@@ -33,13 +33,13 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// How long it stays open before trials, from 1 µs to 100 years. Default: 60 s.
+    /// How long it stays open before half-open calls, from 1 µs to 100 years. Default: 60 s.
     pub fn reset_timeout(mut self, timeout: Duration) -> Self {
         self.settings.reset_timeout = Some(timeout);
         self
     }
 
-    /// How many trials run at once in half-open, and how many must succeed to close it: 1 to 100. Default: 1.
+    /// How many half-open calls run at once in half-open, and how many must succeed to close it: 1 to 100. Default: 1.
     pub fn half_open_max_calls(mut self, calls: u32) -> Self {
         self.settings.half_open_max_calls = Some(calls);
         self
@@ -99,9 +99,9 @@ impl CircuitBreakerBuilder {
         )?
         .with_cancellation_as_failure(settings.cancellation_is_failure.unwrap_or(false));
         Ok(CircuitBreaker(Arc::new(Inner {
-            word: AtomicU64::new(Phase::START.pack()),
+            word: AtomicU64::new(BreakerState::START.pack()),
             policy,
-            places: Places::new(policy.half_open_max_calls()),
+            slots: HalfOpenSlots::new(policy.half_open_max_calls()),
             generations: AtomicU64::new(1),
             clock: self.clock,
             name: self.name,

@@ -3,8 +3,8 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 
-use super::permit::Fate;
-use super::{CircuitBreaker, Running, Verdict};
+use super::permit::IfDropped;
+use super::{CircuitBreaker, Outcome, Running};
 use crate::error::{CallError, CircuitOpenError};
 
 impl CircuitBreaker {
@@ -30,7 +30,7 @@ impl CircuitBreaker {
     /// Where the future does: that is a failure, and goes on unwinding.
     ///
     /// # Cancel safety
-    /// Dropping the future drops the call. That is neutral, and gives its trial place back; or a failure where
+    /// Dropping the future drops the call. That is ignored, and gives its half-open call slot back; or a failure where
     /// [`cancellation_is_failure`](super::CircuitBreakerBuilder::cancellation_is_failure) says so.
     ///
     /// ```
@@ -50,7 +50,7 @@ impl CircuitBreaker {
         async move { call.guard_async(f).await?.map_err(CallError::Inner) }
     }
 
-    /// Makes errors for which `predicate` is true neutral: they neither open the circuit nor count as success.
+    /// Makes errors for which `predicate` is true ignored: they neither open the circuit nor count as success.
     ///
     /// ```
     /// use backstay::CircuitBreaker;
@@ -59,7 +59,7 @@ impl CircuitBreaker {
     /// let breaker = CircuitBreaker::builder().max_failures(1).build()?;
     /// let own_fault = |error: &Error| error.kind() == ErrorKind::InvalidInput;
     /// let _ = breaker.excluding(own_fault).call(|| Err::<(), _>(Error::from(ErrorKind::InvalidInput)));
-    /// assert_eq!(breaker.stats().neutral, 1);
+    /// assert_eq!(breaker.stats().ignored, 1);
     /// # Ok::<(), backstay::BuildError>(())
     /// ```
     #[inline]
@@ -126,7 +126,7 @@ impl<P> Excluding<'_, P> {
     {
         let running = Running::begin(&self.breaker.0)?;
         let result = f();
-        running.end(self.verdict(&result));
+        running.end(self.outcome(&result));
         Ok(result)
     }
 
@@ -135,30 +135,30 @@ impl<P> Excluding<'_, P> {
         P: Fn(&E) -> bool,
         F: Future<Output = Result<T, E>>,
     {
-        let mut permit = self.breaker.permit(Fate::Panicked)?;
+        let mut permit = self.breaker.permit(IfDropped::Failed)?;
         let mut future = pin!(f());
         // Dropped inside the poll it panicked, dropped between two it was cancelled, whoever else may be panicking.
         let result = poll_fn(|context| {
-            permit.expect(Fate::Panicked);
+            permit.if_dropped(IfDropped::Failed);
             let poll = future.as_mut().poll(context);
-            permit.expect(Fate::Cancelled);
+            permit.if_dropped(IfDropped::Cancelled);
             poll
         })
         .await;
-        permit.expect(Fate::Panicked);
-        permit.judge(self.verdict(&result));
+        permit.if_dropped(IfDropped::Failed);
+        permit.report(self.outcome(&result));
         Ok(result)
     }
 
     #[inline]
-    fn verdict<T, E>(&self, result: &Result<T, E>) -> Verdict
+    fn outcome<T, E>(&self, result: &Result<T, E>) -> Outcome
     where
         P: Fn(&E) -> bool,
     {
         match result {
-            Ok(_) => Verdict::Success,
-            Err(error) if (self.predicate)(error) => Verdict::Neutral,
-            Err(_) => Verdict::Failure,
+            Ok(_) => Outcome::Success,
+            Err(error) if (self.predicate)(error) => Outcome::Ignored,
+            Err(_) => Outcome::Failure,
         }
     }
 }

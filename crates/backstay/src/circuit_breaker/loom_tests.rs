@@ -1,4 +1,4 @@
-//! Every interleaving of the breaker's word and its places, as far as loom can walk.
+//! Every interleaving of the breaker's word and its slots, as far as loom can walk.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -37,7 +37,7 @@ fn loom_failures_of_two_threads_add_up() {
     });
 }
 
-// CB-4: two threads that find the open period over get one trial between them.
+// CB-4: two threads that find the open period over get one half-open call between them.
 #[test]
 fn loom_one_trial_at_once() {
     loom::model(|| {
@@ -101,7 +101,7 @@ fn loom_a_late_success_counts_once() {
     });
 }
 
-// CB-4, CB-6: a trial asks while the period in which it would count is ended by a failure and another begins.
+// CB-4, CB-6: a half-open call asks while the period in which it would count is ended by a failure and another begins.
 #[test]
 fn loom_a_trial_is_admitted_into_the_present_period_only() {
     loom::model(|| {

@@ -1,11 +1,11 @@
-//! Circuit breaker: stop calling a service that fails, and find out by a few trials when it works again.
+//! Circuit breaker: stop calling a service that fails, and find out by a few half-open calls when it works again.
 //!
 //! ```text
 //!            max_failures in a row              reset_timeout later
 //!  CLOSED ───────────────────────────▶ OPEN ─────────────────────────▶ HALF-OPEN
 //!     ▲                                 ▲                               │     │
-//!     │                                 └───────── a trial fails ───────┘     │
-//!     └────────────────────── half_open_max_calls trials succeed ─────────────┘
+//!     │                                 └───────── a half-open call fails ───────┘     │
+//!     └────────────────────── half_open_max_calls half-open calls succeed ─────────────┘
 //! ```
 //!
 //! When not to use it: for errors that are the caller's own (bad input). Exclude them, or they open the circuit for all.
@@ -16,16 +16,16 @@ mod listeners;
 #[cfg(all(test, backstay_loom))]
 mod loom_tests;
 mod permit;
-#[allow(dead_code)]
-mod window;
 #[cfg(all(test, not(backstay_loom)))]
 mod tests;
+#[allow(dead_code)]
+mod window;
 
 use std::fmt;
 use std::time::Duration;
 
-use backstay_core::circuit_breaker::{Admission, Phase, Place, Policy, Ticket};
-pub use backstay_core::circuit_breaker::{CircuitState, Verdict};
+use backstay_core::circuit_breaker::{Admission, BreakerState, HalfOpenSlot, Policy, Ticket};
+pub use backstay_core::circuit_breaker::{CircuitState, Outcome};
 
 pub use builder::CircuitBreakerBuilder;
 pub use call::Excluding;
@@ -62,10 +62,10 @@ use listeners::Listeners;
 pub struct CircuitBreaker(Arc<Inner>);
 
 struct Inner {
-    /// A packed [`Phase`].
+    /// A packed [`BreakerState`].
     word: AtomicU64,
     policy: Policy,
-    places: Places,
+    slots: HalfOpenSlots,
     /// The generation of the next closed period.
     generations: AtomicU64,
     clock: Clock,
@@ -75,15 +75,15 @@ struct Inner {
     listeners: Listeners,
 }
 
-/// Packed [`Place`]s, one for each trial at once. Mostly there is one.
-enum Places {
+/// Packed [`HalfOpenSlot`]s, one for each half-open call at once. Mostly there is one.
+enum HalfOpenSlots {
     One(AtomicU64),
     Some(Box<[AtomicU64]>),
 }
 
-impl Places {
+impl HalfOpenSlots {
     fn new(calls: u32) -> Self {
-        let free = || AtomicU64::new(Place::FREE.pack());
+        let free = || AtomicU64::new(HalfOpenSlot::FREE.pack());
         if calls == 1 { Self::One(free()) } else { Self::Some((0..calls).map(|_| free()).collect()) }
     }
 
@@ -95,11 +95,11 @@ impl Places {
     }
 }
 
-/// An admitted call: where its verdict counts, and the place it holds if it is a trial.
+/// An admitted call: where its outcome counts, and the slot it holds if it is a half-open call.
 #[derive(Clone, Copy)]
 struct Admitted {
     ticket: Ticket,
-    place: Option<(usize, Place)>,
+    slot: Option<(usize, HalfOpenSlot)>,
 }
 
 /// What a call keeps of its admission.
@@ -126,17 +126,17 @@ impl<'a> Running<'a> {
     }
 
     #[inline]
-    fn end(self, verdict: Verdict) {
+    fn end(self, outcome: Outcome) {
         let Self { inner, pass } = self; // copies: a pattern takes nothing out of what is dropped
         std::mem::forget(self);
-        inner.judge(pass, verdict);
+        inner.judge(pass, outcome);
     }
 }
 
 impl Drop for Running<'_> {
     #[cold]
     fn drop(&mut self) {
-        self.inner.judge(self.pass, Verdict::Failure);
+        self.inner.judge(self.pass, Outcome::Failure);
     }
 }
 
@@ -153,10 +153,10 @@ impl CircuitBreaker {
     pub fn state(&self) -> CircuitState {
         loop {
             let word = self.0.word.load(Ordering::Acquire);
-            let phase = Phase::unpack(word);
-            match self.0.policy.admit(phase, || Reading::exact(self.0.clock.now())) {
+            let state = BreakerState::unpack(word);
+            match self.0.policy.admit(state, || Reading::exact(self.0.clock.now())) {
                 Admission::Recover(next) => self.0.shift(word, next),
-                _ => return phase.state(),
+                _ => return state.state(),
             };
         }
     }
@@ -170,10 +170,10 @@ impl CircuitBreaker {
     /// Consecutive failures so far; `max_failures` while it is open or half-open because of them.
     #[must_use]
     pub fn failure_count(&self) -> u32 {
-        match Phase::unpack(self.0.word.load(Ordering::Acquire)) {
-            Phase::Closed { failures, .. } => failures,
-            Phase::Open { .. } | Phase::HalfOpen { .. } => self.0.policy.max_failures(),
-            Phase::Isolated => 0,
+        match BreakerState::unpack(self.0.word.load(Ordering::Acquire)) {
+            BreakerState::Closed { failures, .. } => failures,
+            BreakerState::Open { .. } | BreakerState::HalfOpen { .. } => self.0.policy.max_failures(),
+            BreakerState::Isolated => 0,
         }
     }
 
@@ -181,29 +181,29 @@ impl CircuitBreaker {
     #[must_use]
     pub fn stats(&self) -> CircuitStats {
         let sum = |counter| self.0.counters.sum(counter);
-        let [successful, failed, neutral] =
-            [Verdict::Success, Verdict::Failure, Verdict::Neutral].map(|v| sum(v as usize));
+        let [successful, failed, ignored] =
+            [Outcome::Success, Outcome::Failure, Outcome::Ignored].map(|v| sum(v as usize));
         let rejected = sum(REJECTED);
         let state_changes = self.0.state_changes.load(std::sync::atomic::Ordering::Relaxed);
         CircuitStats {
-            total: successful + failed + rejected + neutral,
+            total: successful + failed + rejected + ignored,
             successful,
             failed,
             rejected,
-            neutral,
+            ignored,
             state_changes,
         }
     }
 
-    /// Closes it, whatever it was. Verdicts of calls admitted before decide nothing any more.
+    /// Closes it, whatever it was. Outcomes of calls admitted before decide nothing any more.
     pub fn reset(&self) {
-        let next = Phase::Closed { generation: self.0.fresh_generation(), failures: 0 };
+        let next = BreakerState::Closed { generation: self.0.fresh_generation(), failures: 0 };
         while !self.0.shift(self.0.word.load(Ordering::Acquire), next) {}
     }
 
     /// Holds it open until [`reset`](Self::reset): maintenance, or a service known to be down.
     pub fn isolate(&self) {
-        while !self.0.shift(self.0.word.load(Ordering::Acquire), Phase::Isolated) {}
+        while !self.0.shift(self.0.word.load(Ordering::Acquire), BreakerState::Isolated) {}
     }
 }
 
@@ -211,7 +211,7 @@ impl Inner {
     #[inline]
     fn pass(&self) -> Result<Pass, CircuitOpenError> {
         let word = self.word.load(Ordering::Acquire);
-        let admitted = match Phase::unpack(word).pass() {
+        let admitted = match BreakerState::unpack(word).pass() {
             Some(_) => None,
             None => Some(self.admit_coarsely(word)?),
         };
@@ -219,21 +219,21 @@ impl Inner {
     }
 
     #[inline]
-    fn judge(&self, pass: Pass, verdict: Verdict) {
-        self.counters.add(verdict as usize, 1);
-        let well = verdict == Verdict::Success && Phase::unpack(pass.word).is_well();
+    fn judge(&self, pass: Pass, outcome: Outcome) {
+        self.counters.add(outcome as usize, 1);
+        let well = outcome == Outcome::Success && BreakerState::unpack(pass.word).is_healthy();
         if !(well && self.word.load(Ordering::Acquire) == pass.word) {
-            self.decide(pass, verdict);
+            self.decide(pass, outcome);
         }
     }
 
     #[inline(never)]
     fn admit_coarsely(&self, word: u64) -> Result<Admitted, CircuitOpenError> {
         let time = self.clock.coarse();
-        match self.policy.admit(Phase::unpack(word), || time) {
-            Admission::Pass(ticket) => Ok(Admitted { ticket, place: None }),
+        match self.policy.admit(BreakerState::unpack(word), || time) {
+            Admission::Pass(ticket) => Ok(Admitted { ticket, slot: None }),
             Admission::Reject { until } => Err(self.rejection(self.policy.remaining(until, time.earliest))),
-            Admission::Trial { .. } | Admission::Recover(_) | Admission::Unclear => self.admit_exactly(),
+            Admission::HalfOpen { .. } | Admission::Recover(_) | Admission::Unclear => self.admit_exactly(),
         }
     }
 
@@ -242,19 +242,19 @@ impl Inner {
         loop {
             let word = self.word.load(Ordering::Acquire);
             let now = self.clock.now();
-            match self.policy.admit(Phase::unpack(word), || Reading::exact(now)) {
-                Admission::Pass(ticket) => return Ok(Admitted { ticket, place: None }),
+            match self.policy.admit(BreakerState::unpack(word), || Reading::exact(now)) {
+                Admission::Pass(ticket) => return Ok(Admitted { ticket, slot: None }),
                 Admission::Reject { until } => return Err(self.rejection(self.policy.remaining(until, now))),
                 Admission::Recover(next) => {
                     self.shift(word, next);
                 }
-                Admission::Trial { since } => match self.take_place(since, now) {
+                Admission::HalfOpen { since } => match self.take_slot(since, now) {
                     Err(until) => return Err(self.rejection(until.since(now))),
-                    // The place is ours, but the half-open period may have ended before we took it.
-                    Ok(place) if self.is_half_open(since) => {
-                        return Ok(Admitted { ticket: Ticket::Trial { since }, place: Some(place) });
+                    // The slot is ours, but the half-open period may have ended before we took it.
+                    Ok(slot) if self.is_half_open(since) => {
+                        return Ok(Admitted { ticket: Ticket::HalfOpen { since }, slot: Some(slot) });
                     }
-                    Ok(place) => self.give_back(place),
+                    Ok(slot) => self.free_slot(slot),
                 },
                 Admission::Unclear => {}
             }
@@ -262,46 +262,46 @@ impl Inner {
     }
 
     fn is_half_open(&self, period: Moment) -> bool {
-        matches!(Phase::unpack(self.word.load(Ordering::SeqCst)), Phase::HalfOpen { since, .. } if since == period)
+        matches!(BreakerState::unpack(self.word.load(Ordering::SeqCst)), BreakerState::HalfOpen { since, .. } if since == period)
     }
 
-    /// A free place, or the moment at which the first one will be.
-    fn take_place(&self, since: Moment, now: Moment) -> Result<(usize, Place), Moment> {
+    /// A free slot, or the moment at which the first one will be.
+    fn take_slot(&self, since: Moment, now: Moment) -> Result<(usize, HalfOpenSlot), Moment> {
         let mut first_free = Moment::NEVER;
-        for (index, place) in self.places.words().iter().enumerate() {
-            let mut word = place.load(Ordering::Acquire);
-            while let Some(ours) = self.policy.take(Place::unpack(word), since, now) {
-                match place.compare_exchange(word, ours.pack(), Ordering::SeqCst, Ordering::Acquire) {
+        for (index, slot) in self.slots.words().iter().enumerate() {
+            let mut word = slot.load(Ordering::Acquire);
+            while let Some(ours) = self.policy.take(HalfOpenSlot::unpack(word), since, now) {
+                match slot.compare_exchange(word, ours.pack(), Ordering::SeqCst, Ordering::Acquire) {
                     Ok(_) => return Ok((index, ours)),
                     Err(other) => word = other,
                 }
             }
-            first_free = first_free.min(Place::unpack(word).lost_at());
+            first_free = first_free.min(HalfOpenSlot::unpack(word).lost_at());
         }
         Err(first_free)
     }
 
-    /// Frees a place, if it is still its holder's.
-    fn give_back(&self, (index, place): (usize, Place)) {
-        let free = Place::FREE.pack();
-        let _ = self.places.words()[index].compare_exchange(place.pack(), free, Ordering::SeqCst, Ordering::Relaxed);
+    /// Frees a slot, if it is still its holder's.
+    fn free_slot(&self, (index, slot): (usize, HalfOpenSlot)) {
+        let free = HalfOpenSlot::FREE.pack();
+        let _ = self.slots.words()[index].compare_exchange(slot.pack(), free, Ordering::SeqCst, Ordering::Relaxed);
     }
 
     #[inline(never)]
-    fn decide(&self, pass: Pass, verdict: Verdict) {
-        let by_word = || Phase::unpack(pass.word).pass().map(|ticket| Admitted { ticket, place: None });
+    fn decide(&self, pass: Pass, outcome: Outcome) {
+        let by_word = || BreakerState::unpack(pass.word).pass().map(|ticket| Admitted { ticket, slot: None });
         let Some(admitted) = pass.admitted.or_else(by_word) else { return };
         // Where another call has taken over the expired slot, it stays that call's. The outcome counts all the same: the
         // ticket says whether the half-open period of its admission still lasts.
-        if let Some(place) = admitted.place {
-            self.give_back(place);
+        if let Some(slot) = admitted.slot {
+            self.free_slot(slot);
         }
         loop {
             let word = self.word.load(Ordering::Acquire);
-            let phase = Phase::unpack(word);
+            let state = BreakerState::unpack(word);
             let fresh = || self.fresh_generation();
-            let next = self.policy.judge(phase, admitted.ticket, verdict, || self.clock.now(), fresh);
-            if next == phase || self.shift(word, next) {
+            let next = self.policy.judge(state, admitted.ticket, outcome, || self.clock.now(), fresh);
+            if next == state || self.shift(word, next) {
                 return;
             }
         }
@@ -312,12 +312,12 @@ impl Inner {
     }
 
     /// Moves from `word` to `next`, if nobody has moved since. A change of state is counted and announced.
-    fn shift(&self, word: u64, next: Phase) -> bool {
+    fn shift(&self, word: u64, next: BreakerState) -> bool {
         let exchange = || {
             let moved = self.word.compare_exchange(word, next.pack(), Ordering::SeqCst, Ordering::Relaxed);
             moved.is_ok()
         };
-        let (from, to) = (Phase::unpack(word).state(), next.state());
+        let (from, to) = (BreakerState::unpack(word).state(), next.state());
         if from == to {
             return exchange();
         }
@@ -340,8 +340,8 @@ impl Inner {
 
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = Phase::unpack(self.0.word.load(Ordering::Acquire));
-        f.debug_struct("CircuitBreaker").field("name", &self.0.name).field("phase", &phase).finish_non_exhaustive()
+        let state = BreakerState::unpack(self.0.word.load(Ordering::Acquire));
+        f.debug_struct("CircuitBreaker").field("name", &self.0.name).field("state", &state).finish_non_exhaustive()
     }
 }
 
@@ -358,7 +358,7 @@ pub struct CircuitStats {
     /// Calls that were turned away.
     pub rejected: u64,
     /// Calls that say nothing about the service: excluded errors, cancelled calls, dropped permits.
-    pub neutral: u64,
+    pub ignored: u64,
     /// Changes between closed, open and half-open.
     pub state_changes: u64,
 }

@@ -2,13 +2,13 @@
 
 use std::borrow::Borrow;
 
-use super::{CircuitBreaker, Pass, Verdict};
+use super::{CircuitBreaker, Outcome, Pass};
 use crate::error::CircuitOpenError;
 
-/// The right to make one call, and the duty to say what became of it.
+/// An admitted call, whose outcome its holder reports.
 ///
-/// Dropped without a verdict it is neutral: it changes no state and returns its trial place. It is a failure if it is
-/// dropped by a panic that began after it was given, or where the breaker counts cancellation as failure.
+/// A permit that is dropped without a report is ignored: it changes no state and frees its slot. It is a failure if it is
+/// dropped by a panic that began after it was given, or where the breaker counts cancelled calls as failures.
 ///
 /// ```
 /// use backstay::CircuitBreaker;
@@ -19,24 +19,23 @@ use crate::error::CircuitOpenError;
 /// assert!(breaker.try_acquire().is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "a permit that is dropped at once gives no verdict"]
+#[must_use = "a permit that is dropped at once is ignored"]
 pub struct Permit<B: Borrow<CircuitBreaker> = CircuitBreaker> {
     breaker: B,
     pass: Pass,
-    fate: Fate,
+    outcome: Option<Outcome>,
+    if_dropped: IfDropped,
 }
 
-/// What is known of the call when its permit goes.
+/// What a permit means that is dropped without a report.
 #[derive(Clone, Copy)]
-pub(super) enum Fate {
-    /// It ended with this verdict.
-    Judged(Verdict),
-    /// It panicked, unless somebody says otherwise.
-    Panicked,
-    /// It was given up, unless somebody says otherwise.
+pub(super) enum IfDropped {
+    /// The call panicked.
+    Failed,
+    /// The call was cancelled.
     Cancelled,
-    /// It panicked if the thread is panicking, and was given up if not.
-    Open,
+    /// The call panicked if the thread is panicking, and was cancelled if not.
+    Either,
 }
 
 impl CircuitBreaker {
@@ -46,7 +45,7 @@ impl CircuitBreaker {
     /// [`CircuitOpenError`] with the time to wait, if the call must not be made.
     #[inline(always)]
     pub fn try_acquire(&self) -> Result<Permit<&Self>, CircuitOpenError> {
-        self.permit(Fate::at_hand())
+        self.permit(IfDropped::at_hand())
     }
 
     /// [`try_acquire`](Self::try_acquire) with a permit that owns its handle, to be sent to another task or stored.
@@ -56,20 +55,20 @@ impl CircuitBreaker {
     #[inline(always)]
     pub fn try_acquire_owned(&self) -> Result<Permit, CircuitOpenError> {
         let pass = self.0.pass()?;
-        Ok(Permit { breaker: self.clone(), pass, fate: Fate::at_hand() })
+        Ok(Permit { breaker: self.clone(), pass, outcome: None, if_dropped: IfDropped::at_hand() })
     }
 
     #[inline(always)]
-    pub(super) fn permit(&self, fate: Fate) -> Result<Permit<&Self>, CircuitOpenError> {
-        Ok(Permit { breaker: self, pass: self.0.pass()?, fate })
+    pub(super) fn permit(&self, if_dropped: IfDropped) -> Result<Permit<&Self>, CircuitOpenError> {
+        Ok(Permit { breaker: self, pass: self.0.pass()?, outcome: None, if_dropped })
     }
 }
 
-impl Fate {
+impl IfDropped {
     /// A permit given while the thread already panics (in a destructor) cannot be blamed for that panic.
     #[inline(always)]
     fn at_hand() -> Self {
-        if std::thread::panicking() { Self::Cancelled } else { Self::Open }
+        if std::thread::panicking() { Self::Cancelled } else { Self::Either }
     }
 }
 
@@ -77,24 +76,24 @@ impl<B: Borrow<CircuitBreaker>> Permit<B> {
     /// The call succeeded.
     #[inline(always)]
     pub fn success(self) {
-        self.judge(Verdict::Success);
+        self.report(Outcome::Success);
     }
 
     /// The call failed.
     #[inline(always)]
     pub fn failure(self) {
-        self.judge(Verdict::Failure);
+        self.report(Outcome::Failure);
     }
 
-    /// The call ended with `verdict`.
+    /// The call ended with `outcome`.
     #[inline(always)]
-    pub fn judge(mut self, verdict: Verdict) {
-        self.fate = Fate::Judged(verdict);
+    pub fn report(mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
     }
 
     #[inline(always)]
-    pub(super) fn expect(&mut self, fate: Fate) {
-        self.fate = fate;
+    pub(super) fn if_dropped(&mut self, meaning: IfDropped) {
+        self.if_dropped = meaning;
     }
 }
 
@@ -112,7 +111,8 @@ impl Permit<&CircuitBreaker> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn into_owned(self) -> Permit {
-        let owned = Permit { breaker: self.breaker.clone(), pass: self.pass, fate: self.fate };
+        let Self { pass, outcome, if_dropped, .. } = self; // copies: a pattern takes nothing out of what is dropped
+        let owned = Permit { breaker: self.breaker.clone(), pass, outcome, if_dropped };
         std::mem::forget(self); // it reports nothing, and owns nothing
         owned
     }
@@ -122,13 +122,12 @@ impl<B: Borrow<CircuitBreaker>> Drop for Permit<B> {
     #[inline(always)]
     fn drop(&mut self) {
         let inner = &self.breaker.borrow().0;
-        let verdict = match self.fate {
-            Fate::Judged(verdict) => verdict,
-            Fate::Panicked => Verdict::Failure,
-            Fate::Open if std::thread::panicking() => Verdict::Failure,
-            Fate::Cancelled | Fate::Open => inner.policy.on_cancellation(),
-        };
-        inner.judge(self.pass, verdict);
+        let outcome = self.outcome.unwrap_or_else(|| match self.if_dropped {
+            IfDropped::Failed => Outcome::Failure,
+            IfDropped::Either if std::thread::panicking() => Outcome::Failure,
+            IfDropped::Cancelled | IfDropped::Either => inner.policy.on_cancellation(),
+        });
+        inner.judge(self.pass, outcome);
     }
 }
 

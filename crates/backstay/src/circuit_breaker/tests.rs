@@ -20,7 +20,7 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug, PartialEq)]
 struct Down;
 
-/// A breaker of one trial that opens after 3 failures for 30 s and takes trials back after 10 s.
+/// A breaker of one half-open call that opens after 3 failures for 30 s and takes half-open calls back after 10 s.
 fn breaker() -> (CircuitBreaker, ManualClock) {
     build(|builder| builder)
 }
@@ -174,7 +174,7 @@ fn trials_at_once_are_bounded_whoever_asks() {
     }
 }
 
-// CB-4: one failed trial opens it for a whole reset_timeout.
+// CB-4: one failed half-open call opens it for a whole reset_timeout.
 #[test]
 fn a_failed_trial_opens_it_again() {
     let (breaker, clock) = build(|builder| builder.half_open_max_calls(2));
@@ -189,8 +189,8 @@ fn a_failed_trial_opens_it_again() {
 // the call that has it by then, and counts once.
 #[test]
 fn a_silent_half_open_call_loses_its_slot() {
-    let ends = [(Verdict::Success, 1), (Verdict::Neutral, 2)];
-    for (verdict, more_successes) in ends {
+    let ends = [(Outcome::Success, 1), (Outcome::Ignored, 2)];
+    for (outcome, more_successes) in ends {
         let (breaker, clock) = build(|builder| builder.half_open_max_calls(2));
         half_open(&breaker, &clock);
         let [silent, also_silent] = [breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap()];
@@ -199,7 +199,7 @@ fn a_silent_half_open_call_loses_its_slot() {
         clock.advance(6 * SECOND);
         let next = [breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap()];
         drop(also_silent);
-        silent.judge(verdict);
+        silent.report(outcome);
         assert!(breaker.try_acquire().is_err(), "both slots are the later calls'");
         for (ended, permit) in next.into_iter().enumerate() {
             let state = if ended < more_successes { CircuitState::HalfOpen } else { CircuitState::Closed };
@@ -263,7 +263,7 @@ fn verdicts_of_another_generation_only_count() {
     assert_eq!(breaker.stats().successful, 2);
 }
 
-// CB-7: an excluded error, a dropped permit and a cancelled future are neutral and return the trial place.
+// CB-7: an excluded error, a dropped permit and a cancelled future are ignored and return the half-open call slot.
 #[test]
 fn neutral_ends_change_nothing_and_return_the_place() {
     let (breaker, clock) = breaker();
@@ -274,9 +274,9 @@ fn neutral_ends_change_nothing_and_return_the_place() {
         {
             let mut future = std::pin::pin!(breaker.call_async(pending::<Result<(), Down>>));
             assert!(poll(future.as_mut()).is_pending());
-            assert!(breaker.try_acquire().is_err(), "the pending call holds the place");
+            assert!(breaker.try_acquire().is_err(), "the pending call holds the slot");
         }
-        assert_eq!((breaker.state(), breaker.stats().neutral), (CircuitState::HalfOpen, 3 * round));
+        assert_eq!((breaker.state(), breaker.stats().ignored), (CircuitState::HalfOpen, 3 * round));
     }
     assert_eq!(breaker.excluding(|_: &Down| false).call(|| Err::<(), _>(Down)), Err(CallError::Inner(Down)));
     assert_eq!(breaker.state(), CircuitState::Open, "an error that is not excluded fails");
@@ -333,7 +333,7 @@ fn a_panic_elsewhere_is_no_failure() {
     };
     catch_unwind(AssertUnwindSafe(in_destructor)).unwrap_err();
     let stats = breaker.stats();
-    assert_eq!((stats.failed, stats.neutral, stats.successful), (0, 2, 1));
+    assert_eq!((stats.failed, stats.ignored, stats.successful), (0, 2, 1));
 }
 
 // CB-8: calls nest; a listener may call, reset and isolate; nothing waits for a lock.
@@ -391,7 +391,7 @@ fn stats_add_up() {
     clock.advance(30 * SECOND);
     succeed(&breaker).unwrap();
     let stats = breaker.stats();
-    let expected = CircuitStats { total: 7, successful: 2, failed: 3, rejected: 1, neutral: 1, state_changes: 3 };
+    let expected = CircuitStats { total: 7, successful: 2, failed: 3, rejected: 1, ignored: 1, state_changes: 3 };
     assert_eq!(stats, expected);
     assert_eq!((snapshot.total, snapshot.rejected), (5, 0));
 }

@@ -1,16 +1,17 @@
-//! Bounds at both sides, words, and phases beside counters.
+//! Bounds at both sides, words, and states beside counters.
 
 use proptest::prelude::*;
 
 use super::*;
 
-fn phases() -> impl Strategy<Value = Phase> {
+fn states() -> impl Strategy<Value = BreakerState> {
     prop_oneof![
-        (0..1_u64 << 42, 0..1_u32 << 20).prop_map(|(generation, failures)| Phase::Closed { generation, failures }),
-        (0..1_u64 << 62).prop_map(|until| Phase::Open { until: Moment::from_nanos(until) }),
-        Just(Phase::Isolated),
+        (0..1_u64 << 42, 0..1_u32 << 20)
+            .prop_map(|(generation, failures)| BreakerState::Closed { generation, failures }),
+        (0..1_u64 << 62).prop_map(|until| BreakerState::Open { until: Moment::from_nanos(until) }),
+        Just(BreakerState::Isolated),
         (0..1_u64 << 55, 0..128_u32)
-            .prop_map(|(since, successes)| Phase::HalfOpen { since: Moment::from_nanos(since * 64), successes }),
+            .prop_map(|(since, successes)| BreakerState::HalfOpen { since: Moment::from_nanos(since * 64), successes }),
     ]
 }
 
@@ -18,40 +19,40 @@ proptest! {
     #![proptest_config(crate::cases(512))]
 
     #[test]
-    fn every_phase_has_a_word_of_its_own(phase in phases(), other in phases()) {
-        prop_assert_eq!(Phase::unpack(phase.pack()), phase);
-        prop_assert_eq!(phase.pack() == other.pack(), phase == other);
+    fn every_state_has_a_word_of_its_own(state in states(), other in states()) {
+        prop_assert_eq!(BreakerState::unpack(state.pack()), state);
+        prop_assert_eq!(state.pack() == other.pack(), state == other);
     }
 
     // CB-1, CB-4, CB-7: beside a count of failures and a count of successes.
     #[test]
-    fn a_phase_is_what_its_history_says(
-        max_failures in 1..6_u32, max_calls in 1..6_u32, half_open: bool, verdicts in prop::collection::vec(0..5_u8, 0..30),
+    fn a_state_is_what_its_history_says(
+        max_failures in 1..6_u32, max_calls in 1..6_u32, half_open: bool, outcomes in prop::collection::vec(0..5_u8, 0..30),
     ) {
         let policy = policy(max_failures, max_calls);
-        let (mut phase, ticket) = if half_open {
-            (Phase::half_open(at(64)), Ticket::Trial { since: at(64) })
+        let (mut state, ticket) = if half_open {
+            (BreakerState::half_open(at(64)), Ticket::HalfOpen { since: at(64) })
         } else {
-            (Phase::START, Ticket::Closed { generation: 0 })
+            (BreakerState::START, Ticket::Closed { generation: 0 })
         };
         let (mut failures, mut successes) = (0, 0);
-        for verdict in verdicts {
-            let verdict = [Verdict::Success, Verdict::Neutral, Verdict::Failure][usize::from(verdict.min(2))];
-            phase = judge(policy, phase, ticket, verdict, 70);
-            match verdict {
-                Verdict::Success => (failures, successes) = (0, successes + 1),
-                Verdict::Failure => failures += 1,
-                Verdict::Neutral => {}
+        for outcome in outcomes {
+            let outcome = [Outcome::Success, Outcome::Ignored, Outcome::Failure][usize::from(outcome.min(2))];
+            state = judge(policy, state, ticket, outcome, 70);
+            match outcome {
+                Outcome::Success => (failures, successes) = (0, successes + 1),
+                Outcome::Failure => failures += 1,
+                Outcome::Ignored => {}
             }
             let expected = match half_open {
-                false if failures == max_failures => Phase::Open { until: at(100) },
-                false => Phase::Closed { generation: 0, failures },
-                true if failures > 0 => Phase::Open { until: at(100) },
-                true if successes == max_calls => Phase::Closed { generation: 7, failures: 0 },
-                true => Phase::HalfOpen { since: at(64), successes },
+                false if failures == max_failures => BreakerState::Open { until: at(100) },
+                false => BreakerState::Closed { generation: 0, failures },
+                true if failures > 0 => BreakerState::Open { until: at(100) },
+                true if successes == max_calls => BreakerState::Closed { generation: 7, failures: 0 },
+                true => BreakerState::HalfOpen { since: at(64), successes },
             };
-            prop_assert_eq!(phase, expected);
-            if phase.state() != (if half_open { CircuitState::HalfOpen } else { CircuitState::Closed }) {
+            prop_assert_eq!(state, expected);
+            if state.state() != (if half_open { CircuitState::HalfOpen } else { CircuitState::Closed }) {
                 break;
             }
         }
@@ -102,25 +103,26 @@ fn what_remains_is_at_most_a_reset_timeout() {
 #[test]
 fn an_open_period_ends_with_the_word() {
     let now = Moment::from_nanos(u64::MAX - 5);
-    let opened = policy(1, 1).judge(Phase::START, Ticket::Closed { generation: 0 }, Verdict::Failure, || now, || 7);
-    assert_eq!(opened, Phase::Open { until: Moment::from_nanos(4_611_686_018_427_387_903) });
-    assert_eq!(Phase::unpack(opened.pack()), opened);
+    let opened =
+        policy(1, 1).judge(BreakerState::START, Ticket::Closed { generation: 0 }, Outcome::Failure, || now, || 7);
+    assert_eq!(opened, BreakerState::Open { until: Moment::from_nanos(4_611_686_018_427_387_903) });
+    assert_eq!(BreakerState::unpack(opened.pack()), opened);
 }
 
 // CB-5: the end of the open period, in steps of 64 ns, names the half-open period.
 #[test]
 fn a_half_open_period_begins_on_a_step() {
-    let since = |until| Phase::half_open(Moment::from_nanos(until));
-    assert_eq!(since(1_000), Phase::HalfOpen { since: Moment::from_nanos(960), successes: 0 });
-    assert_eq!(since(1_024), Phase::HalfOpen { since: Moment::from_nanos(1_024), successes: 0 });
+    let since = |until| BreakerState::half_open(Moment::from_nanos(until));
+    assert_eq!(since(1_000), BreakerState::HalfOpen { since: Moment::from_nanos(960), successes: 0 });
+    assert_eq!(since(1_024), BreakerState::HalfOpen { since: Moment::from_nanos(1_024), successes: 0 });
 }
 
 // CB-5: a slot is held for half_open_timeout, by a call that was admitted since the period began; at its beginning, too.
 #[test]
 fn a_slot_is_held_until_its_moment() {
-    let held = Place::until(at(30));
-    assert_eq!([Place::FREE, held].map(|place| Place::unpack(place.pack())), [Place::FREE, held]);
-    assert_eq!((Place::FREE.pack(), held.pack(), held.lost_at()), (0, at(30).as_nanos(), at(30)));
+    let held = HalfOpenSlot::until(at(30));
+    assert_eq!([HalfOpenSlot::FREE, held].map(|slot| HalfOpenSlot::unpack(slot.pack())), [HalfOpenSlot::FREE, held]);
+    assert_eq!((HalfOpenSlot::FREE.pack(), held.pack(), held.lost_at()), (0, at(30).as_nanos(), at(30)));
     let is_free = |since, now| held.is_free(10 * SECOND, at(since), at(now));
     assert_eq!([is_free(19, 29), is_free(20, 29), is_free(21, 29), is_free(20, 30)], [false, false, true, true]);
 }

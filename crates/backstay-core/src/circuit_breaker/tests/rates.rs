@@ -46,7 +46,10 @@ fn a_share_is_what_its_decimal_says() {
 fn a_share_of_slow_calls_opens() {
     let given = Rates { slow_call: Some(2 * SECOND), minimum_calls: Some(4), ..Rates::default() };
     let policy = RatePolicy::new(&given).unwrap().unwrap();
-    assert_eq!((policy.slow_call(), policy.slow_call_rate(), policy.failure_rate()), (Some(2 * SECOND), Some(1.0), None));
+    assert_eq!(
+        (policy.slow_call(), policy.slow_call_rate(), policy.failure_rate()),
+        (Some(2 * SECOND), Some(1.0), None)
+    );
     assert!(!policy.is_slow(2 * SECOND) && policy.is_slow(2 * SECOND + Duration::from_nanos(1)));
     assert_eq!(policy.trips(counts(4, 4, 3), false, true), None);
     assert_eq!(policy.trips(counts(3, 0, 3), false, true), None);

@@ -1,10 +1,10 @@
-//! The breaker against a plain reference, in any interleaving of calls, verdicts, drops and time.
+//! The breaker against a plain reference, in any interleaving of calls, outcomes, drops and time.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{CircuitBreaker, ManualClock, Permit, Verdict};
+use super::{CircuitBreaker, ManualClock, Outcome, Permit};
 use crate::circuit_breaker::CircuitState;
 
 const MAX_FAILURES: u32 = 2;
@@ -14,7 +14,7 @@ const PLACE: u64 = 30;
 #[derive(Clone, Debug)]
 enum Step {
     Ask,
-    Report(usize, Option<Verdict>),
+    Report(usize, Option<Outcome>),
     Pass(u64),
     Look,
     Reset,
@@ -22,15 +22,15 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let verdict = prop_oneof![
-        3 => Just(Some(Verdict::Failure)),
-        2 => Just(Some(Verdict::Success)),
-        1 => Just(Some(Verdict::Neutral)),
+    let outcome = prop_oneof![
+        3 => Just(Some(Outcome::Failure)),
+        2 => Just(Some(Outcome::Success)),
+        1 => Just(Some(Outcome::Ignored)),
         1 => Just(None),
     ];
     let step = prop_oneof![
         8 => Just(Step::Ask),
-        8 => (0_usize..6, verdict).prop_map(|(which, verdict)| Step::Report(which, verdict)),
+        8 => (0_usize..6, outcome).prop_map(|(which, outcome)| Step::Report(which, outcome)),
         4 => prop_oneof![1_u64..12, Just(PLACE), Just(RESET)].prop_map(Step::Pass),
         2 => Just(Step::Look),
         1 => Just(Step::Reset),
@@ -41,15 +41,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// What the rules say, written down as plainly as possible: everything remembered, nothing packed.
 struct Reference {
-    places: usize,
+    slots: usize,
     now: u64,
     state: CircuitState,
-    /// Counts the periods; a verdict decides only in its own.
+    /// Counts the periods; a outcome decides only in its own.
     period: usize,
     failures: u32,
     successes: usize,
     open_until: Option<u64>,
-    /// Calls under way: an identity, their period, and until when they hold a place if they are trials.
+    /// Calls under way: an identity, their period, and until when they hold a slot if they are half-open calls.
     calls: Vec<(usize, usize, Option<u64>)>,
     changes: u64,
 }
@@ -81,7 +81,7 @@ impl Reference {
         let (admitted, until) = match self.state {
             CircuitState::Closed => (true, None),
             CircuitState::Open => (false, None),
-            CircuitState::HalfOpen => (self.calls.iter().filter(holds).count() < self.places, Some(now + PLACE)),
+            CircuitState::HalfOpen => (self.calls.iter().filter(holds).count() < self.slots, Some(now + PLACE)),
         };
         if admitted {
             self.calls.push((id, self.period, until));
@@ -89,20 +89,20 @@ impl Reference {
         admitted
     }
 
-    fn report(&mut self, which: usize, verdict: Option<Verdict>) -> usize {
+    fn report(&mut self, which: usize, outcome: Option<Outcome>) -> usize {
         let (id, period, _) = self.calls.remove(which);
-        match (period == self.period, self.state, verdict) {
-            (true, CircuitState::Closed, Some(Verdict::Success)) => self.failures = 0,
-            (true, CircuitState::Closed, Some(Verdict::Failure)) => {
+        match (period == self.period, self.state, outcome) {
+            (true, CircuitState::Closed, Some(Outcome::Success)) => self.failures = 0,
+            (true, CircuitState::Closed, Some(Outcome::Failure)) => {
                 self.failures += 1;
                 if self.failures == MAX_FAILURES {
                     self.open();
                 }
             }
-            (true, CircuitState::HalfOpen, Some(Verdict::Failure)) => self.open(),
-            (true, CircuitState::HalfOpen, Some(Verdict::Success)) => {
+            (true, CircuitState::HalfOpen, Some(Outcome::Failure)) => self.open(),
+            (true, CircuitState::HalfOpen, Some(Outcome::Success)) => {
                 self.successes += 1;
-                if self.successes == self.places {
+                if self.successes == self.slots {
                     self.enter(CircuitState::Closed);
                 }
             }
@@ -117,20 +117,20 @@ proptest! {
 
     // CB-1, CB-3, CB-4, CB-5, CB-6, CB-7, CB-9, CB-10: any interleaving does what the reference says.
     #[test]
-    fn the_breaker_does_what_the_reference_says(places in 1_u32..4, lag in 0_u64..9, steps in steps()) {
+    fn the_breaker_does_what_the_reference_says(slots in 1_u32..4, lag in 0_u64..9, steps in steps()) {
         let clock = ManualClock::with_staleness(Duration::from_secs(8));
         clock.advance(Duration::from_secs(100));
         clock.lag(Duration::from_secs(lag));
         let breaker = CircuitBreaker::builder()
             .max_failures(MAX_FAILURES)
             .reset_timeout(Duration::from_secs(RESET))
-            .half_open_max_calls(places)
+            .half_open_max_calls(slots)
             .half_open_timeout(Duration::from_secs(PLACE))
             .clock(&clock)
             .build()
             .unwrap();
         let mut reference = Reference {
-            places: places as usize, now: 100, state: CircuitState::Closed, period: 0, failures: 0, successes: 0,
+            slots: slots as usize, now: 100, state: CircuitState::Closed, period: 0, failures: 0, successes: 0,
             open_until: None, calls: Vec::new(), changes: 0,
         };
         let mut permits: Vec<Option<Permit<&CircuitBreaker>>> = Vec::new();
@@ -144,10 +144,10 @@ proptest! {
                     rejected += u64::from(!admitted);
                     permits.push(permit.ok());
                 }
-                Step::Report(which, verdict) if which < reference.calls.len() => {
-                    let permit = permits[reference.report(which, verdict)].take().unwrap();
-                    match verdict {
-                        Some(verdict) => permit.judge(verdict),
+                Step::Report(which, outcome) if which < reference.calls.len() => {
+                    let permit = permits[reference.report(which, outcome)].take().unwrap();
+                    match outcome {
+                        Some(outcome) => permit.report(outcome),
                         None => drop(permit),
                     }
                     reported += 1;
