@@ -5,7 +5,7 @@ use std::future::Future;
 use once_cell::race::OnceBox;
 
 #[cfg(feature = "circuit-breaker")]
-use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder};
+use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder, Outcome};
 use crate::error::{CircuitOpenError, RateLimitExceededError};
 #[cfg(feature = "rate-limiter")]
 use crate::rate_limiter::{RateLimiter, RateLimiterBuilder};
@@ -118,7 +118,7 @@ pub fn call<T, E: HoldsCircuitOpen>(
     excluded: impl Fn(&E) -> bool,
     f: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    breaker.excluding(excluded).guard(f).unwrap_or_else(|error| Err(E::hold(error)))
+    breaker.guard(|result| ignoring(&excluded, result), f).unwrap_or_else(|error| Err(E::hold(error)))
 }
 
 /// Awaits what `f` makes through the breaker of a function.
@@ -128,7 +128,37 @@ pub async fn call_async<T, E: HoldsCircuitOpen, F: Future<Output = Result<T, E>>
     excluded: impl Fn(&E) -> bool,
     f: impl FnOnce() -> F,
 ) -> Result<T, E> {
-    breaker.excluding(excluded).guard_async(f).await.unwrap_or_else(|error| Err(E::hold(error)))
+    breaker.guard_async(|result| ignoring(&excluded, result), f).await.unwrap_or_else(|error| Err(E::hold(error)))
+}
+
+#[cfg(feature = "circuit-breaker")]
+#[inline]
+fn ignoring<T, E>(excluded: impl Fn(&E) -> bool, result: &Result<T, E>) -> Outcome {
+    match result {
+        Err(error) if excluded(error) => Outcome::Ignored,
+        _ => Outcome::from(result),
+    }
+}
+
+/// Calls `f` through the breaker of a function that has a classifier.
+#[cfg(feature = "circuit-breaker")]
+#[inline]
+pub fn call_classified<T, E: HoldsCircuitOpen>(
+    breaker: &CircuitBreaker,
+    classify: impl Fn(&Result<T, E>) -> Outcome,
+    f: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    breaker.guard(classify, f).unwrap_or_else(|error| Err(E::hold(error)))
+}
+
+/// Awaits what `f` makes through the breaker of a function that has a classifier.
+#[cfg(feature = "circuit-breaker")]
+pub async fn call_classified_async<T, E: HoldsCircuitOpen, F: Future<Output = Result<T, E>>>(
+    breaker: &CircuitBreaker,
+    classify: impl Fn(&Result<T, E>) -> Outcome,
+    f: impl FnOnce() -> F,
+) -> Result<T, E> {
+    breaker.guard_async(classify, f).await.unwrap_or_else(|error| Err(E::hold(error)))
 }
 
 #[cfg(all(test, not(backstay_loom)))]

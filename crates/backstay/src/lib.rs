@@ -23,6 +23,8 @@
 //! - `config`: the module [`config`], for values from files and `BACKSTAY_*` variables.
 //! - `macros`: the attributes.
 //!
+//! Not enabled by default: `serde`, with which a breaker's snapshot implements `serde::Serialize`.
+//!
 //! What happens is told to [`tracing`] under the target `backstay`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use backstay_core::circuit_breaker::Window;
+
 #[cfg(feature = "config")]
 use crate::config::{Config, Configured};
 
@@ -12,6 +14,11 @@ pub(crate) struct CircuitBreakerSettings {
     pub(crate) half_open_max_calls: Option<u32>,
     pub(crate) half_open_timeout: Option<Duration>,
     pub(crate) cancellation_is_failure: Option<bool>,
+    pub(crate) failure_rate: Option<f64>,
+    pub(crate) window: Option<Window>,
+    pub(crate) minimum_calls: Option<u32>,
+    pub(crate) slow_call: Option<Duration>,
+    pub(crate) slow_call_rate: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

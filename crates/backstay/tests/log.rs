@@ -66,12 +66,22 @@ fn everything_that_matters_is_told() {
 
     let breaker = CircuitBreaker::builder().max_failures(1).name("payments").clock(&clock).build().unwrap();
     let _ = breaker.call(|| Err::<(), _>("down"));
-    hear(&lines, &["WARN", "circuit breaker opened", "breaker=\"payments\"", "from=closed", "to=open"]);
+    let cause = "cause=1 consecutive failures";
+    hear(&lines, &["WARN", "circuit breaker opened", "breaker=\"payments\"", "from=closed", "to=open", cause]);
     let _ = breaker.call(|| Ok::<_, ()>(()));
-    hear(&lines, &["DEBUG", "refused", "breaker=\"payments\"", "remaining="]);
+    hear(&lines, &["DEBUG", "circuit breaker rejected a call", "breaker=\"payments\"", "remaining="]);
     clock.advance(Duration::from_secs(60));
-    breaker.call(|| Ok::<_, ()>(())).unwrap();
+    // CB-19: ten ignored half-open calls in a row are a warning, once.
+    let ignored = |calls: usize| (0..calls).for_each(|_| breaker.try_acquire().unwrap().ignore());
+    ignored(1);
     hear(&lines, &["INFO", "changed state", "from=open", "to=half-open"]);
+    ignored(8);
+    assert!(lines.try_iter().all(|line| !line.contains("ignored")));
+    ignored(1);
+    hear(&lines, &["WARN", "stays half-open", "breaker=\"payments\""]);
+    ignored(30);
+    assert!(lines.try_iter().all(|line| !line.contains("stays half-open")));
+    breaker.call(|| Ok::<_, ()>(())).unwrap();
     hear(&lines, &["INFO", "changed state", "from=half-open", "to=closed"]);
 
     let limiter = RateLimiter::builder(1).name("quotes").clock(&clock).build().unwrap();

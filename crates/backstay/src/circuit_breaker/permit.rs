@@ -1,8 +1,9 @@
-//! The two-step form: ask first, report later.
+//! Permits: ask for admission first, report the outcome later.
 
 use std::borrow::Borrow;
 
-use super::{CircuitBreaker, Outcome, Pass};
+use super::admission::Pass;
+use super::{CircuitBreaker, Outcome};
 use crate::error::CircuitOpenError;
 
 /// An admitted call, whose outcome its holder reports.
@@ -39,10 +40,10 @@ pub(super) enum IfDropped {
 }
 
 impl CircuitBreaker {
-    /// Asks to make one call; for code that cannot be put into a closure.
+    /// Asks for admission of one call; for code that cannot be put into a closure.
     ///
     /// # Errors
-    /// [`CircuitOpenError`] with the time to wait, if the call must not be made.
+    /// [`CircuitOpenError`] with the time to wait, if the circuit is open.
     #[inline(always)]
     pub fn try_acquire(&self) -> Result<Permit<&Self>, CircuitOpenError> {
         self.permit(IfDropped::at_hand())
@@ -51,7 +52,7 @@ impl CircuitBreaker {
     /// [`try_acquire`](Self::try_acquire) with a permit that owns its handle, to be sent to another task or stored.
     ///
     /// # Errors
-    /// [`CircuitOpenError`] with the time to wait, if the call must not be made.
+    /// [`CircuitOpenError`] with the time to wait, if the circuit is open.
     #[inline(always)]
     pub fn try_acquire_owned(&self) -> Result<Permit, CircuitOpenError> {
         let pass = self.0.pass()?;
@@ -73,19 +74,25 @@ impl IfDropped {
 }
 
 impl<B: Borrow<CircuitBreaker>> Permit<B> {
-    /// The call succeeded.
+    /// Reports that the call succeeded.
     #[inline(always)]
     pub fn success(self) {
         self.report(Outcome::Success);
     }
 
-    /// The call failed.
+    /// Reports that the call failed.
     #[inline(always)]
     pub fn failure(self) {
         self.report(Outcome::Failure);
     }
 
-    /// The call ended with `outcome`.
+    /// Reports that the call says nothing about the service: it changes no state and frees its slot.
+    #[inline(always)]
+    pub fn ignore(self) {
+        self.report(Outcome::Ignored);
+    }
+
+    /// Reports how the call ended.
     #[inline(always)]
     pub fn report(mut self, outcome: Outcome) {
         self.outcome = Some(outcome);

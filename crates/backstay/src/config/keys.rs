@@ -38,6 +38,8 @@ pub(super) enum Kind {
     /// A number at least, or above, the given one.
     AtLeast(f64),
     Above(f64),
+    /// A number above 0 and up to 1.
+    Share,
     Flag,
     Word(&'static [&'static str]),
 }
@@ -156,6 +158,7 @@ impl Kind {
             (Self::Above(bound), Written::Number(number)) if number > bound && number.is_finite() => {
                 Fits(Value::Number(*number))
             }
+            (Self::Share, Written::Number(share)) if *share > 0.0 => clamped_share(*share),
             (Self::Word(words), Written::Text(text)) => {
                 words.iter().find(|word| *word == text).map_or(Wrong, |word| Fits(Value::Word(word)))
             }
@@ -173,6 +176,7 @@ impl Kind {
             }
             Self::AtLeast(least) => format!("a number, at least {least}"),
             Self::Above(bound) => format!("a number above {bound}"),
+            Self::Share => "a number above 0 and up to 1".to_owned(),
             Self::Flag => "true or false".to_owned(),
             Self::Word(words) => format!("one of {}", words.join(", ")),
         }
@@ -184,6 +188,7 @@ impl Kind {
             Self::Count(bounds) => format!("{} to {}", bounds.start(), bounds.end()),
             Self::Seconds(bounds) => format!("{} to {}", bounds.start().as_secs_f64(), bounds.end().as_secs_f64()),
             Self::SecondsUpTo(longest) => format!("0 to {}", longest.as_secs_f64()),
+            Self::Share => "0 to 1".to_owned(),
             _ => String::new(),
         }
     }
@@ -202,6 +207,10 @@ fn duration(written: &Written) -> Option<Duration> {
 fn clamped<T: Ord + Copy>(given: T, bounds: &RangeInclusive<T>, value: fn(T) -> Value) -> Verdict {
     let brought = given.clamp(*bounds.start(), *bounds.end());
     if brought == given { Verdict::Fits(value(given)) } else { Verdict::Clamped(value(brought)) }
+}
+
+fn clamped_share(share: f64) -> Verdict {
+    if share <= 1.0 { Verdict::Fits(Value::Number(share)) } else { Verdict::Clamped(Value::Number(1.0)) }
 }
 
 /// A whole number that is not negative, `u32::MAX` for one that is larger.
@@ -293,6 +302,48 @@ pub(super) static CANCELLATION_IS_FAILURE: Key = Key {
     kind: Kind::Flag,
     default: Some(Value::Flag(false)),
 };
+pub(super) static FAILURE_RATE: Key = Key {
+    component: CIRCUIT_BREAKER,
+    section: &["failure_rate"],
+    instance: Some("failure_rate"),
+    kind: Kind::Share,
+    default: None,
+};
+pub(super) static WINDOW: Key = Key {
+    component: CIRCUIT_BREAKER,
+    section: &["window"],
+    instance: Some("window"),
+    kind: Kind::Seconds(circuit_breaker::WINDOW_BOUNDS),
+    default: Some(Value::Seconds(circuit_breaker::DEFAULT_WINDOW)),
+};
+pub(super) static WINDOW_CALLS: Key = Key {
+    component: CIRCUIT_BREAKER,
+    section: &["window_calls"],
+    instance: Some("window_calls"),
+    kind: Kind::Count(circuit_breaker::WINDOW_CALLS_BOUNDS),
+    default: None,
+};
+pub(super) static MINIMUM_CALLS: Key = Key {
+    component: CIRCUIT_BREAKER,
+    section: &["minimum_calls"],
+    instance: Some("minimum_calls"),
+    kind: Kind::Count(circuit_breaker::MINIMUM_CALLS_BOUNDS),
+    default: Some(Value::Count(circuit_breaker::DEFAULT_MINIMUM_CALLS)),
+};
+pub(super) static SLOW_CALL: Key = Key {
+    component: CIRCUIT_BREAKER,
+    section: &["slow_call"],
+    instance: Some("slow_call"),
+    kind: Kind::Seconds(circuit_breaker::SLOW_CALL_BOUNDS),
+    default: None,
+};
+pub(super) static SLOW_CALL_RATE: Key = Key {
+    component: CIRCUIT_BREAKER,
+    section: &["slow_call_rate"],
+    instance: Some("slow_call_rate"),
+    kind: Kind::Share,
+    default: Some(Value::Number(circuit_breaker::DEFAULT_SLOW_CALL_RATE)),
+};
 pub(super) static RATE: Key = Key {
     component: RATE_LIMITER,
     section: &["default_rate"],
@@ -354,6 +405,12 @@ static OF_COMPONENTS: &[&Key] = &[
     &HALF_OPEN_MAX_CALLS,
     &HALF_OPEN_TIMEOUT,
     &CANCELLATION_IS_FAILURE,
+    &FAILURE_RATE,
+    &WINDOW,
+    &WINDOW_CALLS,
+    &MINIMUM_CALLS,
+    &SLOW_CALL,
+    &SLOW_CALL_RATE,
     &RATE,
     &PER,
     &BURST,
