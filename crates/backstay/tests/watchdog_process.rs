@@ -128,6 +128,21 @@ fn a_forked_child_can_start_watchdogs() {
     assert_eq!(process.receive(), "all ok");
 }
 
+/// Checks in a forked child that a watchdog of the parent is not running and can be started. Returns 0 if so.
+fn check_in_child(watchdog: &Watchdog, fired: fn() -> bool) -> i32 {
+    if watchdog.is_running() {
+        2
+    } else if watchdog.start().is_err() || !watchdog.is_running() {
+        3
+    } else if !matches!(watchdog.start(), Err(WatchdogError::AlreadyRunning { .. })) {
+        4
+    } else if !fired() {
+        5
+    } else {
+        0
+    }
+}
+
 fn forks() {
     // The process in which the callback last ran. A channel does not serve: the child may inherit its lock locked.
     static FIRED_IN: AtomicU32 = AtomicU32::new(0);
@@ -166,17 +181,7 @@ fn forks() {
             // SAFETY: the child calls only what this test checks, and ends with `_exit`.
             let pid = unsafe { libc::fork() };
             if pid == 0 {
-                let code = if running.is_running() {
-                    2
-                } else if running.start().is_err() || !running.is_running() {
-                    3
-                } else if !matches!(running.start(), Err(WatchdogError::AlreadyRunning { .. })) {
-                    4
-                } else if !fired() {
-                    5
-                } else {
-                    0
-                };
+                let code = check_in_child(&running, fired);
                 // SAFETY: `_exit` has no preconditions.
                 unsafe { libc::_exit(code) };
             }

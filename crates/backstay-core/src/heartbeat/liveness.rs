@@ -113,9 +113,11 @@ impl Beat {
     ///
     /// `liveness` is that of the beat on `reader`. `is_new`: the beat was written since the reader's last check.
     ///
-    /// A new beat proves a running writer, whatever the clocks show, also on another machine. A writer without a new
-    /// beat that cannot be looked up is a possible one only on another host. On this host the file was left behind by a
-    /// container or machine of the same name that was restarted; if not, the next beat shows it.
+    /// A new beat proves a running writer, whatever the clocks show, also on another machine.
+    ///
+    /// Without a new beat, a writer that cannot be looked up counts as possible only on another host. On this host the
+    /// file was most likely left behind by a restarted container or machine of the same name. If its writer is running
+    /// after all, the next beat proves it.
     #[must_use]
     pub fn conflict(&self, reader: &Host, liveness: Liveness, process: ProcessStatus, is_new: bool) -> Conflict {
         let looked_up = matches!(process, ProcessStatus::StartedAt(_));

@@ -63,14 +63,14 @@ macro_rules! callbacks {
 impl HeartbeatBuilder {
     /// Sets the path of the state file. Default: none.
     ///
-    /// Missing folders are created. A relative path is resolved now, so that later changes of the current folder do not
-    /// matter. Without a state file the heartbeat only checks its targets and runs callbacks.
+    /// Missing folders are created. [`build`](Self::build) makes a relative path absolute, so that later changes of the
+    /// current folder do not matter. Without a state file the heartbeat only checks its targets and runs callbacks.
     pub fn state_file(mut self, path: impl AsRef<Path>) -> Self {
         self.state_file = Some(path.as_ref().to_owned());
         self
     }
 
-    /// How often to beat: 1 ms to a day. Default: 10 s.
+    /// Sets the interval between beats: 1 ms to a day. Default: 10 s.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.settings.interval = Some(interval);
         self
@@ -120,11 +120,11 @@ impl HeartbeatBuilder {
 
     /// Sets whether only this heartbeat may write the file. Default: false.
     ///
-    /// If false and another heartbeat writes the file, both write it, and each logs a warning about the other.
+    /// If false, two heartbeats may write one file, and each logs a warning about the other.
     ///
-    /// If true, [`start`](Heartbeat::start) returns [`HeartbeatError::Taken`] in that case. If the other heartbeat is
-    /// detected later, each beat counts as missed until the other has stopped or is stale: older than
-    /// [`tolerated_age`](super::tolerated_age).
+    /// If true, [`start`](Heartbeat::start) returns [`HeartbeatError::Taken`] if another heartbeat writes the file. If
+    /// the other heartbeat is detected later, each beat counts as missed until the other has stopped or is stale: older
+    /// than [`tolerated_age`](super::tolerated_age).
     ///
     /// A file is free at once if its writer has stopped cleanly, if its process is gone, or if it was written on this
     /// host in another container or before a reboot. A file of another host is free when it is stale.
@@ -160,7 +160,9 @@ impl HeartbeatBuilder {
         on_beat, on_beat_async: HeartbeatState;
         /// Sets a callback that gets the error each time the state file cannot be written.
         on_missed_beat, on_missed_beat_async: HeartbeatError;
-        /// Sets a callback for alerts: the first of consecutive missed beats, a dead target, or another heartbeat on
+        /// Sets a callback for alerts.
+        ///
+        /// Alerts are raised for the first of consecutive missed beats, for a dead target, and for another heartbeat on
         /// the same file.
         on_alert, on_alert_async: Alert;
         /// Sets a callback that runs once each time a target dies.
@@ -169,10 +171,12 @@ impl HeartbeatBuilder {
 
     config_setter!(fallback);
 
-    /// The heartbeat; it does not beat yet.
+    /// Builds the heartbeat, which is not running yet.
     ///
     /// # Errors
-    /// An interval out of bounds, a state file without a name, or metadata that no reader could read.
+    /// - An interval outside 1 ms to a day.
+    /// - A state file path that does not end in a file name.
+    /// - Metadata of more than about 1 MiB of JSON, or nested more than 128 levels deep.
     pub fn build(self) -> Result<Heartbeat, BuildError> {
         let state_file = self.state_file.map(absolute).transpose()?;
         check_metadata(&self.metadata)?;

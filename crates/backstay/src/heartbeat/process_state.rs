@@ -14,7 +14,7 @@ use super::host;
 use super::run::HeartbeatRun;
 use crate::process::this_process;
 
-/// The state of a heartbeat that changes, as one process knows it.
+/// The changing state of a heartbeat, one for each process.
 ///
 /// In a forked child, locks of the parent may be held for ever. So the child uses none of the parent's state and starts
 /// with a new one.
@@ -73,7 +73,7 @@ pub(super) struct Destination {
 impl Destination {
     /// Returns the destination, and whether it has changed since the last beat.
     ///
-    /// What could not be looked up, because no descriptor was free, for example, is looked up again at each beat.
+    /// A value that could not be looked up, for example because no descriptor was free, is looked up again at each beat.
     pub(super) fn find(known: &mut Option<Self>, file: impl FnOnce(&Host) -> Option<StateFile>) -> (&Self, bool) {
         let is_new = !known.as_ref().is_some_and(Self::is_complete) && {
             let host = host::here();
