@@ -8,11 +8,21 @@ use crate::harness::{Sample, Side};
 use crate::report::{Standing, nanos};
 
 /// What is drawn, in reading order.
-const PANELS: [&str; 6] = [
+const PANELS: [&str; 16] = [
     "limiter, granted",
+    "limiter, granted when full",
     "limiter, refused",
+    "limiter, refused until",
+    "limiter, saturated at 1,000/s",
+    "limiter, saturated at 100,000/s",
+    "limiter, acquire in a task",
+    "limiter, full, calls 1 ms apart",
     "breaker, closed",
     "breaker, open",
+    "breaker, closed, in a task",
+    "breaker, permit",
+    "breaker, failing and well",
+    "keyed limiter, 1,000 idle keys",
     "keyed limiter, 1 M keys",
     "watchdog ping",
 ];

@@ -65,6 +65,15 @@ impl Contestant {
         Self { name, side, run: Box::new(run) }
     }
 
+    /// Does it once, and says how long that took; `None` where the thread was preempted.
+    pub(crate) fn once(&self) -> Option<f64> {
+        let preemptions = os::preemptions();
+        let begin = Instant::now();
+        (self.run)(0, 1);
+        let took = begin.elapsed();
+        (os::preemptions() == preemptions).then_some(took.as_secs_f64() * 1e9)
+    }
+
     /// A number of operations that takes some 20 µs: between two looks at the clock, which cost 0.1 % of that.
     fn chunk(&self) -> u64 {
         let mut times = 16;
@@ -94,7 +103,7 @@ pub(crate) struct Sample {
 
 impl Sample {
     /// Locks that yield while they wait look preempted on a machine that is busy: better a doubtful figure than none.
-    fn of(clean: Vec<f64>, disturbed: Vec<f64>, plan: Plan) -> Self {
+    pub(crate) fn of(clean: Vec<f64>, disturbed: Vec<f64>, plan: Plan) -> Self {
         let doubtful = clean.len() < plan.windows / 4;
         let (mut costs, thrown_out) = if doubtful { (disturbed, clean.len()) } else { (clean, disturbed.len()) };
         costs.sort_by(f64::total_cmp);

@@ -17,7 +17,7 @@ use std::time::Duration;
 use harness::{Contestant, Plan};
 use races::{breaker, clock, keyed, limiter, tasks, watchdog};
 use report::{Budget, Report, Standing, Unit};
-use scenes::{allocations, herd, waiting};
+use scenes::{allocations, apart, herd, waiting};
 
 /// How often a budget is measured before it counts as failed: the machines of a CI are noisy.
 const TRIES: usize = 3;
@@ -260,6 +260,10 @@ fn measure(options: &Options) -> Result<Report, String> {
     }
     if options.wants(KEYED.title) {
         keyed_limiters(plan, &mut report)?;
+    }
+    if options.wants(apart::TITLE) {
+        progress(apart::TITLE);
+        report.standings.push(apart::limiters(plan));
     }
     if options.wants("waiting tasks") {
         waiting_tasks(plan, &mut report);

@@ -6,8 +6,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use backstay_core::rate_limiter::Shortage;
-
 use super::shared::{Shared, Standing, Waiter};
 use crate::clock::{Moment, Source};
 use crate::error::RateLimitExceededError;
@@ -44,8 +42,8 @@ pub struct Reservation {
 enum State {
     Waiting,
     Served,
-    /// It would have had to wait for longer than it wanted.
-    Rejected(Shortage),
+    /// So much longer it would have had to wait.
+    Rejected(Duration),
 }
 
 #[cfg(feature = "tokio")]
@@ -127,14 +125,14 @@ impl Reservation {
         if let State::Waiting = self.state {
             self.state = match Shared::look(&self.shared, &self.waiter, wake()) {
                 Standing::Served => State::Served,
-                Standing::Rejected(shortage) => State::Rejected(shortage),
+                Standing::Rejected(retry_after) => State::Rejected(retry_after),
                 Standing::Until(due) => return Err(due),
             };
             #[cfg(feature = "tokio")]
             drop(self.alarm.take());
         }
         Ok(match self.state {
-            State::Rejected(shortage) => Err(self.shared.error(shortage)),
+            State::Rejected(retry_after) => Err(self.shared.error(retry_after)),
             State::Served | State::Waiting => Ok(()),
         })
     }

@@ -66,7 +66,7 @@ pub(super) enum Standing {
     /// It has its tokens and has left the queue.
     Served,
     /// It has left the queue and given its tokens back: it would have had to wait for longer than it wanted.
-    Rejected(Shortage),
+    Rejected(Duration),
     /// Its tokens are due then, as far as is known; when that changes it is woken.
     Until(Moment),
 }
@@ -173,12 +173,12 @@ impl Shared {
     #[inline]
     pub(super) fn rejection(&self, shortage: Shortage) -> RateLimitExceededError {
         self.rejected();
-        self.error(shortage)
+        RateLimitExceededError::until(self.name.clone(), shortage, &self.clock)
     }
 
-    #[inline]
-    pub(super) fn error(&self, shortage: Shortage) -> RateLimitExceededError {
-        RateLimitExceededError::until(self.name.clone(), shortage, &self.clock)
+    /// The error of a waiter, which was counted when it was rejected.
+    pub(super) fn error(&self, retry_after: Duration) -> RateLimitExceededError {
+        RateLimitExceededError::new(self.name.clone(), retry_after)
     }
 
     /// How long a newcomer would have to wait for `tokens`.
@@ -258,11 +258,7 @@ impl Shared {
         if due > waiter.deadline {
             Self::give_back(this, guard, waiter, place);
             this.rejected();
-            return Standing::Rejected(Shortage {
-                scale,
-                full_at: place.full_at.saturating_sub(place.cost),
-                cost: place.cost,
-            });
+            return Standing::Rejected(scale.remaining(place, now));
         }
         let alarm = if this.shares_alarm() && matches!(wake, Wake::Task(_)) { Alarm::Shared } else { Alarm::Own };
         let replaced = state.queue.listen(waiter.ticket, wake, alarm);
