@@ -62,7 +62,7 @@ fn leaving(tries: usize) -> Vec<Budget> {
 }
 
 fn sizes(tries: usize) -> Vec<Budget> {
-    let limits = [("a limiter", 192.0), ("a breaker", 208.0), ("a waiting task, its future included", 200.0)];
+    let limits = [("a limiter", 192.0), ("a breaker", 176.0), ("a waiting task, its future included", 200.0)];
     let budgets = limits.into_iter().zip(crowds::bytes());
     budgets
         .map(|((what, limit), measured)| Budget {

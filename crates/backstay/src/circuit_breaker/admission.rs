@@ -9,26 +9,6 @@ use crate::clock::{Moment, Reading};
 use crate::error::CircuitOpenError;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// Packed [`HalfOpenSlot`]s, one for each half-open call at once. Mostly there is one.
-pub(super) enum HalfOpenSlots {
-    One(AtomicU64),
-    Some(Box<[AtomicU64]>),
-}
-
-impl HalfOpenSlots {
-    pub(super) fn new(calls: u32) -> Self {
-        let free = || AtomicU64::new(HalfOpenSlot::FREE.pack());
-        if calls == 1 { Self::One(free()) } else { Self::Some((0..calls).map(|_| free()).collect()) }
-    }
-
-    fn words(&self) -> &[AtomicU64] {
-        match self {
-            Self::One(word) => std::slice::from_ref(word),
-            Self::Some(words) => words,
-        }
-    }
-}
-
 /// An admitted call: where its outcome counts, and its slot if it is a half-open call.
 #[derive(Clone, Copy)]
 pub(super) struct Admitted {
@@ -60,7 +40,7 @@ impl Pass {
 impl Inner {
     #[inline(always)]
     pub(super) fn pass(&self) -> Result<Pass, CircuitOpenError> {
-        let word = self.word.load(Ordering::Acquire);
+        let word = self.shared.word.load(Ordering::Acquire);
         let admitted = match BreakerState::unpack(word).pass() {
             Some(_) => None,
             None => Some(self.admit_coarsely(word)?),
@@ -85,7 +65,7 @@ impl Inner {
     #[cold]
     fn admit_exactly(&self) -> Result<Admitted, CircuitOpenError> {
         loop {
-            let word = self.word.load(Ordering::Acquire);
+            let word = self.shared.word.load(Ordering::Acquire);
             let now = self.clock.now();
             match self.policy.admit(BreakerState::unpack(word), || Reading::exact(now)) {
                 Admission::Pass(ticket) => return Ok(Admitted { ticket, slot: None }),
@@ -107,14 +87,14 @@ impl Inner {
     }
 
     fn is_half_open(&self, period: Moment) -> bool {
-        let state = BreakerState::unpack(self.word.load(Ordering::SeqCst));
+        let state = BreakerState::unpack(self.shared.word.load(Ordering::SeqCst));
         matches!(state, BreakerState::HalfOpen { since, .. } if since == period)
     }
 
     /// A free slot, or the moment at which the first one will be.
     fn take_slot(&self, since: Moment, now: Moment) -> Result<(usize, HalfOpenSlot), Moment> {
         let mut first_free = Moment::NEVER;
-        for (index, slot) in self.slots.words().iter().enumerate() {
+        for (index, slot) in self.slots().enumerate() {
             let mut word = slot.load(Ordering::Acquire);
             while let Some(ours) = self.policy.take(HalfOpenSlot::unpack(word), since, now) {
                 match slot.compare_exchange(word, ours.pack(), Ordering::SeqCst, Ordering::Acquire) {
@@ -129,13 +109,20 @@ impl Inner {
 
     /// Frees a slot, if it is still its holder's.
     pub(super) fn free_slot(&self, (index, slot): (usize, HalfOpenSlot)) {
-        let free = HalfOpenSlot::FREE.pack();
-        let _ = self.slots.words()[index].compare_exchange(slot.pack(), free, Ordering::SeqCst, Ordering::Relaxed);
+        if let Some(word) = self.slots().nth(index) {
+            let free = HalfOpenSlot::FREE.pack();
+            let _ = word.compare_exchange(slot.pack(), free, Ordering::SeqCst, Ordering::Relaxed);
+        }
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &AtomicU64> {
+        let more = self.extras.get().map_or(&[][..], |extras| &extras.more_slots);
+        std::iter::once(&self.shared.slot).chain(more)
     }
 
     fn rejection(&self, remaining: Duration) -> CircuitOpenError {
         self.counters.add(super::decision::REJECTED, 1);
-        tracing::debug!(target: "backstay", breaker = self.name.as_deref(), ?remaining, "circuit breaker rejected a call");
-        CircuitOpenError { name: self.name.clone(), remaining }
+        tracing::debug!(target: "backstay", breaker = self.name().map(AsRef::<str>::as_ref), ?remaining, "circuit breaker rejected a call");
+        CircuitOpenError { name: self.name().cloned(), remaining }
     }
 }

@@ -3,22 +3,21 @@
 use std::time::Duration;
 
 use backstay_core::circuit_breaker::{
-    BreakerState, DEFAULT_HALF_OPEN_MAX_CALLS, DEFAULT_MAX_FAILURES, DEFAULT_RESET_TIMEOUT, Policy, RatePolicy, Rates,
+    DEFAULT_HALF_OPEN_MAX_CALLS, DEFAULT_MAX_FAILURES, DEFAULT_RESET_TIMEOUT, HalfOpenSlot, Policy, RatePolicy, Rates,
     Window,
 };
 use once_cell::race::OnceBox;
 
-use super::admission::HalfOpenSlots;
 use super::listeners::{Listener, Listeners, Transition};
 use super::meter::{CallListener, CompletedCall, Meter};
 use super::window::RateWindow;
-use super::{CircuitBreaker, Inner};
+use super::{CircuitBreaker, Extras, Inner, SharedState};
 use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::settings::{CircuitBreakerSettings, Fallback, config_setter};
 use crate::striped::Striped;
 use crate::sync::Arc;
-use crate::sync::atomic::{AtomicU32, AtomicU64};
+use crate::sync::atomic::AtomicU64;
 
 /// Builds a [`CircuitBreaker`].
 #[derive(Default)]
@@ -172,20 +171,17 @@ impl CircuitBreakerBuilder {
         )?
         .with_cancellation_as_failure(settings.cancellation_is_failure.unwrap_or(false));
         let meter = rates.map(|policy| Box::new(Meter::new(RateWindow::new(policy))));
+        let more_slots = (1..policy.half_open_max_calls()).map(|_| AtomicU64::new(HalfOpenSlot::FREE.pack())).collect();
+        let extras = Extras { name: self.name, listeners: Listeners::default(), more_slots };
+        self.listeners.into_iter().for_each(|listener| extras.listeners.add(listener));
         let breaker = CircuitBreaker(Arc::new(Inner {
-            word: AtomicU64::new(BreakerState::START.pack()),
+            shared: SharedState::new(),
             policy,
-            slots: HalfOpenSlots::new(policy.half_open_max_calls()),
-            ignored: AtomicU32::new(0),
-            generations: AtomicU64::new(1),
             clock: self.clock,
-            name: self.name,
             counters: Striped::new(),
-            state_changes: 0.into(),
-            listeners: Listeners::default(),
             meter: meter.map_or_else(OnceBox::new, OnceBox::with_value),
+            extras: if extras.is_empty() { OnceBox::new() } else { OnceBox::with_value(Box::new(extras)) },
         }));
-        self.listeners.into_iter().for_each(|listener| breaker.0.listeners.add(listener));
         self.call_listeners.into_iter().for_each(|listener| breaker.add_call_listener(listener));
         Ok(breaker)
     }

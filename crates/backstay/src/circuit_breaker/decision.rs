@@ -74,7 +74,7 @@ impl Inner {
     /// changes nothing.
     #[inline(always)]
     fn is_still_healthy(&self, pass: Pass) -> bool {
-        BreakerState::unpack(pass.word).is_healthy() && self.word.load(Ordering::Acquire) == pass.word
+        BreakerState::unpack(pass.word).is_healthy() && self.shared.word.load(Ordering::Acquire) == pass.word
     }
 
     #[inline(never)]
@@ -86,7 +86,7 @@ impl Inner {
             None => self.judge_by_count(pass, outcome),
         }
         if let Some(duration) = duration {
-            meter.tell(self.name.as_ref(), outcome, duration);
+            meter.tell(self.name(), outcome, duration);
         }
     }
 
@@ -102,7 +102,7 @@ impl Inner {
     #[inline(never)]
     fn count_and_decide(&self, rates: &RateWindow, pass: Pass, (outcome, slow): (Outcome, bool)) {
         let Some(admitted) = pass.admitted() else { return };
-        let lasts = || match (BreakerState::unpack(self.word.load(Ordering::SeqCst)), admitted.ticket) {
+        let lasts = || match (BreakerState::unpack(self.shared.word.load(Ordering::SeqCst)), admitted.ticket) {
             (BreakerState::Closed { generation, .. }, Ticket::Closed { generation: admitted }) => {
                 generation == admitted
             }
@@ -128,7 +128,7 @@ impl Inner {
         }
         let rates = self.rates();
         loop {
-            let word = self.word.load(Ordering::Acquire);
+            let word = self.shared.word.load(Ordering::Acquire);
             let state = BreakerState::unpack(word);
             let tripped = || {
                 rates.and_then(|rates| {
@@ -151,7 +151,7 @@ impl Inner {
             };
             if done {
                 if outcome != Outcome::Ignored && matches!(admitted.ticket, Ticket::HalfOpen { .. }) {
-                    self.ignored.store(0, Ordering::Relaxed);
+                    self.shared.ignored.store(0, Ordering::Relaxed);
                 }
                 return;
             }
@@ -161,8 +161,8 @@ impl Inner {
     /// A half-open breaker whose calls are all ignored stays half-open: something should say so once.
     #[cold]
     fn count_ignored(&self) {
-        if self.ignored.fetch_add(1, Ordering::Relaxed) + 1 == IGNORED_CALLS_WARNING {
-            let breaker = self.name.as_deref();
+        if self.shared.ignored.fetch_add(1, Ordering::Relaxed) + 1 == IGNORED_CALLS_WARNING {
+            let breaker = self.name().map(AsRef::<str>::as_ref);
             log_now(|| {
                 tracing::warn!(
                     target: "backstay",
@@ -188,7 +188,7 @@ impl Inner {
     pub(super) fn reset(&self) {
         let next = BreakerState::Closed { generation: self.fresh_generation(), failures: 0 };
         loop {
-            let word = self.word.load(Ordering::Acquire);
+            let word = self.shared.word.load(Ordering::Acquire);
             self.empty_window(next);
             if self.shift(word, next, Some(Cause::Manual)) {
                 return;
@@ -197,28 +197,34 @@ impl Inner {
     }
 
     pub(super) fn isolate(&self) {
-        while !self.shift(self.word.load(Ordering::Acquire), BreakerState::Isolated, Some(Cause::Manual)) {}
+        while !self.shift(self.shared.word.load(Ordering::Acquire), BreakerState::Isolated, Some(Cause::Manual)) {}
     }
 
     fn fresh_generation(&self) -> u64 {
-        self.generations.fetch_add(1, Ordering::Relaxed)
+        self.shared.generations.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Moves from `word` to `next`, if no other thread has moved since. A change of state is counted and announced.
     pub(super) fn shift(&self, word: u64, next: BreakerState, cause: Option<Cause>) -> bool {
         let exchange = || {
-            let moved = self.word.compare_exchange(word, next.pack(), Ordering::SeqCst, Ordering::Relaxed);
+            let moved = self.shared.word.compare_exchange(word, next.pack(), Ordering::SeqCst, Ordering::Relaxed);
             moved.is_ok()
         };
         let (from, to) = (BreakerState::unpack(word).state(), next.state());
         let Some(cause) = cause.filter(|_| from != to) else { return exchange() };
-        let transition = Transition { name: self.name.clone(), from, to, cause };
-        if !self.listeners.record(&transition, exchange) {
-            return false;
+        let transition = Transition { name: self.name().cloned(), from, to, cause };
+        let listeners = self.extras.get().map(|extras| &extras.listeners);
+        let moved = match listeners {
+            Some(listeners) => listeners.record(&transition, exchange),
+            None => exchange(),
+        };
+        if moved {
+            self.shared.state_changes.fetch_add(1, Ordering::Relaxed);
+            transition.log();
+            if let Some(listeners) = listeners {
+                listeners.deliver();
+            }
         }
-        self.state_changes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        transition.log();
-        self.listeners.deliver();
-        true
+        moved
     }
 }

@@ -6,6 +6,7 @@ use backstay_core::circuit_breaker::{BreakerState, CircuitMode, CircuitState, Ou
 
 use super::CircuitBreaker;
 use super::decision::{REJECTED, counter};
+use crate::sync::atomic::Ordering;
 
 impl CircuitBreaker {
     /// Returns the state now. Computes it and stores nothing: an open breaker whose `reset_timeout` has passed shows as
@@ -24,7 +25,7 @@ impl CircuitBreaker {
     /// Returns the name that it was built with.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.0.name.as_deref()
+        self.0.name().map(AsRef::as_ref)
     }
 
     /// Returns the consecutive failures so far; `max_failures` while it is open or half-open. 0 if it has no `max_failures`.
@@ -46,7 +47,7 @@ impl CircuitBreaker {
         let failed = sum(Outcome::Failure) + beside_failed;
         let ignored = sum(Outcome::Ignored);
         let rejected = self.0.counters.sum(REJECTED);
-        let state_changes = self.0.state_changes.load(std::sync::atomic::Ordering::Relaxed);
+        let state_changes = self.0.shared.state_changes.load(Ordering::Relaxed).into();
         let total = successful + failed + rejected + ignored;
         CircuitStats { total, successful, failed, rejected, ignored, state_changes }
     }

@@ -99,6 +99,10 @@ impl Listeners {
         self.0.get_or_init(none).listeners.push(listener);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.get().is_none()
+    }
+
     /// Makes the change and queues it, as one step, so that the queue has the order of the changes. Without listeners
     /// no lock is taken.
     pub(super) fn record(&self, transition: &Transition, change: impl FnOnce() -> bool) -> bool {

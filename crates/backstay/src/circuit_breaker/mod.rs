@@ -40,7 +40,7 @@ mod window;
 
 use std::fmt;
 
-use backstay_core::circuit_breaker::{BreakerState, Policy};
+use backstay_core::circuit_breaker::{BreakerState, HalfOpenSlot, Policy};
 pub use backstay_core::circuit_breaker::{Cause, CircuitMode, CircuitState, Outcome, Window, WindowCounts};
 use once_cell::race::OnceBox;
 
@@ -55,7 +55,6 @@ use crate::clock::Clock;
 use crate::striped::Striped;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use admission::HalfOpenSlots;
 use listeners::Listeners;
 use meter::{CallListener, Meter};
 
@@ -81,22 +80,58 @@ use meter::{CallListener, Meter};
 #[derive(Clone)]
 pub struct CircuitBreaker(Arc<Inner>);
 
+/// 176 bytes with the two reference counts. 32 of them are the counters for threads that find no free stripes, without which
+/// each call would have to lock the bus.
 struct Inner {
-    /// A packed [`BreakerState`].
-    word: AtomicU64,
+    shared: SharedState,
     policy: Policy,
-    slots: HalfOpenSlots,
-    /// Half-open calls that ended ignored, in a row.
-    ignored: AtomicU32,
-    /// The generation of the next closed period.
-    generations: AtomicU64,
     clock: Clock,
-    name: Option<std::sync::Arc<str>>,
     counters: Striped<4>,
-    state_changes: std::sync::atomic::AtomicU64,
-    listeners: Listeners,
     /// What measures each call: a window, or listeners for calls. Most breakers have none.
     meter: OnceBox<Meter>,
+    /// What calls do not need, and many breakers do not have.
+    extras: OnceBox<Extras>,
+}
+
+/// What decides about calls: one block of atomics without pointers, which can lie in memory that processes share.
+#[repr(C)]
+struct SharedState {
+    /// A packed [`BreakerState`].
+    word: AtomicU64,
+    /// The generation of the next closed period.
+    generations: AtomicU64,
+    /// The first [`HalfOpenSlot`], packed.
+    slot: AtomicU64,
+    /// Half-open calls that ended ignored, in a row.
+    ignored: AtomicU32,
+    /// Wraps around after 4,294,967,296 changes.
+    state_changes: AtomicU32,
+}
+
+impl SharedState {
+    fn new() -> Self {
+        Self {
+            word: AtomicU64::new(BreakerState::START.pack()),
+            generations: AtomicU64::new(1),
+            slot: AtomicU64::new(HalfOpenSlot::FREE.pack()),
+            ignored: AtomicU32::new(0),
+            state_changes: AtomicU32::new(0),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Extras {
+    name: Option<std::sync::Arc<str>>,
+    listeners: Listeners,
+    /// Packed [`HalfOpenSlot`]s beyond the first.
+    more_slots: Box<[AtomicU64]>,
+}
+
+impl Extras {
+    fn is_empty(&self) -> bool {
+        self.name.is_none() && self.listeners.is_empty() && self.more_slots.is_empty()
+    }
 }
 
 impl CircuitBreaker {
@@ -128,7 +163,7 @@ impl CircuitBreaker {
     /// # Ok::<(), backstay::BuildError>(())
     /// ```
     pub fn on_state_change(&self, listener: impl Fn(&Transition) + Send + Sync + 'static) {
-        self.0.listeners.add(Box::new(listener));
+        self.0.extras.get_or_init(Box::default).listeners.add(Box::new(listener));
     }
 
     /// Adds a listener, which is told each call that ends, with its outcome and duration; on the thread that reports the
@@ -155,13 +190,17 @@ impl CircuitBreaker {
 
 impl Inner {
     fn state(&self) -> BreakerState {
-        BreakerState::unpack(self.word.load(Ordering::Acquire))
+        BreakerState::unpack(self.shared.word.load(Ordering::Acquire))
+    }
+
+    fn name(&self) -> Option<&std::sync::Arc<str>> {
+        self.extras.get()?.name.as_ref()
     }
 }
 
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.0.state();
-        f.debug_struct("CircuitBreaker").field("name", &self.0.name).field("state", &state).finish_non_exhaustive()
+        f.debug_struct("CircuitBreaker").field("name", &self.0.name()).field("state", &state).finish_non_exhaustive()
     }
 }

@@ -508,7 +508,7 @@ fn a_success_sets_back_what_failed_meanwhile() {
 
 // What a breaker without a window takes on the heap, its reference counts included.
 #[test]
-fn a_breaker_takes_208_bytes_at_most() {
+fn a_breaker_takes_176_bytes_at_most() {
     let bytes = size_of::<Inner>() + 2 * size_of::<usize>();
-    assert!(bytes <= 208, "{bytes}");
+    assert!(bytes <= 176, "{bytes}");
 }

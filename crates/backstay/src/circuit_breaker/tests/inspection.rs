@@ -89,12 +89,12 @@ fn reading_changes_nothing() {
     });
     open(&breaker);
     clock.advance(30 * SECOND);
-    let before = breaker.0.word.load(crate::sync::atomic::Ordering::SeqCst);
+    let before = breaker.0.shared.word.load(crate::sync::atomic::Ordering::SeqCst);
     assert_eq!(breaker.state(), CircuitState::HalfOpen);
     let snapshot = breaker.snapshot();
     assert_eq!((snapshot.state, snapshot.half_open_in), (CircuitState::HalfOpen, None));
     let _ = (format!("{breaker:?}"), breaker.failure_count(), breaker.mode(), breaker.name());
-    assert_eq!(breaker.0.word.load(crate::sync::atomic::Ordering::SeqCst), before);
+    assert_eq!(breaker.0.shared.word.load(crate::sync::atomic::Ordering::SeqCst), before);
     assert_eq!((breaker.stats().state_changes, heard.load(Ordering::SeqCst)), (1, 1));
     let _permit = breaker.try_acquire().unwrap();
     assert_eq!((breaker.stats().state_changes, heard.load(Ordering::SeqCst)), (2, 2));
