@@ -421,6 +421,12 @@ static OF_COMPONENTS: &[&Key] = &[
     &WATCHDOG_TIMEOUT,
 ];
 
+/// Whether two keys of one component set the same: the same key, or the two for the window of rates.
+pub(super) fn are_one_setting(one: &'static Key, other: &'static Key) -> bool {
+    let is_window = |key: &'static Key| std::ptr::eq(key, &WINDOW) || std::ptr::eq(key, &WINDOW_CALLS);
+    std::ptr::eq(one, other) || (is_window(one) && is_window(other))
+}
+
 pub(super) static COMPONENTS: [&str; 6] = [CIRCUIT_BREAKER, RATE_LIMITER, SHUTDOWN, HEARTBEAT, WATCHDOG, RUN];
 
 /// Every key, in the order in which they are shown.

@@ -121,7 +121,7 @@ impl Reader {
                 }
             } else if let Some(key) = keys.clone().find(|key| key.section.iter().any(|spelling| name.is(spelling))) {
                 // Two spellings of one key are that key given twice.
-                if let Some((_, first)) = given.iter().find(|(other, _)| std::ptr::eq(*other, key)) {
+                if let Some((_, first)) = given.iter().find(|(other, _)| keys::are_one_setting(other, key)) {
                     let error = document.duplicate(&name.path, name.node, first.node);
                     self.is_wrong(component, || error.shown_in(&document.text));
                     continue;
@@ -146,12 +146,21 @@ impl Reader {
     ) -> Result<(), ConfigError> {
         for (instance, node) in entries(document, path, node)? {
             let keys = entries(document, &instance.path, node);
+            let mut given: Vec<(&Key, Name<'_>)> = Vec::new();
             for (name, value) in keys.unwrap_or_else(|error| {
                 self.is_wrong(component, || error.shown_in(&document.text));
                 Vec::new()
             }) {
                 match keys::of(component).find(|key| key.instance.is_some_and(|spelling| name.is(spelling))) {
-                    Some(key) => self.say_in(document, key, Some(&instance.text), &name.path, value),
+                    Some(key) => {
+                        if let Some((_, first)) = given.iter().find(|(other, _)| keys::are_one_setting(other, key)) {
+                            let error = document.duplicate(&name.path, name.node, first.node);
+                            self.is_wrong(component, || error.shown_in(&document.text));
+                            continue;
+                        }
+                        self.say_in(document, key, Some(&instance.text), &name.path, value);
+                        given.push((key, name));
+                    }
                     None => self.unknown(document, &name, keys::of(component).filter_map(|key| key.instance)),
                 }
             }

@@ -195,6 +195,14 @@ conf.yml:3:1: `resilience` is given twice, first on line 1
         error("resilience: {watchdog: {instances: {a: {timeout: 1}, a: {timeout: 2}}}}")
             .contains("`resilience.watchdog.instances.a` is given twice")
     );
+    // CB-13: the two keys of one window.
+    let window = error("resilience:\n  circuit_breaker:\n    window: 10\n    window_calls: 100\n");
+    assert!(
+        window.contains("conf.yml:4:5: `resilience.circuit_breaker.window_calls` is given twice, first on line 3"),
+        "{window}"
+    );
+    let window = error("resilience: {circuit_breaker: {instances: {a: {window_calls: 9, window: 10}}}}");
+    assert!(window.contains("instances.a.window` is given twice"), "{window}");
     assert!(error("resilience: {watchdog: {}, watchdog: {}}").contains("`resilience.watchdog` is given twice"));
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use backstay::circuit_breaker::Window;
+
 use backstay::config::Config;
 use backstay::rate_limiter::RateLimiterBuilder;
 use backstay::{CircuitBreaker, CircuitState, GracefulShutdown, Heartbeat, KeyedRateLimiter, RateLimiter, Watchdog};
@@ -80,4 +82,37 @@ fn values_that_are_invalid_together_are_an_error() {
     let config = load("resilience: {rate_limiter: {default_rate: 1e300}}").unwrap();
     let error = RateLimiterBuilder::default().config(&config).build().unwrap_err();
     assert!(error.to_string().contains("rate"), "{error}");
+}
+
+// CF-1, CB-13 to CB-15: the window of the instance comes before that of the section, whichever of the two keys each has; what
+// has no effect on a breaker is no error, and a configured minimum is at most the window of calls.
+#[test]
+fn rates_come_from_the_configuration() {
+    let config = &load(
+        "\
+resilience:
+  circuit_breaker:
+    window_calls: 10
+    minimum_calls: 50
+    slow_call_rate: 0.5
+    instances:
+      rated: {failure_rate: 0.25}
+      timed: {failure_rate: 0.5, window: 30, max_failures: 9}
+      slow: {slow_call: 2}
+",
+    )
+    .unwrap();
+    let breaker = |name: &str| CircuitBreaker::builder().config(config).name(name).build().unwrap();
+    let rated = breaker("rated");
+    let found = (rated.failure_rate(), rated.window(), rated.minimum_calls(), rated.max_failures(), rated.slow_call());
+    assert_eq!(found, (Some(0.25), Some(Window::Calls(10)), Some(10), None, None));
+    let timed = breaker("timed");
+    let found = (timed.failure_rate(), timed.window(), timed.minimum_calls(), timed.max_failures());
+    assert_eq!(found, (Some(0.5), Some(Window::Time(30 * SECOND)), Some(50), Some(9)));
+    let slow = breaker("slow");
+    let found = (slow.slow_call(), slow.slow_call_rate(), slow.failure_rate(), slow.max_failures());
+    assert_eq!(found, (Some(2 * SECOND), Some(0.5), None, Some(5)));
+    assert_eq!(breaker("other").window(), None);
+    let given = CircuitBreaker::builder().config(config).window(Window::calls(7));
+    assert_eq!(given.failure_rate(1.0).build().unwrap().minimum_calls(), Some(7));
 }

@@ -60,6 +60,12 @@ resilience:
     half_open_max_calls: 2
     half_open_timeout: 1h
     cancellation_is_failure: true
+    failure_rate: 0.25
+    window: 1m 30s
+    minimum_calls: 30
+    slow_call: 2.5
+    slow_call_rate: 0.75
+    instances: {rare: {window_calls: 50}}
   rate_limiter:
     default_rate: 0.5
     default_per: 2
@@ -82,6 +88,12 @@ resilience:
             ("circuit_breaker.half_open_max_calls", "2"),
             ("circuit_breaker.half_open_timeout", "3600"),
             ("circuit_breaker.cancellation_is_failure", "true"),
+            ("circuit_breaker.failure_rate", "0.25"),
+            ("circuit_breaker.window", "90"),
+            ("circuit_breaker.instances.rare.window_calls", "50"),
+            ("circuit_breaker.minimum_calls", "30"),
+            ("circuit_breaker.slow_call", "2.5"),
+            ("circuit_breaker.slow_call_rate", "0.75"),
             ("rate_limiter.default_rate", "0.5"),
             ("rate_limiter.default_per", "2"),
             ("shutdown.default_timeout", "31"),
@@ -152,6 +164,12 @@ fn the_environment_sets_every_key() {
         ("CIRCUIT_BREAKER__HALF_OPEN_TIMEOUT", "2.5", "circuit_breaker.half_open_timeout", "2.5"),
         ("CIRCUIT_BREAKER__CANCELLATION_IS_FAILURE", "yes", "circuit_breaker.cancellation_is_failure", "true"),
         ("CIRCUIT_BREAKER__CANCELLATION_IS_FAILURE", "1", "circuit_breaker.cancellation_is_failure", "true"),
+        ("CIRCUIT_BREAKER__FAILURE_RATE", "0.5", "circuit_breaker.failure_rate", "0.5"),
+        ("CIRCUIT_BREAKER__WINDOW", "500ms", "circuit_breaker.window", "0.5"),
+        ("CIRCUIT_BREAKER__WINDOW_CALLS", "100", "circuit_breaker.window_calls", "100"),
+        ("CIRCUIT_BREAKER__MINIMUM_CALLS", "5", "circuit_breaker.minimum_calls", "5"),
+        ("CIRCUIT_BREAKER__SLOW_CALL", "2s", "circuit_breaker.slow_call", "2"),
+        ("CIRCUIT_BREAKER__SLOW_CALL_RATE", "1", "circuit_breaker.slow_call_rate", "1"),
         ("RATE_LIMITER__DEFAULT_RATE", "99", "rate_limiter.default_rate", "99"),
         ("RATE_LIMITER__DEFAULT_PER", "500ms", "rate_limiter.default_per", "0.5"),
         ("SHUTDOWN__DEFAULT_TIMEOUT", "40", "shutdown.default_timeout", "40"),
@@ -354,6 +372,12 @@ fn numbers_out_of_bounds_are_brought_to_the_bound() {
         ("circuit_breaker: {reset_timeout: ", "0.999", "3601", "1", "3600"),
         ("circuit_breaker: {half_open_max_calls: ", "0", "11", "1", "10"),
         ("circuit_breaker: {half_open_timeout: ", "0", "1e300", "1", "3600"),
+        ("circuit_breaker: {failure_rate: ", "1.5", "1e9", "1", "1"),
+        ("circuit_breaker: {window: ", "0", "1e9", "0.1", "86400"),
+        ("circuit_breaker: {window_calls: ", "0", "1000001", "1", "1000000"),
+        ("circuit_breaker: {minimum_calls: ", "0", "1e9", "1", "1000000"),
+        ("circuit_breaker: {slow_call: ", "0", "2e5", "0.001", "86400"),
+        ("circuit_breaker: {instances: {a: {slow_call_rate: ", "2", "1.01", "1", "1"),
         ("shutdown: {default_timeout: ", "4.9", "301", "5", "300"),
         ("shutdown: {timeout: ", "0", "1e19", "5", "300"),
         ("heartbeat: {interval: ", "500ms", "301", "1", "300"),

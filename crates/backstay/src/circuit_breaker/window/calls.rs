@@ -2,14 +2,18 @@
 //!
 //! Each report takes a position. The call that has position p moves the one at p - n out of the window. Only failures and
 //! slow calls leave a mark, so a success looks at one mark and mostly writes nothing but the position, which all threads
-//! share. A mark carries its position: whoever exchanges a mark changes the counts by what was in it, so the counts are
-//! those of the marks, and a mark that comes too late (its call has left the window already) is taken out again.
+//! share. A mark carries its position: the thread that exchanges a mark changes the counts by what was in it, so the counts
+//! are those of the marks, and a mark that comes too late (its call has left the window already) is taken out again.
 //!
 //! # Memory ordering
 //! Positions are taken with acquire and release. A late mark is found by one of two: its reporter, which writes the mark
 //! and then exchanges the position word, or the call n positions later, which exchanges the position word and then reads the
 //! mark. The exchanges of one word have an order: the second sees what came before the first. The counts are added to with
 //! acquire and release as well: of two failures at the same time the second sees both, and both positions.
+//!
+//! A mark of a closed period that has ended is found likewise: its reporter writes the mark and then reads the breaker's word,
+//! the thread that empties the window comes after the exchange of that word and reads the marks. All four are sequentially
+//! consistent, so one of the two sees the other.
 
 use backstay_core::circuit_breaker::WindowCounts;
 
@@ -69,7 +73,7 @@ impl CallWindow {
             if old > entry {
                 return; // a later call has it, so this one has left the window
             }
-            match mark.compare_exchange(old, entry, Ordering::AcqRel, Ordering::Acquire) {
+            match mark.compare_exchange(old, entry, Ordering::SeqCst, Ordering::Acquire) {
                 Ok(_) => break,
                 Err(current) => old = current,
             }
@@ -132,7 +136,7 @@ impl CallWindow {
         let position = self.position.load(Ordering::Acquire);
         self.begin.fetch_max(position, Ordering::AcqRel);
         for mark in &self.marks {
-            let entry = mark.load(Ordering::Acquire);
+            let entry = mark.load(Ordering::SeqCst);
             if entry != 0 && entry >> BITS < position {
                 self.remove(mark, entry);
             }
