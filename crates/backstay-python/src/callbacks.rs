@@ -139,6 +139,7 @@ impl Drop for Callback {
 }
 
 /// The functions that one component was given.
+#[derive(Clone)]
 pub(crate) struct Callbacks {
     pub(crate) component: usize,
     given: Vec<Arc<Callback>>,
@@ -146,7 +147,16 @@ pub(crate) struct Callbacks {
 
 impl Callbacks {
     pub(crate) fn new() -> Self {
-        Self { component: new_component(), given: Vec::new() }
+        Self::of(new_component())
+    }
+
+    /// None yet, of a component that is known.
+    pub(crate) fn of(component: usize) -> Self {
+        Self { component, given: Vec::new() }
+    }
+
+    pub(crate) fn append(&mut self, mut added: Self) {
+        self.given.append(&mut added.given);
     }
 
     /// Takes one more, where there is one; checked, so that the mistake is seen where it was made.

@@ -1,16 +1,24 @@
 //! The circuit breaker.
 
-use backstay::circuit_breaker::{CircuitBreaker as Handle, CircuitState};
-use backstay_core::circuit_breaker::{HALF_OPEN_MAX_CALLS_BOUNDS, MAX_FAILURES_BOUNDS, RESET_TIMEOUT_BOUNDS};
-use pyo3::exceptions::PyTypeError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backstay::circuit_breaker::{
+    Cause, CircuitBreaker as Handle, CircuitBreakerBuilder, CircuitState, CompletedCall, Transition, Window,
+};
+use backstay_core::circuit_breaker::{
+    HALF_OPEN_MAX_CALLS_BOUNDS, MAX_FAILURES_BOUNDS, MINIMUM_CALLS_BOUNDS, RESET_TIMEOUT_BOUNDS, SLOW_CALL_BOUNDS,
+    WINDOW_BOUNDS, WINDOW_CALLS_BOUNDS,
+};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-use crate::arguments::{Given, integer_within, seconds_within, text};
+use crate::arguments::{Given, integer_within, number, seconds_within, text};
 use crate::built::Built;
-use crate::callbacks::Callbacks;
+use crate::callbacks::{Callback, Callbacks};
+use crate::outcomes::{Classifier, Permit, outcome};
 use crate::{config, errors, interpreter, logging};
 
 /// The part of `backstay.CircuitBreaker` that is not Python.
@@ -19,10 +27,12 @@ pub(crate) struct CircuitBreaker(Built<Made>);
 
 pub(crate) struct Made {
     pub(crate) handle: Handle,
-    /// Classes of exceptions that are neither success nor failure.
-    pub(crate) excluded: Py<PyTuple>,
-    callbacks: Callbacks,
+    pub(crate) classifier: Classifier,
+    /// Listeners may be added at any time. The lock is held for moments, never while Python runs.
+    callbacks: Mutex<Callbacks>,
 }
+
+const WHO: &str = "CircuitBreaker";
 
 impl CircuitBreaker {
     #[inline]
@@ -38,7 +48,9 @@ impl CircuitBreaker {
     #[pyo3(
         signature = (*_args, **_kwargs),
         text_signature = "(*, max_failures=None, reset_timeout=None, half_open_max_calls=None, excluded_exceptions=(), \
-                          name=None, half_open_timeout=None, cancellation_is_failure=None, on_state_change=None)"
+                          name=None, half_open_timeout=None, cancellation_is_failure=None, on_state_change=None, \
+                          failure_rate=None, window=None, window_calls=None, minimum_calls=None, slow_call=None, \
+                          slow_call_rate=None, classify=None, on_call=None)"
     )]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self(Built::new("CircuitBreaker"))
@@ -47,7 +59,9 @@ impl CircuitBreaker {
     #[allow(clippy::too_many_arguments)] // as many as it has settings
     #[pyo3(signature = (
         *, max_failures = None, reset_timeout = None, half_open_max_calls = None, excluded_exceptions = Given(None),
-        name = None, half_open_timeout = None, cancellation_is_failure = None, on_state_change = None
+        name = None, half_open_timeout = None, cancellation_is_failure = None, on_state_change = None,
+        failure_rate = None, window = None, window_calls = None, minimum_calls = None, slow_call = None,
+        slow_call_rate = None, classify = None, on_call = None
     ))]
     fn __init__(
         &self,
@@ -60,8 +74,15 @@ impl CircuitBreaker {
         half_open_timeout: Option<&Bound<'_, PyAny>>,
         cancellation_is_failure: Option<bool>,
         on_state_change: Option<Bound<'_, PyAny>>,
+        failure_rate: Option<&Bound<'_, PyAny>>,
+        window: Option<&Bound<'_, PyAny>>,
+        window_calls: Option<&Bound<'_, PyAny>>,
+        minimum_calls: Option<&Bound<'_, PyAny>>,
+        slow_call: Option<&Bound<'_, PyAny>>,
+        slow_call_rate: Option<&Bound<'_, PyAny>>,
+        classify: Option<&Bound<'_, PyAny>>,
+        on_call: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        const WHO: &str = "CircuitBreaker";
         logging::look(py);
         let mut builder = Handle::builder();
         if let Some(number) = max_failures {
@@ -88,19 +109,23 @@ impl CircuitBreaker {
         if let Some(name) = name {
             builder = builder.name(text("name", name)?);
         }
+        builder =
+            with_rates(builder, [failure_rate, slow_call_rate], [window, slow_call], [window_calls, minimum_calls])?;
+        let classifier = Classifier::new(excluded, classify)?;
         let mut callbacks = Callbacks::new();
-        if let Some(callback) = callbacks.add("on_state_change", on_state_change)? {
-            builder = builder.on_state_change(move |transition| {
-                callback.run_logged("a circuit breaker", "on_state_change", |py| {
-                    (state(py, transition.from)?, state(py, transition.to)?).into_pyobject(py)
-                });
-            });
-        }
+        let on_state_change = callbacks.add("on_state_change", on_state_change)?;
+        let on_call = callbacks.add("on_call", on_call)?;
         if max_failures.and(reset_timeout).and(half_open_max_calls).is_none() {
             builder = builder.config(&config::of(py, "circuit_breaker")?);
         }
         let handle = builder.build().map_err(errors::build)?;
-        self.0.set(Made { handle, excluded: excluded.unbind(), callbacks })
+        if let Some(callback) = on_state_change {
+            handle.on_state_change(listener(py, callback)?);
+        }
+        if let Some(callback) = on_call {
+            handle.on_call(call_listener(callback));
+        }
+        self.0.set(Made { handle, classifier, callbacks: Mutex::new(callbacks) })
     }
 
     fn _build_named(&self, py: Python<'_>, name: &str) -> PyResult<()> {
@@ -108,7 +133,41 @@ impl CircuitBreaker {
         let handle = Handle::named_with(name, |builder| {
             builder.config(&config::of(py, "circuit_breaker")?).build().map_err(errors::build)
         })?;
-        self.0.set(Made { handle, excluded: PyTuple::empty(py).unbind(), callbacks: Callbacks::new() })
+        let classifier = Classifier::new(PyTuple::empty(py), None)?;
+        self.0.set(Made { handle, classifier, callbacks: Mutex::new(Callbacks::new()) })
+    }
+
+    #[staticmethod]
+    fn _names() -> Vec<String> {
+        Handle::instances().iter().filter_map(|breaker| breaker.name().map(str::to_owned)).collect()
+    }
+
+    /// Asks for admission of one call, whose outcome is reported to the permit.
+    ///
+    /// Raises:
+    ///     CircuitOpenError: the breaker is open.
+    fn permit(&self, py: Python<'_>) -> PyResult<Permit> {
+        let made = self.made()?;
+        let permit = made.handle.try_acquire_owned().map_err(|error| rejected(py, &error))?;
+        Ok(Permit::new(py, permit, &made.classifier))
+    }
+
+    /// Adds a function, plain or async, that is called after each change of state, in order: with the old and the new state,
+    /// and with the cause if it requires a third argument.
+    #[pyo3(signature = (callback, /))]
+    fn on_state_change(&self, py: Python<'_>, callback: Bound<'_, PyAny>) -> PyResult<()> {
+        let made = self.made()?;
+        made.handle.on_state_change(listener(py, made.hold(callback)?)?);
+        Ok(())
+    }
+
+    /// Adds a function, plain or async, that is called after each call that is admitted from now on: with its outcome and
+    /// the seconds that it took.
+    #[pyo3(signature = (callback, /))]
+    fn on_call(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
+        let made = self.made()?;
+        made.handle.on_call(call_listener(made.hold(callback)?));
+        Ok(())
     }
 
     /// Closes the breaker and forgets the failures.
@@ -141,6 +200,90 @@ impl CircuitBreaker {
         Ok(self.made()?.handle.name())
     }
 
+    /// Consecutive failures that open the circuit; `None` if only rates do.
+    #[getter]
+    fn max_failures(&self) -> PyResult<Option<u32>> {
+        Ok(self.made()?.handle.max_failures())
+    }
+
+    /// Seconds that the circuit stays open.
+    #[getter]
+    fn reset_timeout(&self) -> PyResult<f64> {
+        Ok(self.made()?.handle.reset_timeout().as_secs_f64())
+    }
+
+    /// Half-open calls at once, and successes that close the circuit.
+    #[getter]
+    fn half_open_max_calls(&self) -> PyResult<u32> {
+        Ok(self.made()?.handle.half_open_max_calls())
+    }
+
+    /// Seconds after which a half-open call loses its slot.
+    #[getter]
+    fn half_open_timeout(&self) -> PyResult<f64> {
+        Ok(self.made()?.handle.half_open_timeout().as_secs_f64())
+    }
+
+    /// Whether cancelled calls are failures.
+    #[getter]
+    fn cancellation_is_failure(&self) -> PyResult<bool> {
+        Ok(self.made()?.handle.cancellation_is_failure())
+    }
+
+    /// Share of failed calls that opens the circuit.
+    #[getter]
+    fn failure_rate(&self) -> PyResult<Option<f64>> {
+        Ok(self.made()?.handle.failure_rate())
+    }
+
+    /// Seconds of the window of time over which rates are computed.
+    #[getter]
+    fn window(&self) -> PyResult<Option<f64>> {
+        Ok(match self.made()?.handle.window() {
+            Some(Window::Time(length)) => Some(length.as_secs_f64()),
+            _ => None,
+        })
+    }
+
+    /// Calls of the window of calls over which rates are computed.
+    #[getter]
+    fn window_calls(&self) -> PyResult<Option<u32>> {
+        Ok(match self.made()?.handle.window() {
+            Some(Window::Calls(calls)) => Some(calls),
+            _ => None,
+        })
+    }
+
+    /// Calls that the window must hold before rates open the circuit.
+    #[getter]
+    fn minimum_calls(&self) -> PyResult<Option<u32>> {
+        Ok(self.made()?.handle.minimum_calls())
+    }
+
+    /// Seconds above which a call is slow.
+    #[getter]
+    fn slow_call(&self) -> PyResult<Option<f64>> {
+        Ok(self.made()?.handle.slow_call().map(|limit| limit.as_secs_f64()))
+    }
+
+    /// Share of slow calls that opens the circuit.
+    #[getter]
+    fn slow_call_rate(&self) -> PyResult<Option<f64>> {
+        Ok(self.made()?.handle.slow_call_rate())
+    }
+
+    /// What `CircuitSnapshot` is made of.
+    fn _snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let snapshot = self.made()?.handle.snapshot();
+        let [calls, failed, slow] = match snapshot.window {
+            Some(window) => [window.calls, window.failed, window.slow].map(Some),
+            None => [None; 3],
+        };
+        let (state, mode) = (state(py, snapshot.state)?, snapshot.mode.to_string());
+        let left = snapshot.half_open_in.map(|left| left.as_secs_f64());
+        (state, mode, calls, failed, slow, snapshot.failure_rate, snapshot.slow_call_rate, left).into_pyobject(py)
+    }
+
     /// Total, successful, failed, rejected, state changes.
     fn _stats(&self) -> PyResult<(u64, u64, u64, u64, u64)> {
         let stats = self.made()?.handle.stats();
@@ -149,15 +292,99 @@ impl CircuitBreaker {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Some(made) = self.0.known() else { return Ok(()) };
-        visit.call(&made.excluded)?;
-        made.callbacks.traverse(&visit)
+        made.classifier.traverse(&visit)?;
+        // A collector must not wait, and may come back.
+        made.callbacks.try_lock().map_or(Ok(()), |callbacks| callbacks.traverse(&visit))
     }
 
     fn __clear__(&self) {
         if let Some(made) = self.0.known() {
-            made.callbacks.clear();
+            let callbacks = made.callbacks().clone();
+            callbacks.clear();
         }
     }
+}
+
+impl Made {
+    fn callbacks(&self) -> MutexGuard<'_, Callbacks> {
+        self.callbacks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a listener that is added later.
+    fn hold(&self, function: Bound<'_, PyAny>) -> PyResult<Arc<Callback>> {
+        let mut added = Callbacks::of(self.callbacks().component);
+        let callback = added.add("callback", Some(function))?;
+        self.callbacks().append(added);
+        callback.ok_or_else(|| PyTypeError::new_err("callback is missing"))
+    }
+}
+
+/// Sets the arguments of rates: shares, seconds, counts.
+fn with_rates(
+    mut builder: CircuitBreakerBuilder,
+    [failure_rate, slow_call_rate]: [Option<&Bound<'_, PyAny>>; 2],
+    [window, slow_call]: [Option<&Bound<'_, PyAny>>; 2],
+    [window_calls, minimum_calls]: [Option<&Bound<'_, PyAny>>; 2],
+) -> PyResult<CircuitBreakerBuilder> {
+    if let Some(share) = failure_rate {
+        builder = builder.failure_rate(number("failure_rate", share)?);
+    }
+    if let Some(share) = slow_call_rate {
+        builder = builder.slow_call_rate(number("slow_call_rate", share)?);
+    }
+    builder = match (window, window_calls) {
+        (Some(_), Some(_)) => return Err(PyValueError::new_err("window and window_calls exclude each other")),
+        (Some(seconds), None) => builder.window(Window::time(seconds_within(WHO, "window", seconds, &WINDOW_BOUNDS)?)),
+        (None, Some(calls)) => {
+            builder.window(Window::calls(integer_within(WHO, "window_calls", calls, &WINDOW_CALLS_BOUNDS)?))
+        }
+        (None, None) => builder,
+    };
+    if let Some(calls) = minimum_calls {
+        builder = builder.minimum_calls(integer_within(WHO, "minimum_calls", calls, &MINIMUM_CALLS_BOUNDS)?);
+    }
+    if let Some(seconds) = slow_call {
+        builder = builder.slow_call(seconds_within(WHO, "slow_call", seconds, &SLOW_CALL_BOUNDS)?);
+    }
+    Ok(builder)
+}
+
+/// Calls `callback` with the states, and with the cause if it requires a third argument.
+fn listener(py: Python<'_>, callback: Arc<Callback>) -> PyResult<impl Fn(&Transition) + Send + Sync + 'static> {
+    let required = |function: &Bound<'_, PyAny>| -> PyResult<bool> {
+        py.import("backstay._functions")?.call_method1("requires_three", (function,))?.extract()
+    };
+    let takes_cause = callback.ask(required).unwrap_or(Ok(false))?;
+    Ok(move |transition: &Transition| {
+        callback.run_logged("a circuit breaker", "on_state_change", |py| {
+            let (old, new) = (state(py, transition.from)?, state(py, transition.to)?);
+            if takes_cause {
+                return (old, new, cause(py, transition.cause)?).into_pyobject(py);
+            }
+            (old, new).into_pyobject(py)
+        });
+    })
+}
+
+fn call_listener(callback: Arc<Callback>) -> impl Fn(&CompletedCall<'_>) + Send + Sync + 'static {
+    move |call: &CompletedCall<'_>| {
+        let (ended, seconds) = (outcome(call.outcome), call.duration.as_secs_f64());
+        callback.run_logged("a circuit breaker", "on_call", |py| (ended, seconds).into_pyobject(py));
+    }
+}
+
+fn cause(py: Python<'_>, cause: Cause) -> PyResult<Bound<'_, PyAny>> {
+    static CAUSE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let (count, calls, seconds) = match cause {
+        Cause::ConsecutiveFailures(count) | Cause::Successes(count) => (Some(u64::from(count)), None, None),
+        Cause::FailureRate { failed: count, calls } | Cause::SlowCallRate { slow: count, calls } => {
+            (Some(count), Some(calls), None)
+        }
+        Cause::RetryAfter(time) => (None, None, Some(time.as_secs_f64())),
+        _ => (None, None, None),
+    };
+    let class = CAUSE.import(py, "backstay._values", "CircuitCause")?;
+    class.call1((cause.as_str(), cause.to_string(), count, calls, seconds))
 }
 
 fn state(py: Python<'_>, state: CircuitState) -> PyResult<Bound<'_, PyAny>> {

@@ -7,9 +7,10 @@ use backstay::config::ConfigError;
 use backstay::{BuildError, CircuitOpenError, RateLimitExceededError, WatchdogTimeoutError};
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 
 /// A class of `backstay.exceptions`, looked up once.
 pub(crate) struct Class {
@@ -37,7 +38,17 @@ impl Class {
     /// The exception with `message` and a number, made without running its Python constructor, which costs more than
     /// all the rest of a refusal.
     fn with_number(&self, py: Python<'_>, message: &str, number: f64) -> PyErr {
-        let made = self.of(py).and_then(|class| new_runtime_error(class, message, number));
+        let made = self.of(py).and_then(|class| new_runtime_error(class, (message, number).into_pyobject(py)?));
+        made.map_or_else(|error| error, PyErr::from_value)
+    }
+
+    /// As [`with_number`](Self::with_number), with a name.
+    fn with_name(&self, py: Python<'_>, message: &str, number: f64, name: &str) -> PyErr {
+        let made = self.of(py).and_then(|class| {
+            let error = new_runtime_error(class, (message, number).into_pyobject(py)?)?;
+            error.setattr(intern!(py, "name"), name)?;
+            Ok(error)
+        });
         made.map_or_else(|error| error, PyErr::from_value)
     }
 }
@@ -45,9 +56,8 @@ impl Class {
 /// An instance of a class that derives from `RuntimeError`, as `RuntimeError.__new__` makes it; its context is what is
 /// being handled at this moment, as that of any exception.
 #[allow(unsafe_code)]
-fn new_runtime_error<'py>(class: &Bound<'py, PyType>, message: &str, number: f64) -> PyResult<Bound<'py, PyAny>> {
+fn new_runtime_error<'py>(class: &Bound<'py, PyType>, arguments: Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
     let py = class.py();
-    let arguments = (message, number).into_pyobject(py)?;
     // SAFETY: `RuntimeError` has a `tp_new`, whose type is `newfunc`; it takes a class that derives from it, which all
     // of `backstay.exceptions` do, and a tuple, and returns a new reference, or null with an exception set.
     // `PyErr_GetExcInfo` gives three references or nulls, all to be given back, but for the one that
@@ -86,9 +96,11 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
 pub(crate) fn circuit_open(py: Python<'_>, error: &CircuitOpenError) -> PyErr {
     let seconds = seconds(error.remaining);
     let mut short = Short::new();
-    match error.write_to(&mut short) {
-        Ok(()) => CIRCUIT_OPEN.with_number(py, &short, seconds),
-        Err(_) => CIRCUIT_OPEN.with_number(py, &error.to_string(), seconds),
+    let long = error.write_to(&mut short).is_err().then(|| error.to_string());
+    let message = long.as_deref().unwrap_or(&short);
+    match &error.name {
+        Some(name) => CIRCUIT_OPEN.with_name(py, message, seconds, name),
+        None => CIRCUIT_OPEN.with_number(py, message, seconds),
     }
 }
 

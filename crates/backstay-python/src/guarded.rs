@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use crate::circuit_breaker::{CircuitBreaker, Made, rejected};
 use crate::interpreter;
-use crate::outcomes::{follow, is_plain, raised};
+use crate::outcomes::{follow, is_plain};
 use crate::raw::{Arguments, Method, OFFSET, attached, entered, failed};
 use crate::{coroutine, function};
 
@@ -45,7 +45,7 @@ unsafe extern "C" fn call(
         // SAFETY: the caller holds all arguments; before the values there is the function.
         let value = unsafe { Bound::from_owned_ptr_or_opt(py, arguments.call(py, function)) };
         match value {
-            Some(value) if is_plain(&value) => {
+            Some(value) if is_plain(&value) && !made.classifier.has_function() => {
                 permit.success();
                 match interpreter::owed(py) {
                     Ok(()) => value.into_ptr(),
@@ -59,14 +59,17 @@ unsafe extern "C" fn call(
 
 /// The end of a call that raised, or returned something that has to be looked at.
 fn ended<'py>(py: Python<'py>, made: &Made, permit: Permit<&Handle>, value: Option<Bound<'_, PyAny>>) -> *mut PyObject {
-    let excluded = made.excluded.bind(py);
     let value = value.map(|value| value.unbind().into_bound(py));
     let result: PyResult<Bound<'py, PyAny>> = match value {
-        Some(value) => follow(permit.into_owned(), excluded, value),
+        Some(value) if is_plain(&value) => {
+            let reported = made.classifier.returned(py, permit, &value);
+            interpreter::owed(py).and(reported).map(|()| value)
+        }
+        Some(value) => follow(permit.into_owned(), &made.classifier, value),
         None => {
             let error = PyErr::fetch(py);
-            raised(py, permit, &error, excluded);
-            interpreter::owed(py).and(Err(error))
+            let reported = made.classifier.raised(py, permit, &error);
+            interpreter::owed(py).and(reported).and(Err(error))
         }
     };
     result.map_or_else(|error| failed(py, error), Bound::into_ptr)

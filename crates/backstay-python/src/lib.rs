@@ -46,6 +46,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     raw::prepare();
     module.add_class::<circuit_breaker::CircuitBreaker>()?;
     module.add_class::<outcomes::Permit>()?;
+    module.add_class::<outcomes::PyOutcome>()?;
     module.add_class::<heartbeat::Heartbeat>()?;
     module.add_class::<keyed_rate_limiter::KeyedRateLimiter>()?;
     module.add_class::<rate_limiter::RateLimiter>()?;

@@ -96,6 +96,11 @@ impl RateLimiter {
         self.handle.set(handle)
     }
 
+    #[staticmethod]
+    fn _names() -> Vec<String> {
+        Handle::instances().iter().filter_map(|limiter| limiter.name().map(str::to_owned)).collect()
+    }
+
     fn _build_named(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         logging::look(py);
         self.handle.set(Handle::named_with(name, |builder| {

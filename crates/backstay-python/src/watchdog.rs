@@ -85,6 +85,11 @@ impl Watchdog {
         self.0.set(Made { handle, callbacks })
     }
 
+    #[staticmethod]
+    fn _names() -> Vec<String> {
+        Handle::instances().iter().filter_map(|watchdog| watchdog.name().map(str::to_owned)).collect()
+    }
+
     fn _build_named(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         logging::look(py);
         let handle = Handle::named_with(name, |builder| {

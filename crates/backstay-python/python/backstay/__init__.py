@@ -7,10 +7,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from backstay._states import CleanupCallback, HeartbeatState, HeartbeatTarget
-    from backstay._values import CircuitState, CircuitStats, RateLimiterStats, WatchdogStats
+    from backstay._values import CircuitCause, CircuitSnapshot, CircuitState, CircuitStats, RateLimiterStats, WatchdogStats
 
 from backstay._native import __version__
-from backstay.circuit_breaker import CircuitBreaker, circuit_breaker
+from backstay.circuit_breaker import CircuitBreaker, Outcome, circuit_breaker
 from backstay.exceptions import (
     CircuitBreakerError,
     CircuitOpenError,
@@ -30,7 +30,9 @@ from backstay.watchdog import Watchdog, watchdog_context
 __all__ = [
     "CircuitBreaker",
     "CircuitBreakerError",
+    "CircuitCause",
     "CircuitOpenError",
+    "CircuitSnapshot",
     "CircuitState",
     "CircuitStats",
     "CleanupCallback",
@@ -41,6 +43,7 @@ __all__ = [
     "HeartbeatState",
     "HeartbeatTarget",
     "KeyedRateLimiter",
+    "Outcome",
     "RateLimitError",
     "RateLimitExceededError",
     "RateLimiter",

@@ -20,6 +20,16 @@ def checked(function: Any) -> None:
         raise TypeError(f"a {kind} cannot be called, allowed is a function{advice}")
 
 
+def requires_three(function: Any) -> bool:
+    """Whether it has three positional parameters without defaults."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(one.kind in positional and one.default is one.empty for one in parameters) == 3
+
+
 def is_async(function: Any) -> bool:
     """Whether calling it certainly makes a coroutine."""
     return _is(inspect.iscoroutinefunction, function)

@@ -28,7 +28,7 @@ def follow(permit: Permit, result: Any) -> Any:
         return _generated(permit, result)
     if issubclass(type(result), AsyncGenerator):
         return async_generator(_made, permit)(result)
-    permit.success()
+    permit.returned(result)
     return result
 
 
@@ -51,7 +51,7 @@ def _report(permit: Permit, future: Any) -> None:
         except AttributeError:
             error = future.exception()
         if error is None:
-            permit.success()
+            permit.returned(future.result())
         else:
             permit.raised(error)
 
@@ -84,7 +84,7 @@ async def _awaited(permit: Permit, awaitable: Awaitable[Any]) -> Any:
     except BaseException as error:
         permit.raised(error)
         raise
-    permit.success()
+    permit.returned(result)
     return result
 
 
@@ -120,9 +120,22 @@ def _generated(permit: Permit, generator: Generator[Any, Any, Any]) -> Generator
     except BaseException as error:
         permit.raised(error)
         raise
-    permit.success()
+    permit.returned(result)
     return result
 
 
 async def _made(generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
     return generator
+
+
+async def entered(permit: Permit) -> Permit:
+    """What `async with permit` awaits at its beginning."""
+    return permit
+
+
+async def left(permit: Permit, error: BaseException | None) -> None:
+    """What `async with permit` awaits at its end."""
+    if error is None:
+        permit.success()
+    else:
+        permit.raised(error)

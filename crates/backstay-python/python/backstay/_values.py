@@ -55,6 +55,50 @@ class CircuitStats:
 
 
 @once
+@dataclass(frozen=True, slots=True)
+class CircuitCause:
+    """Why a circuit breaker changed its state.
+
+    `name` is "consecutive_failures", "failure_rate", "slow_call_rate", "retry_after", "half_open_failure",
+    "reset_timeout", "successes" or "manual". `count` is the number of failures, slow calls or successes, `calls` the number
+    of calls in the window, `seconds` the time for which a service asked. `str` is a phrase with the numbers.
+    """
+
+    name: str
+    text: str
+    count: int | None = None
+    calls: int | None = None
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@once
+@dataclass(frozen=True, slots=True)
+class CircuitSnapshot:
+    """A circuit breaker's state and window, at one moment.
+
+    `mode` is "normal" or "isolated". `calls`, `failed` and `slow` count the calls in the window, and the rates are shares
+    from 0 to 1; they are `None` without `failure_rate` and `slow_call`. `half_open_in` is in seconds, `None` if the circuit
+    is not open or was isolated.
+    """
+
+    state: CircuitState
+    mode: str
+    calls: int | None
+    failed: int | None
+    slow: int | None
+    failure_rate: float | None
+    slow_call_rate: float | None
+    half_open_in: float | None
+
+    def to_dict(self) -> dict[str, str | int | float | None]:
+        """The snapshot as a mapping for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"state": self.state.name.lower()}
+
+
+@once
 @dataclass
 class RateLimiterStats:
     """What a rate limiter has done so far: a snapshot. `total_waited` is in seconds."""

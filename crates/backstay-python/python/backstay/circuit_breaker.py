@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from backstay._decorated import _Guarded
+    from backstay._values import CircuitCause as CircuitCause
+    from backstay._values import CircuitSnapshot as CircuitSnapshot
     from backstay._values import CircuitState as CircuitState
     from backstay._values import CircuitStats as CircuitStats
 
@@ -17,14 +19,19 @@ if TYPE_CHECKING:
     _R = TypeVar("_R")
 
 from backstay import _native
+from backstay._native import Outcome, Permit
 from backstay.exceptions import CircuitBreakerError, CircuitOpenError
 
 __all__ = [
     "CircuitBreaker",
     "CircuitBreakerError",
+    "CircuitCause",
     "CircuitOpenError",
+    "CircuitSnapshot",
     "CircuitState",
     "CircuitStats",
+    "Outcome",
+    "Permit",
     "circuit_breaker",
 ]
 
@@ -39,8 +46,20 @@ class CircuitBreaker(_native.CircuitBreaker):
     A half-open call that has not ended after `half_open_timeout` seconds (1 to 3600; default: `reset_timeout`) loses its
     slot, so that another call can be made. Its outcome still counts while that half-open period lasts: a service that is
     slower than the timeout closes the circuit. With `cancellation_is_failure`, cancelled calls count as failed, so that
-    timeouts around them open the breaker. `on_state_change`, plain or async, is called with the old and the new state,
-    after each change and in order.
+    timeouts around them open the breaker.
+
+    `failure_rate` opens it when a call fails and at least that share of the window's calls has failed: those of the last
+    `window` seconds (0.1 to 86,400; default 10), or the last `window_calls` (1 to 1,000,000), if they are `minimum_calls`
+    (20) at least. `max_failures` is then off unless it is given too. Calls that take more than `slow_call` seconds are slow;
+    `slow_call_rate` (1) is the share of them that opens it, and a slow half-open call is a failure.
+
+    `classify(result, exception)` decides how a call ended; `None` stands for the one that is absent. It returns an `Outcome`,
+    or `None` for what holds without it. If it raises, the call is a failure, and the exception propagates. Cancellation and
+    what ends the program are not passed to it.
+
+    `on_state_change`, plain or async, is called with the old and the new state, after each change and in order; one that
+    requires a third argument gets the `CircuitCause`. `on_call` is called with the outcome and the duration in seconds.
+    Both can be added later.
 
     >>> breaker = CircuitBreaker(max_failures=3, reset_timeout=30)
     >>> breaker.call(len, "abc")
@@ -65,6 +84,21 @@ class CircuitBreaker(_native.CircuitBreaker):
         from backstay._named import named
 
         return named(cls, name)
+
+    @classmethod
+    def instances(cls) -> list[Self]:
+        """Every named breaker of the process, in the order of names: for exporters and dashboards."""
+        return [cls.named(name) for name in cls._names()]
+
+    def snapshot(self) -> CircuitSnapshot:
+        """The state and the window as of now. Changes nothing.
+
+        >>> CircuitBreaker(failure_rate=0.5).snapshot().calls
+        0
+        """
+        from backstay._values import CircuitSnapshot
+
+        return CircuitSnapshot(*self._snapshot())
 
     @property
     def stats(self) -> CircuitStats:
@@ -142,6 +176,13 @@ if TYPE_CHECKING:
         half_open_max_calls: int | None = None,
         excluded_exceptions: type[BaseException] | Iterable[type[BaseException]] = (),
         name: str | None = None,
+        failure_rate: float | None = None,
+        window: float | None = None,
+        window_calls: int | None = None,
+        minimum_calls: int | None = None,
+        slow_call: float | None = None,
+        slow_call_rate: float | None = None,
+        classify: Callable[[Any, Exception | None], Outcome | None] | None = None,
     ) -> CircuitBreaker: ...
 
 
@@ -153,6 +194,13 @@ def circuit_breaker(
     half_open_max_calls: int | None = None,
     excluded_exceptions: type[BaseException] | Iterable[type[BaseException]] = (),
     name: str | None = None,
+    failure_rate: float | None = None,
+    window: float | None = None,
+    window_calls: int | None = None,
+    minimum_calls: int | None = None,
+    slow_call: float | None = None,
+    slow_call_rate: float | None = None,
+    classify: Callable[[Any, Exception | None], Outcome | None] | None = None,
 ) -> Any:
     """Guards a function by a breaker of its own: `@circuit_breaker`, or `@circuit_breaker(max_failures=3)`.
 
@@ -176,12 +224,19 @@ def circuit_breaker(
         half_open_max_calls=half_open_max_calls,
         excluded_exceptions=excluded_exceptions,
         name=name,
+        failure_rate=failure_rate,
+        window=window,
+        window_calls=window_calls,
+        minimum_calls=minimum_calls,
+        slow_call=slow_call,
+        slow_call_rate=slow_call_rate,
+        classify=classify,
     )
     return breaker if func is None else breaker(func)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("CircuitState", "CircuitStats"):
+    if name in ("CircuitCause", "CircuitSnapshot", "CircuitState", "CircuitStats"):
         from backstay import _values
 
         return getattr(_values, name)

@@ -31,8 +31,13 @@ class CircuitBreakerError(RuntimeError):
 class CircuitOpenError(CircuitBreakerError):
     """The circuit is open: the function was not called."""
 
-    def __init__(self, message: str, remaining_seconds: float) -> None:
+    name: str | None = None
+    """The breaker's name, if it has one."""
+
+    def __init__(self, message: str, remaining_seconds: float, *, name: str | None = None) -> None:
         super().__init__(message, remaining_seconds)
+        if name is not None:
+            self.name = name
 
     @property
     def remaining_seconds(self) -> float:

@@ -59,6 +59,11 @@ class RateLimiter(_native.RateLimiter):
 
         return named(cls, name)
 
+    @classmethod
+    def instances(cls) -> list[Self]:
+        """Every named limiter of the process, in the order of names: for exporters and dashboards."""
+        return [cls.named(name) for name in cls._names()]
+
     @property
     def stats(self) -> RateLimiterStats:
         """A snapshot of what the limiter has done so far."""

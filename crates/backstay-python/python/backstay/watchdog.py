@@ -75,6 +75,11 @@ class Watchdog(_native.Watchdog):
 
         return named(cls, name)
 
+    @classmethod
+    def instances(cls) -> list[Self]:
+        """Every named watchdog of the process, in the order of names: for exporters and dashboards."""
+        return [cls.named(name) for name in cls._names()]
+
     @property
     def state_file(self) -> Path | None:
         """The heartbeat file that is watched."""

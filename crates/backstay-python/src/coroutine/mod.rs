@@ -19,7 +19,7 @@ use pyo3::types::{PyTuple, PyType};
 
 use crate::circuit_breaker::{CircuitBreaker, rejected};
 use crate::interpreter;
-use crate::outcomes::{follow, is_plain, raised};
+use crate::outcomes::{follow, is_plain};
 use crate::raw::{Arguments, attached, failed};
 
 mod class;
@@ -216,10 +216,14 @@ impl Body {
                 Step::Yielded(result)
             }
             PySendResult::PYGEN_RETURN => {
-                started.permit.success();
-                drop(started.inner);
                 // SAFETY: a result is a new reference.
-                returned(unsafe { Bound::from_owned_ptr(py, result) })
+                let result = unsafe { Bound::from_owned_ptr(py, result) };
+                let reported = self.succeeded(started.permit, &result);
+                drop(started.inner);
+                match reported {
+                    Ok(()) => returned(result),
+                    Err(error) => self.fail(py, error),
+                }
             }
             PySendResult::PYGEN_ERROR => self.raised(started),
         }
@@ -246,10 +250,26 @@ impl Body {
             return Ok(Started { permit, inner: value });
         }
         if is_plain(&value) {
-            permit.success();
-            return Err(returned(value));
+            return Err(match self.succeeded(permit, &value) {
+                Ok(()) => returned(value),
+                Err(error) => self.fail(py, error),
+            });
         }
         self.looked_at(permit, value)
+    }
+
+    /// Reports that the call returned `value`.
+    #[inline]
+    fn succeeded(&self, permit: Permit<&'static Handle>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        match self.breaker.get().made() {
+            Ok(made) if made.classifier.has_function() => {
+                attached(|_| made.classifier.returned(value.py(), permit, value))
+            }
+            _ => {
+                permit.success();
+                Ok(())
+            }
+        }
     }
 
     /// The end of a call that returned neither a coroutine nor anything plain.
@@ -262,11 +282,9 @@ impl Body {
                 AWAITED.import(py, "backstay._outcomes", "awaited").and_then(|awaited| awaited.call1((&value,)));
             let followed = match awaited {
                 Ok(inner) if !inner.is_none() => return Ok(Started { permit, inner }),
-                Ok(_) => self
-                    .breaker
-                    .get()
-                    .made()
-                    .and_then(|made| follow(permit.into_owned(), made.excluded.bind(py), value)),
+                Ok(_) => {
+                    self.breaker.get().made().and_then(|made| follow(permit.into_owned(), &made.classifier, value))
+                }
                 Err(error) => Err(error),
             };
             Err(followed.map_or_else(|error| self.fail(py, error), returned))
@@ -293,10 +311,8 @@ impl Body {
     }
 
     fn judged(&self, py: Python<'_>, permit: Permit<&'static Handle>, error: PyErr) -> Step {
-        if let Ok(made) = self.breaker.get().made() {
-            raised(py, permit, &error, made.excluded.bind(py));
-        }
-        self.fail(py, interpreter::owed(py).err().unwrap_or(error))
+        let reported = self.breaker.get().made().and_then(|made| made.classifier.raised(py, permit, &error));
+        self.fail(py, interpreter::owed(py).and(reported).err().unwrap_or(error))
     }
 
     #[cold]
@@ -318,8 +334,8 @@ impl Body {
                     Step::Yielded(value.into_ptr())
                 }
                 Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
-                    started.permit.success();
-                    match error.value(py).getattr("value") {
+                    let value = error.value(py).getattr("value");
+                    match value.and_then(|value| self.succeeded(started.permit, &value).map(|()| value)) {
                         Ok(value) => returned(value),
                         Err(error) => self.fail(py, error),
                     }
@@ -345,10 +361,9 @@ impl Body {
                 interpreter::owed(py)
             }
             Err(error) => {
-                if let Ok(made) = self.breaker.get().made() {
-                    raised(py, started.permit, &error, made.excluded.bind(py));
-                }
-                Err(error)
+                let reported =
+                    self.breaker.get().made().and_then(|made| made.classifier.raised(py, started.permit, &error));
+                reported.and(Err(error))
             }
         }
     }

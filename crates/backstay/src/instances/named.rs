@@ -38,12 +38,32 @@ macro_rules! named {
             /// # Errors
             /// Those of `build`; the next call tries again.
             pub fn named_with<E>(name: &str, build: impl FnOnce($builder) -> Result<Self, E>) -> Result<Self, E> {
-                static NAMED: InstanceRegistry<crate::$component> = InstanceRegistry::new();
-                NAMED.named(name, || {
+                Self::registry().named(name, || {
                     let mut builder = <$builder>::default().name(name);
                     builder.fallback = Fallback::to_installed($label, name);
                     build(builder)
                 })
+            }
+
+            #[doc = concat!("Returns every named ", $label, " of the process, in the order of names.")]
+            ///
+            /// For exporters and dashboards. Those that a builder built are not among them.
+            ///
+            /// ```
+            #[doc = concat!("use backstay::", stringify!($component), ";")]
+            ///
+            #[doc = concat!(stringify!($component), "::named(\"listed\")?;")]
+            #[doc = concat!("assert_eq!(", stringify!($component), "::instances()[0].name(), Some(\"listed\"));")]
+            /// # Ok::<_, backstay::BuildError>(())
+            /// ```
+            #[must_use]
+            pub fn instances() -> Vec<Self> {
+                Self::registry().all()
+            }
+
+            fn registry() -> &'static InstanceRegistry<Self> {
+                static NAMED: InstanceRegistry<crate::$component> = InstanceRegistry::new();
+                &NAMED
             }
         }
     };

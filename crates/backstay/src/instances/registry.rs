@@ -56,6 +56,21 @@ impl<T: Clone> InstanceRegistry<T> {
     }
 }
 
+impl<T: Clone> InstanceRegistry<T> {
+    /// Returns every instance, in the order of names.
+    pub(crate) fn all(&self) -> Vec<T> {
+        let (mut links, mut found) = (vec![&self.0], Vec::new());
+        while let Some(link) = links.pop() {
+            if let Some(node) = link.get() {
+                found.push(node);
+                links.extend(&node.next);
+            }
+        }
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        found.into_iter().map(|node| node.instance.clone()).collect()
+    }
+}
+
 /// Hashes a name with fixed keys. Names are the program's own, so an attacker cannot choose them.
 fn hash(name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -70,6 +85,18 @@ mod tests {
     use std::convert::Infallible;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Barrier};
+
+    // CB-22: each instance is listed once, by name.
+    #[test]
+    fn all_instances_are_listed() {
+        let registry = InstanceRegistry::<String>::new();
+        assert_eq!(registry.all(), Vec::<String>::new());
+        let names: Vec<String> = (0..200).map(|name| format!("{name:03}")).collect();
+        for name in names.iter().rev().chain(&names) {
+            registry.named(name, || Ok::<_, Infallible>(name.clone())).unwrap_or_else(|never| match never {});
+        }
+        assert_eq!(registry.all(), names);
+    }
 
     // CF-3: all callers get the same instance, also concurrent ones.
     #[test]
