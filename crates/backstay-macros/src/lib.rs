@@ -37,10 +37,11 @@ use proc_macro::TokenStream;
 /// ```
 ///
 /// # Arguments
-/// `max_failures`, `reset_timeout`, `half_open_max_calls`, `half_open_timeout`, `cancellation_is_failure` and `name`, as
-/// those of `CircuitBreaker::builder()`; for those that are missing, the installed configuration (`Config::install`) or
-/// else the defaults apply. `excluded` is a predicate for
-/// errors that are neither success nor failure. `breaker` is a place that holds a breaker, and excludes the others.
+/// `max_failures`, `reset_timeout`, `half_open_max_calls`, `half_open_timeout`, `cancellation_is_failure`, `failure_rate`,
+/// `window` (a duration) or `window_calls`, `minimum_calls`, `slow_call`, `slow_call_rate` and `name`, as those of
+/// `CircuitBreaker::builder()`; for those that are missing, the installed configuration (`Config::install`) or else the
+/// defaults apply. `excluded` is a predicate for errors that are neither success nor failure; or `classify`, a function of
+/// `&Result<T, E>`, decides about each result. `breaker` is a place that holds a breaker, and excludes the others.
 /// Durations are written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of seconds.
 ///
 /// # Async functions

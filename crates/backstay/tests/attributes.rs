@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use backstay::circuit_breaker::Outcome;
 use backstay::{CallError, CircuitBreaker, CircuitOpenError, RateLimitExceededError, RateLimiter};
 use backstay::{circuit_breaker, rate_limiter};
 
@@ -46,6 +47,37 @@ fn bare_on_a_function() {
         assert_eq!(bare(true), Err(Error::Down));
     }
     assert!(turned_away(bare(false)).remaining > Duration::from_secs(50));
+}
+
+#[circuit_breaker(failure_rate = 1.0, window_calls = 3, minimum_calls = 3, slow_call = "1s", classify = by_number)]
+fn classified(status: u32) -> Result<u32, Error> {
+    if status == 0 { Err(Error::BadInput) } else { Ok(status) }
+}
+
+#[circuit_breaker(failure_rate = 0.5, window = "30s", classify = |result: &Result<u32, Error>| by_number(result))]
+async fn classified_async(status: u32) -> Result<u32, Error> {
+    Ok(status)
+}
+
+fn by_number(result: &Result<u32, Error>) -> Outcome {
+    match result {
+        Ok(503) => Outcome::FailureFor(Duration::from_secs(600)),
+        Ok(500..) => Outcome::Failure,
+        Err(Error::BadInput) => Outcome::Ignored,
+        other => Outcome::from(other),
+    }
+}
+
+// CB-12, CB-14, CB-16: the attribute takes rates, and a classifier decides on results.
+#[tokio::test]
+async fn a_classifier_and_a_rate_on_functions() {
+    for (status, result) in [(404, Ok(404)), (0, Err(Error::BadInput)), (500, Ok(500)), (500, Ok(500))] {
+        assert_eq!(classified(status), result);
+    }
+    assert_eq!(classified(500), Ok(500), "the third of three");
+    assert!(turned_away(classified(200)).remaining > Duration::from_secs(50));
+    assert_eq!(classified_async(503).await, Ok(503));
+    assert!(turned_away(classified_async(200).await).remaining > Duration::from_secs(500));
 }
 
 static CALLS: AtomicU32 = AtomicU32::new(0);

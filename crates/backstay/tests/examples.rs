@@ -8,6 +8,7 @@ mod examples {
     #[allow(dead_code, reason = "for its own tests")]
     #[path = "../../examples/trading_bot/exchange.rs"]
     mod exchange;
+    mod failure_rate;
     mod page;
     mod trading;
 }

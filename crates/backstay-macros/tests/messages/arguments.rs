@@ -20,6 +20,26 @@ fn built_already() -> Result<u32, u32> {
     Ok(1)
 }
 
+#[circuit_breaker(failure_rate = 1.5)]
+fn too_much() -> Result<u32, u32> {
+    Ok(1)
+}
+
+#[circuit_breaker(minimum_calls = 5)]
+fn no_rate() -> Result<u32, u32> {
+    Ok(1)
+}
+
+#[circuit_breaker(failure_rate = 0.5, window = "10s", window_calls = 10)]
+fn two_windows() -> Result<u32, u32> {
+    Ok(1)
+}
+
+#[circuit_breaker(excluded = |_| true, classify = |_| panic!())]
+fn two_judges() -> Result<u32, u32> {
+    Ok(1)
+}
+
 #[circuit_breaker]
 fn no_result() {}
 
