@@ -15,7 +15,9 @@ def test_transitions_are_logged(caplog):
         breaker.call(int, "x")
     (record,) = [record for record in caplog.records if "prices" in record.getMessage()]
     assert record.getMessage() == "circuit breaker opened breaker=prices from=closed to=open cause=1 consecutive failures"
-    assert record.levelno == logging.WARNING and record.backstay == {"breaker": "prices", "from": "closed", "to": "open"}
+    assert record.levelno == logging.WARNING
+    cause = "1 consecutive failures"
+    assert record.backstay == {"breaker": "prices", "from": "closed", "to": "open", "cause": cause}
     limiter = RateLimiter(1, 3600, name="quotes")
     assert limiter.try_acquire() and not limiter.try_acquire()
     assert any(record.levelno == logging.DEBUG and "quotes" in record.getMessage() for record in caplog.records)

@@ -117,7 +117,7 @@ impl BreakerState {
         }
     }
 
-    /// The ticket of a call that needs neither the time nor a slot: what [`Policy::admit`] gives while it is closed.
+    /// The ticket of a call that needs neither the time nor a slot: what [`Policy::admit`](super::Policy::admit) gives while it is closed.
     #[inline]
     #[must_use]
     pub const fn pass(self) -> Option<Ticket> {
