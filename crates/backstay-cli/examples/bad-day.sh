@@ -1,5 +1,5 @@
 #!/bin/sh
-# A worker that has a bad day: it hangs, crashes again and again, and is well in the end.
+# A worker that has a bad day: it hangs, crashes again and again, and is healthy in the end.
 #
 #     backstay run --name worker --health output --timeout 2s --backoff 500ms --max-crashes 4 --cooldown 5s -- sh bad-day.sh
 

@@ -19,9 +19,9 @@ Files:
   ./backstay.yml, ./kstlib.conf.yml, then the same two in ~ and in ~/.config;
   the first file that sets a key determines it, unless a variable does.
   BACKSTAY_CONFIG names one file that is read in place of these.")]
-pub(crate) enum Config {
-    Check(Check),
-    Show(Show),
+pub(crate) enum ConfigCommand {
+    Check(CheckArguments),
+    Show(ShowArguments),
 }
 
 /// Check the configuration; errors name the file, line, column, key and allowed values
@@ -31,7 +31,7 @@ Exit codes:
   0  valid, perhaps with warnings
   1  invalid; with --strict, also after a warning
   2  invalid command line")]
-pub(crate) struct Check {
+pub(crate) struct CheckArguments {
     /// File to check [default: every file and variable that a program started here would read]
     file: Option<PathBuf>,
     /// Treat warnings (unknown keys, out-of-range numbers) as errors
@@ -41,7 +41,7 @@ pub(crate) struct Check {
 
 /// Show every setting: its value, and where it comes from
 #[derive(Debug, Args)]
-pub(crate) struct Show {
+pub(crate) struct ShowArguments {
     /// File to show [default: every file and variable that a program started here would read]
     file: Option<PathBuf>,
     /// Print one JSON array
@@ -49,14 +49,14 @@ pub(crate) struct Show {
     json: bool,
 }
 
-pub(crate) fn config(arguments: &Config) -> ExitCode {
+pub(crate) fn config(arguments: &ConfigCommand) -> ExitCode {
     match arguments {
-        Config::Check(arguments) => check(arguments),
-        Config::Show(arguments) => show(arguments),
+        ConfigCommand::Check(arguments) => check(arguments),
+        ConfigCommand::Show(arguments) => show(arguments),
     }
 }
 
-fn check(arguments: &Check) -> ExitCode {
+fn check(arguments: &CheckArguments) -> ExitCode {
     let Some(config) = load(arguments.file.as_deref()) else { return ExitCode::from(BROKEN) };
     let warnings = config.warnings();
     warn(warnings);
@@ -72,7 +72,7 @@ fn check(arguments: &Check) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn show(arguments: &Show) -> ExitCode {
+fn show(arguments: &ShowArguments) -> ExitCode {
     let Some(config) = load(arguments.file.as_deref()) else { return ExitCode::from(BROKEN) };
     let settings: Vec<Setting> = config.settings().collect();
     if arguments.json {
@@ -101,13 +101,13 @@ fn show(arguments: &Show) -> ExitCode {
 /// Loads the configuration; prints the errors if it is invalid.
 fn load(file: Option<&Path>) -> Option<config::Config> {
     let sources = file.map_or_else(Sources::of_process, |file| Sources::none().only_file(file));
-    let say = |invalid: ConfigErrors| {
+    let report = |invalid: ConfigErrors| {
         warn(invalid.valid.warnings());
         for error in &invalid.errors {
             output::error(&format!("error: {}", printable_lines(&error.to_string())));
         }
     };
-    config::Config::check(&sources).map_err(say).ok()
+    config::Config::check(&sources).map_err(report).ok()
 }
 
 fn warn(warnings: &[Warning]) {

@@ -2,15 +2,14 @@
 
 mod arguments;
 mod config;
+mod heartbeats;
 mod manual;
 mod output;
-mod places;
 mod probe;
 mod run;
 mod serve;
 mod status;
 mod values;
-mod verdict;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -19,7 +18,7 @@ use std::sync::Arc;
 use arguments::{Arguments, Command};
 use clap::{CommandFactory, Parser};
 
-/// signal-hook has no name for it.
+/// signal-hook does not define this signal.
 const SIGXFSZ: i32 = libc::SIGXFSZ;
 
 fn main() -> ExitCode {
@@ -30,7 +29,7 @@ fn main() -> ExitCode {
             Command::Completions(arguments) => manual::completions(&arguments, Arguments::command()),
             Command::Man(arguments) => manual::man(&arguments, Arguments::command()),
             Command::Guard(arguments) => run::guard(&arguments),
-            // These two are there for something else than what they print.
+            // The exit code of these two does not depend on whether their output could be written.
             Command::Probe(arguments) => return probe::probe(&arguments),
             Command::Serve(arguments) => return serve::serve(&arguments),
             Command::Status(arguments) => status::status(&arguments),
@@ -41,8 +40,8 @@ fn main() -> ExitCode {
     if output::has_failed() { ExitCode::FAILURE } else { code }
 }
 
-/// Makes a write beyond `RLIMIT_FSIZE` fail (EFBIG) rather than end this process. A handler, unlike an ignored signal, is
-/// not inherited: a program that is started has the default action back.
+/// Makes a write beyond `RLIMIT_FSIZE` fail with EFBIG instead of ending this process. This uses a handler because a child
+/// process inherits an ignored signal but no handler: the supervised program keeps the default action.
 fn survive_file_size_limits() {
     let is_ignored = run::ignored_signals() >> (SIGXFSZ - 1) & 1 == 1;
     if !is_ignored {
@@ -50,7 +49,7 @@ fn survive_file_size_limits() {
     }
 }
 
-/// Help and version are asked for, and go to standard output.
+/// Prints help and version to standard output, and errors to standard error.
 fn help_or_error(error: &clap::Error) -> ExitCode {
     let text = output::printable_lines(&error.render().to_string());
     if error.use_stderr() {

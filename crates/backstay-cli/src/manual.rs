@@ -1,4 +1,4 @@
-//! Completions and man pages, made from the description of the command line.
+//! Completions and man pages, generated from the description of the command line.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ Examples:
   backstay completions bash > ~/.local/share/bash-completion/completions/backstay
   backstay completions zsh > ~/.zfunc/_backstay
   backstay completions fish > ~/.config/fish/completions/backstay.fish")]
-pub(crate) struct Completions {
+pub(crate) struct CompletionsArguments {
     /// Shell to complete for
     shell: clap_complete::Shell,
 }
@@ -26,19 +26,19 @@ pub(crate) struct Completions {
 #[command(after_help = "\
 Examples:
   backstay man ~/.local/share/man/man1 && man backstay-run")]
-pub(crate) struct Man {
+pub(crate) struct ManArguments {
     /// Folder for the pages; created if missing
     folder: PathBuf,
 }
 
-pub(crate) fn completions(arguments: &Completions, mut command: Command) -> ExitCode {
+pub(crate) fn completions(arguments: &CompletionsArguments, mut command: Command) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "backstay", &mut script);
     output::text(&String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
 }
 
-pub(crate) fn man(arguments: &Man, command: Command) -> ExitCode {
+pub(crate) fn man(arguments: &ManArguments, command: Command) -> ExitCode {
     let mut command = command.disable_help_subcommand(true);
     command.build();
     match std::fs::create_dir_all(&arguments.folder).and_then(|()| write(&command, &arguments.folder)) {
@@ -50,7 +50,7 @@ pub(crate) fn man(arguments: &Man, command: Command) -> ExitCode {
     }
 }
 
-/// Writes the page of a command and of all its subcommands.
+/// Writes the man page of a command, and those of all its subcommands.
 fn write(command: &Command, folder: &Path) -> io::Result<()> {
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());
     std::fs::write(folder.join(format!("{name}.1")), page(command)?)?;
@@ -63,7 +63,7 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
         .manual("Backstay");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
-    // Neither hyphens within names nor stretched lines: names are searched for.
+    // No hyphenation and no justified lines, so that a search finds names.
     page.extend_from_slice(b".nh\n.ad l\n");
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
@@ -80,8 +80,8 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// The sections at the end of a help text: a heading is a line that ends with a colon and is not indented. Indented lines
-/// keep their layout.
+/// Converts the sections at the end of a help text. A line that ends with a colon and is not indented is a heading.
+/// Indented lines keep their layout.
 fn sections(help: &str) -> Roff {
     let mut roff = Roff::new();
     let mut is_literal = false;

@@ -1,4 +1,4 @@
-//! What goes to standard output and to the terminal.
+//! Output to standard output and to the terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,13 +8,14 @@ use unicode_width::UnicodeWidthStr;
 static CLOSED: AtomicBool = AtomicBool::new(false);
 static FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Writes text as it is.
+/// Writes text to standard output.
 pub(crate) fn text(text: &str) {
     let mut out = io::stdout().lock();
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
-/// What came of writing to standard output. A reader that went away has heard enough; all else is said, once.
+/// Handles the result of a write to standard output. An error is reported once; a closed pipe is not an error, because the
+/// reader needs no more.
 pub(crate) fn written(result: io::Result<()>) {
     let Err(failed) = result else { return };
     if !CLOSED.swap(true, Ordering::Relaxed) && failed.kind() != io::ErrorKind::BrokenPipe {
@@ -23,17 +24,17 @@ pub(crate) fn written(result: io::Result<()>) {
     }
 }
 
-/// Whether output was lost for another reason than a closed pipe.
+/// Whether output was lost for a reason other than a closed pipe.
 pub(crate) fn has_failed() -> bool {
     FAILED.load(Ordering::Relaxed)
 }
 
-/// Whether standard output took no more.
+/// Whether a write to standard output has failed.
 pub(crate) fn is_closed() -> bool {
     CLOSED.load(Ordering::Relaxed)
 }
 
-/// The time of day, for people and programs.
+/// The current time, as in RFC 3339.
 pub(crate) fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
@@ -43,56 +44,56 @@ pub(crate) fn line(line: &str) {
     text(&format!("{line}\n"));
 }
 
-/// Says what is wrong.
+/// Writes an error message to standard error.
 pub(crate) fn error(message: &str) {
     let _ = writeln!(io::stderr().lock(), "backstay: {}", printable_lines(message));
 }
 
-/// Text of others, without what would steer a terminal.
+/// Replaces characters that control a terminal, in text from an untrusted source.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if controls_terminal(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// Text of several lines, without what would steer a terminal.
+/// Replaces characters that control a terminal, except newlines.
 pub(crate) fn printable_lines(text: &str) -> String {
-    text.chars().map(|c| if steers(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if controls_terminal(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
-/// One line of JSON, in which what would steer a terminal is escaped: JSON itself lets it pass beyond ASCII.
+/// Returns one line of JSON. Characters that control a terminal are escaped; JSON itself escapes only those of ASCII.
 pub(crate) fn json(value: &serde_json::Value) -> String {
     let text = value.to_string();
-    if !text.contains(steers) {
+    if !text.contains(controls_terminal) {
         return text;
     }
     let mut escaped = String::with_capacity(text.len() + 64);
     for c in text.chars() {
         match c {
-            // Only a string can hold one, and all are in the basic plane: one escape is enough.
-            c if steers(c) => escaped += &format!("\\u{:04x}", u32::from(c)),
+            // Only a string can contain such a character, and each is in the basic plane: one escape is enough.
+            c if controls_terminal(c) => escaped += &format!("\\u{:04x}", u32::from(c)),
             c => escaped.push(c),
         }
     }
     escaped
 }
 
-/// Control characters, and those that turn the direction of writing.
-pub(crate) fn steers(c: char) -> bool {
+/// Whether a character controls a terminal: control characters, and those that change the direction of writing.
+pub(crate) fn controls_terminal(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// How many cells of a terminal a text takes: two for a letter of Chinese or an emoji.
+/// Returns the width of a text in terminal cells: two for a Chinese character or an emoji.
 pub(crate) fn width(text: &str) -> usize {
     UnicodeWidthStr::width(text)
 }
 
-/// The text, and spaces up to so many cells.
+/// Pads a text with spaces to a width in cells.
 pub(crate) fn pad(text: &str, cells: usize) -> String {
     let spaces = cells.saturating_sub(width(text));
     format!("{text}{:spaces$}", "")
 }
 
-/// How a piece of text is meant; a colour, where there are colours.
+/// The tone of a text: its colour, if the terminal has colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Faint,
@@ -102,12 +103,12 @@ pub(crate) enum Tone {
     Bad,
 }
 
-/// Whether what goes to a stream may be coloured.
+/// Whether the output to a stream is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Paint(bool);
 
 impl Paint {
-    /// Colours for a terminal that has them, unless `NO_COLOR` is set.
+    /// Enables colours for a terminal that has them, unless `NO_COLOR` is set.
     pub(crate) fn for_stream(stream: &impl IsTerminal) -> Self {
         Self(stream.is_terminal() && !is_set("NO_COLOR") && !is_dumb())
     }
@@ -124,7 +125,7 @@ impl Paint {
     }
 }
 
-/// Whether the terminal can do no more than print.
+/// Whether the terminal cannot handle escape sequences.
 pub(crate) fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
@@ -138,17 +139,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_others_steers_no_terminal() {
+    fn untrusted_text_cannot_control_the_terminal() {
         let hostile = "a\x1b[2J\x07\u{9b}31m\u{202e}b\r\n";
         assert_eq!(printable(hostile), "a\u{fffd}[2J\u{fffd}\u{fffd}31m\u{fffd}b\u{fffd}\u{fffd}");
         assert_eq!(printable_lines("a\nb\x1b"), "a\nb\u{fffd}");
     }
 
     #[test]
-    fn json_of_others_steers_no_terminal() {
+    fn untrusted_json_cannot_control_the_terminal() {
         let value = serde_json::json!({"a\u{9b}": "\x1b[2J\u{9b}31m\u{202e}\u{7f}\n", "é": "\u{1f600}"});
         let text = json(&value);
-        assert!(!text.contains(steers), "{text}");
+        assert!(!text.contains(controls_terminal), "{text}");
         assert!(text.contains('é') && text.contains('\u{1f600}'));
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }

@@ -1,12 +1,12 @@
-//! `backstay probe`: one file, one line, one exit code.
+//! `backstay probe`: checks one heartbeat file; prints one line, and exits with a code that names the state.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::heartbeats::{CheckOptions, HeartbeatCheck, with_codes};
 use crate::output::{self, printable};
-use crate::verdict::{Judging, Sighting, with_codes};
 
 /// Check one heartbeat file: print one line, and exit with a code that names the state
 #[derive(Debug, Args)]
@@ -21,11 +21,11 @@ Supervised programs:
 The heartbeat of `backstay run` passes while the program runs. While the program waits to be restarted, the exit code \
 is 12, and with --supervisor still 0. A liveness probe uses --supervisor: otherwise the kubelet would restart the \
 container during the backoff, and so defeat it."))]
-pub(crate) struct Probe {
+pub(crate) struct ProbeArguments {
     /// Heartbeat file to check
     pub(crate) file: PathBuf,
     #[command(flatten)]
-    pub(crate) judging: Judging,
+    pub(crate) check_options: CheckOptions,
     /// Judge the supervisor alone, whether or not its program runs
     #[arg(long)]
     supervisor: bool,
@@ -34,14 +34,14 @@ pub(crate) struct Probe {
     pub(crate) json: bool,
 }
 
-pub(crate) fn probe(arguments: &Probe) -> ExitCode {
-    let judging = Judging { supervisor: arguments.supervisor, ..arguments.judging };
-    let sighting = Sighting::of(&arguments.file, judging);
-    let verdict = sighting.verdict;
+pub(crate) fn probe(arguments: &ProbeArguments) -> ExitCode {
+    let check_options = CheckOptions { supervisor: arguments.supervisor, ..arguments.check_options };
+    let check = HeartbeatCheck::of(&arguments.file, check_options);
+    let result = check.result;
     if arguments.json {
-        output::line(&output::json(&sighting.to_json()));
+        output::line(&output::json(&check.to_json()));
     } else {
-        output::line(&format!("{} {}", verdict.state().as_str(), printable(&sighting.message)));
+        output::line(&format!("{} {}", result.state().as_str(), printable(&check.message)));
     }
-    ExitCode::from(verdict.code())
+    ExitCode::from(result.code())
 }

@@ -1,7 +1,7 @@
-//! What Backstay reads from others, fed with anything: a function for each kind of input.
+//! Fuzz targets for everything that Backstay reads from untrusted sources: a function for each kind of input.
 //!
-//! Each takes arbitrary bytes and panics where Backstay breaks a promise. `scripts/fuzz` lets libFuzzer search for such
-//! bytes; the test `short` calls the same functions with the corpus and with changed copies of it.
+//! Each function takes arbitrary bytes, and panics if Backstay breaks a rule. `scripts/fuzz` runs libFuzzer; the test
+//! `short` calls the same functions with the corpus and with mutated copies of it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,23 +16,23 @@ use backstay::config::{Config, Sources, Value};
 use backstay::heartbeat::{Heartbeat, HeartbeatState, Liveness};
 use tempfile::NamedTempFile;
 
-// The command line is a binary; this part needs nothing from the rest of it.
-#[path = "../../backstay-cli/src/run/message.rs"]
-mod message;
+// The command line is a binary, so this file is included. It uses no other module.
+#[path = "../../backstay-cli/src/run/notification.rs"]
+mod notification;
 
-use message::{Said, parse};
+use notification::{Notification, parse};
 
-/// A target's name, which is that of its corpus, and the function.
+/// The name of a target, which is also that of its corpus folder, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 4] =
     [("heartbeat", heartbeat), ("config", config), ("environment", environment), ("notify", notify)];
 
-/// A heartbeat's state file (HB-6, HB-7).
+/// Reads a heartbeat's state file (HB-6, HB-7).
 ///
 /// # Panics
-/// Reading it breaks a promise.
+/// The file breaks a rule of the reader.
 pub fn heartbeat(data: &[u8]) {
     const MAX_AGE: Duration = Duration::from_secs(30);
     with_file(data, |path| {
@@ -46,7 +46,7 @@ pub fn heartbeat(data: &[u8]) {
         if let Liveness::Alive { age } = state.liveness(MAX_AGE) {
             assert!(age <= MAX_AGE, "alive at the age of {age:?}");
         }
-        // What was read can be written, and says the same.
+        // A state that was read can be written and read again.
         let json = serde_json::to_vec(&state).expect("a state is JSON");
         let again: HeartbeatState = serde_json::from_slice(&json).expect("what was written is read");
         assert_eq!((again.pid, &again.hostname, again.status), (state.pid, &state.hostname, state.status));
@@ -54,18 +54,18 @@ pub fn heartbeat(data: &[u8]) {
     });
 }
 
-/// A configuration file (CF-4).
+/// Reads a configuration file (CF-4).
 ///
 /// # Panics
-/// Reading it breaks a promise.
+/// The file breaks a rule of the reader.
 pub fn config(data: &[u8]) {
     with_file(data, |path| check_config(&Sources::none().file(path)));
 }
 
-/// Environment variables, one `NAME=VALUE` on each line; names get our prefix where they lack it (CF-1).
+/// Reads environment variables, one `NAME=VALUE` on each line. Names without the prefix `BACKSTAY_` get it (CF-1).
 ///
 /// # Panics
-/// Reading them breaks a promise.
+/// The variables break a rule of the reader.
 pub fn environment(data: &[u8]) {
     let mut sources = Sources::none();
     for line in data.split(|byte| *byte == b'\n') {
@@ -73,7 +73,7 @@ pub fn environment(data: &[u8]) {
         let (name, value) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
         let prefix: &[u8] = if name.starts_with(b"BACKSTAY_") { b"" } else { b"BACKSTAY_" };
         let name = [prefix, name].concat();
-        // It names a file: the fuzzer is to open none but its own.
+        // This variable names a file, and the fuzzer must open no file but its own.
         if name != b"BACKSTAY_CONFIG" {
             sources = sources.variable(OsStr::from_bytes(&name), OsStr::from_bytes(value));
         }
@@ -81,59 +81,62 @@ pub fn environment(data: &[u8]) {
     check_config(&sources);
 }
 
-/// A message of sd_notify(3), as a program sends it to `backstay run`.
+/// Parses a message of sd_notify(3), as a program sends it to `backstay run`.
 ///
 /// # Panics
-/// It is understood as what it cannot mean.
+/// The parser returns an invalid notification.
 pub fn notify(data: &[u8]) {
-    let said = parse(data);
-    for (index, one) in said.iter().enumerate() {
-        assert!(said[..index].iter().all(|other| discriminant(other) != discriminant(one)), "said twice: {one:?}");
+    let notifications = parse(data);
+    for (index, one) in notifications.iter().enumerate() {
+        assert!(
+            notifications[..index].iter().all(|other| discriminant(other) != discriminant(one)),
+            "parsed twice: {one:?}"
+        );
         match one {
-            Said::Status(text) => assert!(text.chars().count() <= 200, "a long status"),
-            Said::WatchdogTime(time) => assert!(!time.is_zero(), "a watchdog that fires at once"),
+            Notification::Status(text) => assert!(text.chars().count() <= 200, "a long status"),
+            Notification::WatchdogTime(time) => assert!(!time.is_zero(), "a watchdog that fires at once"),
             _ => {}
         }
     }
-    assert_eq!(parse(&[data, b"\n", data].concat()), said, "what is said twice is said once");
+    assert_eq!(parse(&[data, b"\n", data].concat()), notifications, "a repeated message has the same notifications");
 }
 
-/// Loads and checks, and holds the results against each other.
+/// Loads and checks a configuration; both must agree.
 fn check_config(sources: &Sources) {
     let loaded = Config::from_sources(sources);
     match Config::check(sources) {
         Ok(config) => {
-            let loaded = loaded.expect("what is right can be loaded");
+            let loaded = loaded.expect("a valid configuration can be loaded");
             assert!(loaded.settings().eq(config.settings()));
             assert!(config.warnings().iter().all(|warning| !warning.to_string().is_empty()));
             same_in_the_environment(&config);
         }
         Err(broken) => {
-            assert!(loaded.is_err(), "what is wrong was loaded");
+            assert!(loaded.is_err(), "an invalid configuration was loaded");
             assert!(!broken.errors.is_empty() && broken.errors.iter().all(|error| !error.to_string().is_empty()));
         }
     }
 }
 
-/// What holds for a section can be said by a variable as well, in the words in which it is shown, and fits.
+/// Every setting of a section can also be set by a variable, with the text that `config show` prints.
 fn same_in_the_environment(config: &Config) {
     let mut sources = Sources::none();
-    let mut said = BTreeMap::new();
+    let mut shown = BTreeMap::new();
     for setting in config.settings() {
         let Some(value) = setting.value else { continue };
         let name = match setting.key.split('.').collect::<Vec<_>>()[..] {
             [component, key] => format!("BACKSTAY_{}__{}", component.to_uppercase(), key.to_uppercase()),
-            _ => continue, // an instance's
+            _ => continue, // a setting of an instance
         };
         sources = sources.variable(name, value.to_string());
-        said.insert(setting.key, value);
+        shown.insert(setting.key, value);
     }
-    let again = Config::from_sources(&sources).expect("what is shown can be said");
-    assert!(again.warnings().is_empty(), "what is shown is within bounds: {:?}", again.warnings());
+    let again = Config::from_sources(&sources).expect("a shown value is valid");
+    assert!(again.warnings().is_empty(), "a shown value is within bounds: {:?}", again.warnings());
     for setting in again.settings() {
-        let (before, after) = (said.get(&setting.key).copied(), setting.value);
+        let (before, after) = (shown.get(&setting.key).copied(), setting.value);
         let same = match (before, after) {
-            // Shown as a number of seconds, of which 53 bits are kept.
+            // Seconds are shown as a floating point number with 53 bits.
             (Some(Value::Seconds(before)), Some(Value::Seconds(after))) => {
                 before.abs_diff(after).as_secs_f64() <= before.as_secs_f64() * 1e-15 + 2e-9
             }
@@ -143,16 +146,16 @@ fn same_in_the_environment(config: &Config) {
     }
 }
 
-/// Calls `f` with a file of these bytes; each thread has one, made once.
+/// Calls `f` with a file of these bytes. Each thread reuses one file.
 fn with_file(data: &[u8], f: impl FnOnce(&Path)) {
     thread_local! {
         static FILE: RefCell<NamedTempFile> =
             RefCell::new(NamedTempFile::new().expect("there is a folder for temporary files"));
     }
     FILE.with_borrow_mut(|file| {
-        file.rewind().expect("it is a file");
-        file.as_file().set_len(0).expect("it can be emptied");
-        file.write_all(data).expect("there is space");
+        file.rewind().expect("rewind");
+        file.as_file().set_len(0).expect("truncate");
+        file.write_all(data).expect("write");
         f(file.path());
     });
 }

@@ -1,5 +1,5 @@
-//! The short form of `scripts/fuzz`, on any toolchain: every target with its corpus, and with changed copies of it. The
-//! same ones in each run: what fails here fails again.
+//! The short form of `scripts/fuzz`, for any toolchain: every target with its corpus and with mutated copies of it. The
+//! inputs are the same in every run, so that a failure repeats.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,10 +8,10 @@ use std::path::Path;
 
 use backstay_fuzz::{TARGETS, Target};
 
-/// How many changed inputs each target is given.
+/// Number of mutated inputs for each target.
 const ROUNDS: usize = 2_000;
 
-/// What the formats are made of; chance would seldom write it.
+/// Tokens of the formats, which random bytes would seldom contain.
 const WORDS: &[&str] = &[
     "\n",
     "=",
@@ -59,10 +59,10 @@ const WORDS: &[&str] = &[
     "\"status\":\"stopped\"",
 ];
 
-/// Xorshift: as random as this needs, and always the same.
-struct Chance(u64);
+/// A xorshift generator with a fixed seed.
+struct Random(u64);
 
-impl Chance {
+impl Random {
     fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -70,8 +70,8 @@ impl Chance {
         usize::try_from(self.0 >> 1).unwrap_or(0) % bound.max(1)
     }
 
-    /// `input`, changed in one place.
-    fn change(&mut self, input: &mut Vec<u8>, corpus: &[Vec<u8>]) {
+    /// Mutates `input` in one place.
+    fn mutate(&mut self, input: &mut Vec<u8>, corpus: &[Vec<u8>]) {
         let from = self.below(input.len() + 1);
         let to = (from + self.below(16)).min(input.len());
         let new: Vec<u8> = match self.below(6) {
@@ -97,26 +97,26 @@ fn run((name, target): Target) {
     let corpus: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
     assert!(!corpus.is_empty());
 
-    let mut chance = Chance(0x9E37_79B9_7F4A_7C15);
-    let changed = (0..ROUNDS).map(|round| {
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mutated = (0..ROUNDS).map(|round| {
         let mut input = corpus[round % corpus.len()].clone();
-        (0..=chance.below(4)).for_each(|_| chance.change(&mut input, &corpus));
+        (0..=random.below(4)).for_each(|_| random.mutate(&mut input, &corpus));
         input
     });
-    for input in [Vec::new()].into_iter().chain(corpus.iter().cloned()).chain(changed) {
+    for input in [Vec::new()].into_iter().chain(corpus.iter().cloned()).chain(mutated) {
         if std::panic::catch_unwind(|| target(&input)).is_err() {
             panic!("{name} fails for b\"{}\"", input.escape_ascii());
         }
     }
 }
 
-// HB-6, HB-7: nothing in a state file makes reading it panic, or a service alive that is not.
+// HB-6, HB-7: no state file causes a panic, or makes a dead service alive.
 #[test]
 fn heartbeat() {
     run(TARGETS[0]);
 }
 
-// CF-4: a broken file is an error that says so, and what is taken from others is within bounds.
+// CF-4: an invalid file is an error with a message, and accepted values are within bounds.
 #[test]
 fn config() {
     run(TARGETS[1]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{HealthUrl, Restart, User};
-use crate::values::{count, duration, file_mode, file_name, interval, pace, positive};
+use crate::values::{count, duration, file_mode, file_name, interval, positive, restart_period};
 
 /// Supervise a program: restart it when it crashes or freezes, limit crash loops, stop it in order
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ Health checks:
   notify     the program sends WATCHDOG=1 to NOTIFY_SOCKET, as with systemd
   output     the program writes to standard output or standard error
   URL        the program answers http://HOST[:PORT]/PATH with status 2xx or 3xx
-Without --health, heartbeat and notify count from the first sign that the program gives. With output, Python gets \
+Without --health, heartbeat and notify count from the first time that the program uses them. With output, Python gets \
 PYTHONUNBUFFERED=1; other programs that write in blocks into a pipe need --tty.
 
 Environment of the program:
@@ -41,7 +41,7 @@ TERM, INT and QUIT stop: the signal goes to the program's process tree, KILL fol
 signal kills at once. Ctrl-Z stops both until they are continued.
 
 HUP, USR1 and USR2 are forwarded to the program. A program that dies of a forwarded HUP is not restarted (exit code \
-129), and with --foreground neither is one that Ctrl-C ended. HUP stops a supervisor whose program is not running. HUP, \
+129), and with --foreground neither is one that Ctrl-C ended. HUP stops the supervisor while the program is not running. HUP, \
 INT and QUIT stay ignored where they were ignored at the start (nohup).
 
 A terminal on standard input is replaced by /dev/null, unless --foreground is given. If the supervisor itself is \
@@ -64,7 +64,7 @@ Exit codes:
   127  the program was not found
        otherwise the program's exit code, or 128 + N after signal N"
 )]
-pub(crate) struct Run {
+pub(crate) struct RunArguments {
     /// Program to run, and its arguments
     #[arg(required = true, trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
@@ -74,10 +74,10 @@ pub(crate) struct Run {
     /// Health check that must pass: heartbeat, notify, output or an http:// URL; repeat it to require several
     #[arg(long, value_name = "CHECK")]
     pub(crate) health: Vec<Health>,
-    /// Time without a sign of life after which the program counts as frozen [default: 30s]
+    /// Time without a passed health check after which the program counts as frozen [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = positive)]
     pub(crate) timeout: Option<Duration>,
-    /// Timeout until the first sign of life [default: the timeout]
+    /// Timeout until the first passed health check [default: the timeout]
     #[arg(long, value_name = "TIME", value_parser = positive)]
     pub(crate) start_timeout: Option<Duration>,
     /// Heartbeat file to watch, for a program that ignores BACKSTAY_HEARTBEAT_FILE
@@ -120,13 +120,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", value_parser = count())]
     pub(crate) max_restarts: Option<u32>,
     /// Period for --max-restarts [default: 10m]
-    #[arg(long, value_name = "TIME", value_parser = pace)]
+    #[arg(long, value_name = "TIME", value_parser = restart_period)]
     pub(crate) per: Option<Duration>,
     /// Consecutive crashes that open the circuit breaker [default: 5]
     #[arg(long, value_name = "N", value_parser = count())]
     pub(crate) max_crashes: Option<u32>,
     /// Cooldown between start attempts while the circuit breaker is open [default: 1m]
-    #[arg(long, value_name = "TIME", value_parser = pace)]
+    #[arg(long, value_name = "TIME", value_parser = restart_period)]
     pub(crate) cooldown: Option<Duration>,
     /// Interval of the supervisor's own heartbeat [default: the configured heartbeat interval, or 10s]
     #[arg(long, value_name = "TIME", value_parser = interval)]
@@ -157,7 +157,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// A health check as it is written on the command line.
+/// A health check on the command line.
 #[derive(Clone, Debug)]
 pub(crate) enum Health {
     Heartbeat,
@@ -177,5 +177,67 @@ impl FromStr for Health {
             url if url.contains("://") => HealthUrl::parse(url).map(Self::Http),
             _ => Err("expected heartbeat, output, notify, or a URL such as http://127.0.0.1:8080/healthz".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+impl RunArguments {
+    /// The description of the command, with its arguments alone.
+    pub(crate) fn description() -> clap::Command {
+        Self::augment_args(clap::Command::new("run"))
+    }
+
+    /// Parses what follows `backstay run` on the command line.
+    pub(crate) fn parse(line: &[&str]) -> Result<Self, clap::Error> {
+        use clap::FromArgMatches;
+
+        let matches = Self::description().try_get_matches_from([&["run"], line].concat())?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_is_part_of_a_url() {
+        let run = RunArguments::parse(&["--health", "http://127.0.0.1:1/a,http", "--health", "output", "x"]).unwrap();
+        assert!(matches!(&run.health[..], [Health::Http(_), Health::Output]), "{:?}", run.health);
+    }
+
+    #[test]
+    fn an_invalid_health_url_is_rejected() {
+        for url in ["http://h:0/", "https://h/", "HTTP://[zz]/"] {
+            let error = RunArguments::parse(&["--health", url, "x"]).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains("--health") && error.to_string().contains(url), "{error}");
+        }
+        assert!(RunArguments::parse(&["--health", "HTTP://h/", "x"]).is_ok());
+    }
+
+    // CL-1: a misspelt option must not be executed as the program.
+    #[test]
+    fn an_unknown_option_before_the_program_is_an_error_with_a_suggestion() {
+        for (line, meant) in [
+            (&["--timout", "5", "--", "true"][..], "--timeout"),
+            (&["--timout=5", "true"], "--timeout"),
+            (&["--name", "x", "--backof", "1s", "--", "true"], "--backoff"),
+        ] {
+            let error = RunArguments::parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            let text = error.to_string();
+            assert!(text.contains("unexpected argument '") && text.contains(&format!("'{meant}'")), "{text}");
+        }
+        assert!(RunArguments::parse(&["-x", "true"]).is_err());
+    }
+
+    #[test]
+    fn options_after_the_program_are_its_own() {
+        for line in [&["sh", "--timeout", "x", "-c"][..], &["--", "sh", "--timeout", "x", "-c"]] {
+            assert_eq!(RunArguments::parse(line).unwrap().command, ["sh", "--timeout", "x", "-c"]);
+        }
+        assert_eq!(RunArguments::parse(&["--", "--odd-name", "-q"]).unwrap().command, ["--odd-name", "-q"]);
+        assert_eq!(RunArguments::parse(&["sh", "--", "-q"]).unwrap().command, ["sh", "--", "-q"]);
     }
 }

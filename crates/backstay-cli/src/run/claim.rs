@@ -1,4 +1,4 @@
-//! The name of a supervisor: no two that run at the same time have the same heartbeat file.
+//! The name of a supervisor. Two supervisors that run at the same time never have the same name and heartbeat file.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -8,38 +8,38 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::process::getuid;
 
-use crate::places;
-use crate::verdict::{Judging, Sighting, State, is_supervisor};
+use crate::heartbeats::files;
+use crate::heartbeats::{CheckOptions, HeartbeatCheck, State, is_supervisor};
 
-/// A name, and the heartbeat file that goes by it.
+/// A claimed name, and its heartbeat file.
 pub(crate) struct Claim {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
-    /// Held for as long as the name is ours; the kernel releases it, however we end.
+    /// The lock on the name. The kernel releases it when the process ends.
     _lock: Option<File>,
 }
 
-/// Why a name is not ours.
-pub(crate) enum Refusal {
-    /// Another process has it.
+/// Why a name could not be claimed.
+pub(crate) enum ClaimError {
+    /// Another process uses it.
     Taken(String),
-    /// There is no place for its files.
-    Impossible(io::Error),
+    /// The folder for its files does not work.
+    NoFolder(io::Error),
 }
 
 impl Claim {
-    /// Claims a name. One that was not asked for in so many words may get a suffix: the first of `NAME`, `NAME-2`,
-    /// `NAME-3` and so on that is free.
-    pub(crate) fn new(name: &str, is_explicit: bool) -> Result<Self, Refusal> {
-        let folder = places::make_folder().map_err(Refusal::Impossible)?;
+    /// Claims a name. A name that is not explicit (no `--name`) may get a suffix: the first free one of `NAME`, `NAME-2`,
+    /// `NAME-3` and so on.
+    pub(crate) fn new(name: &str, is_explicit: bool) -> Result<Self, ClaimError> {
+        let folder = files::make_folder().map_err(ClaimError::NoFolder)?;
         let mut claimed = claim(&folder, name);
         for number in 2..=1000 {
             match claimed {
-                Err(Refusal::Taken(holder)) if is_explicit => {
+                Err(ClaimError::Taken(holder)) if is_explicit => {
                     let hint = "stop it, or choose another --name";
-                    return Err(Refusal::Taken(format!("{name:?} is already running: {holder}; {hint}")));
+                    return Err(ClaimError::Taken(format!("{name:?} is already running: {holder}; {hint}")));
                 }
-                Err(Refusal::Taken(_)) => claimed = claim(&folder, &format!("{name}-{number}")),
+                Err(ClaimError::Taken(_)) => claimed = claim(&folder, &format!("{name}-{number}")),
                 settled => return settled,
             }
         }
@@ -47,27 +47,27 @@ impl Claim {
     }
 }
 
-fn claim(folder: &Path, name: &str) -> Result<Claim, Refusal> {
-    let file = folder.join(format!("{name}.{}", places::EXTENSION));
-    // Another supervisor keeps its name also before its first beat.
-    let lock = lock(folder, name).map_err(Refusal::Impossible)?;
-    let sighting = Sighting::of(&file, Judging { supervisor: true, ..Judging::default() });
-    if matches!(lock, Lock::Taken) || is_foreign(&sighting, matches!(lock, Lock::Ours(_))) {
-        let holder = match sighting.heartbeat {
+fn claim(folder: &Path, name: &str) -> Result<Claim, ClaimError> {
+    let file = folder.join(format!("{name}.{}", files::EXTENSION));
+    // The lock protects the name of another supervisor before its first heartbeat.
+    let lock = lock(folder, name).map_err(ClaimError::NoFolder)?;
+    let check = HeartbeatCheck::of(&file, CheckOptions { supervisor: true, ..CheckOptions::default() });
+    if matches!(lock, Lock::Taken) || is_foreign(&check, matches!(lock, Lock::Ours(_))) {
+        let holder = match check.heartbeat {
             Some(beat) => format!("process {} writes", beat.pid),
             None => "another supervisor has".to_owned(),
         };
-        return Err(Refusal::Taken(format!("{holder} {}", file.display())));
+        return Err(ClaimError::Taken(format!("{holder} {}", file.display())));
     }
     let lock = if let Lock::Ours(lock) = lock { Some(lock) } else { None };
     Ok(Claim { name: name.to_owned(), file, _lock: lock })
 }
 
-/// Whether another process beats into the file. Under a lock that is `ours` no supervisor does: its heartbeat is what
-/// the last one left, in a container that was restarted perhaps, whose processes cannot be seen.
-fn is_foreign(sighting: &Sighting, ours: bool) -> bool {
-    let by_supervisor = sighting.heartbeat.as_ref().is_some_and(is_supervisor);
-    sighting.verdict.state() == State::Alive && !(ours && by_supervisor)
+/// Whether another process writes the heartbeat file. If the lock is `ours`, a supervisor's heartbeat is a leftover of an
+/// earlier one: perhaps from before a container was restarted, so that its process cannot be checked.
+fn is_foreign(check: &HeartbeatCheck, ours: bool) -> bool {
+    let by_supervisor = check.heartbeat.as_ref().is_some_and(is_supervisor);
+    check.result.state() == State::Alive && !(ours && by_supervisor)
 }
 
 enum Lock {
@@ -78,8 +78,8 @@ enum Lock {
     None,
 }
 
-/// Locks a name. A file that another user planted under the lock's name is neither followed nor used, because that user
-/// could hold the lock for ever.
+/// Locks a name. A file of another user is not used as the lock, and links are not followed: that user could hold the lock
+/// for ever.
 fn lock(folder: &Path, name: &str) -> io::Result<Lock> {
     let path = folder.join(format!("{name}.lock"));
     let fail = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));

@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use super::life::{Source, Watch};
-use super::news::{Ask, Exit, News};
+use super::freeze_detector::{Source, Watch};
+use super::log_event::{Exit, LogEvent, StopRequest};
 
 /// Settings that hold for every start.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     pub(crate) restart: Restart,
     pub(crate) watch: Watch,
-    /// Between SIGTERM and SIGKILL.
+    /// Time between SIGTERM and SIGKILL.
     pub(crate) grace: Duration,
     /// Time limit of the --on-freeze command, if there is one.
     pub(crate) hook: Option<Duration>,
-    /// The program has the terminal: the signals of its keys reach the program, and not us.
+    /// The program has the terminal: signals of its keys (Ctrl-C) reach the program, not the supervisor.
     pub(crate) foreground: bool,
 }
 
-/// After which ends it is started again.
+/// When a program that ended is restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Restart {
     /// Restart after an exit code other than 0, a signal or a freeze
@@ -35,36 +35,36 @@ pub(crate) enum Event {
     Started {
         pid: u32,
     },
-    /// There is no such program (127), or it cannot be run (126).
+    /// The program does not exist (code 127) or cannot be run (126).
     NotStarted {
         error: String,
         code: u8,
     },
-    /// The program ended; perhaps it left others of its family.
+    /// The program ended. `tree_left`: other processes of its tree are left.
     Exited {
         exit: Exit,
-        family_left: bool,
+        tree_left: bool,
     },
     /// No process of the program's tree is left.
-    FamilyGone,
-    /// A signal asks the supervisor to stop; a second one to stop at once.
-    Asked(Ask),
+    TreeGone,
+    /// A signal asks the supervisor to stop; a second one, to stop at once.
+    StopRequested(StopRequest),
     /// A signal is to be forwarded to the program.
-    PassOn(i32),
+    Forward(i32),
     HookEnded,
     Ready,
     Stopping,
     Extend(Duration),
-    /// The program knows by itself that it froze.
+    /// The program reports that it is frozen (`WATCHDOG=trigger`).
     Trigger,
     WatchdogTime(Duration),
     /// A signal stopped the program.
     Suspended(i32),
     /// The program was continued.
     Continued,
-    /// Everything was stopped for this long, and goes on.
-    Stood(Duration),
-    /// Nothing but time.
+    /// The program and the supervisor were stopped for this long, and were continued.
+    Paused(Duration),
+    /// The deadline has come.
     Tick,
 }
 
@@ -72,9 +72,9 @@ pub(crate) enum Event {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Action {
     Spawn,
-    /// To the whole family.
+    /// Signals the whole process tree.
     Signal(i32),
-    /// To the program alone.
+    /// Signals the program alone.
     SignalProgram(i32),
     RunHook {
         pid: u32,
@@ -82,7 +82,7 @@ pub(crate) enum Action {
         source: Source,
     },
     KillHook,
-    Tell(News),
+    Log(LogEvent),
     Exit(u8),
 }
 
@@ -93,9 +93,9 @@ pub(crate) const SIGHUP: i32 = signal_hook::consts::SIGHUP;
 pub(crate) const SIGINT: i32 = signal_hook::consts::SIGINT;
 pub(crate) const SIGQUIT: i32 = signal_hook::consts::SIGQUIT;
 
-/// The supervisor's state, as it is reported.
+/// The state of the supervisor, as the reporter shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum SupervisorState {
     Waiting,
     Starting,
     Running,

@@ -1,4 +1,4 @@
-//! `--foreground`: lends our controlling terminal to the program, as a shell does to its foreground job.
+//! `--foreground`: lends the controlling terminal to the program, as a shell does to its foreground job.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use super::signals;
 /// The terminal that this process was started from.
 pub(crate) struct Terminal {
     tty: File,
-    /// Its modes at the start, which a program that crashes may leave changed.
+    /// The modes at the start. A program that crashes may leave them changed.
     modes: Option<Termios>,
     lent: bool,
 }
@@ -24,15 +24,15 @@ impl Terminal {
         Ok(Self { tty, modes, lent: false })
     }
 
-    /// Makes the program's process group the foreground group. False where the terminal is not ours to lend, because the
-    /// shell runs us in the background.
+    /// Makes the program's process group the foreground group. Returns false if the supervisor itself runs in the background
+    /// of its shell.
     pub(crate) fn lend(&mut self, group: Pid) -> bool {
         let is_ours = tcgetpgrp(&self.tty).is_ok_and(|current| current == getpgrp() || current == group);
         self.lent = is_ours && self.set_foreground(group);
         self.lent
     }
 
-    /// Makes our own process group the foreground group again.
+    /// Makes the supervisor's process group the foreground group again, and restores the modes.
     pub(crate) fn take_back(&mut self) {
         if std::mem::take(&mut self.lent) && self.set_foreground(getpgrp()) {
             let modes = self.modes.as_ref();
@@ -40,7 +40,7 @@ impl Terminal {
         }
     }
 
-    /// A process in the background that does this is stopped by SIGTTOU, unless it has that blocked.
+    /// Sets the foreground group. SIGTTOU is blocked meanwhile, because it would stop a process in the background.
     fn set_foreground(&self, group: Pid) -> bool {
         signals::while_blocked(SIGTTOU, || tcsetpgrp(&self.tty, group)).is_ok_and(|done| done.is_ok())
     }

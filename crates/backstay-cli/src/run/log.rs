@@ -13,29 +13,31 @@ use rustix::termios::tcgetwinsize;
 use serde_json::{Map, Value, json};
 
 use super::arguments::LogFormat;
-use super::news::News;
+use super::log_event::LogEvent;
 use crate::output::{Paint, Tone, is_dumb, json as json_text, now, printable};
 
-/// A reader of the log that reads nothing for this long loses lines, so that it cannot block the supervisor.
-const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// How long to wait for a slow reader of the log. After that the line is dropped, so that the reader cannot block the
+/// supervisor.
+const READER_TIMEOUT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Maximum length of a text in the log, in characters.
-const LONGEST: usize = 1000;
-/// In bytes: a pipe takes as much in one piece, or not at all. One is for the end of a line before ours.
+const MAX_TEXT: usize = 1000;
+/// Maximum length of a line, in bytes: a pipe takes up to 4096 bytes in one write. One byte is for a newline before the
+/// line.
 const PIPE_BUF: usize = 4096 - 1;
 
-/// How, and under which name, the supervisor logs.
+/// The name and the format of the supervisor's log.
 #[derive(Clone)]
 pub(crate) struct Log {
     name: String,
     format: LogFormat,
     quiet: bool,
     paint: Paint,
-    /// Whether lines have a time stamp: a person at a terminal needs none, and the journal has its own.
+    /// Whether lines have a timestamp: not on a terminal, and not in the journal, which adds its own.
     is_stamped: bool,
     output: Arc<Output>,
 }
 
-/// A stream that the program's output is passed on to.
+/// A stream that the program's output is forwarded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
     Stdout,
@@ -51,8 +53,8 @@ impl Stream {
     }
 }
 
-/// Whether the output that was passed on last ended in the middle of a line, for each stream. Locked while it is written to,
-/// so that no line of ours comes between the output and this fact.
+/// For each stream, whether the forwarded output ended in the middle of a line. Locked during a write, so that no log line
+/// comes between the output and the update of this flag.
 #[derive(Debug, Default)]
 struct Output {
     stdout: Mutex<bool>,
@@ -69,7 +71,7 @@ impl Output {
     }
 }
 
-/// The lock, if it is free soon: a thread that waits for a slow reader holds it.
+/// Locks, if possible within 100 ms: a thread that waits for a slow reader holds the lock.
 fn lock_soon(output: &Mutex<bool>) -> Option<MutexGuard<'_, bool>> {
     for _ in 0..100 {
         match output.try_lock() {
@@ -81,8 +83,9 @@ fn lock_soon(output: &Mutex<bool>) -> Option<MutexGuard<'_, bool>> {
     None
 }
 
-/// Output that is not passed on by us can be looked at where it is in a file.
-fn file_ends_in_a_line() -> bool {
+/// Whether standard error is a file that ends in the middle of a line. This detects inherited output, which the supervisor
+/// does not forward.
+fn file_ends_mid_line() -> bool {
     let ends = || -> io::Result<bool> {
         let stat = fstat(io::stderr())?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size == 0 {
@@ -95,20 +98,20 @@ fn file_ends_in_a_line() -> bool {
     ends().unwrap_or(false)
 }
 
-/// Moves the cursor of the terminal on standard error to an empty line, as shells do before their prompt: as many spaces
-/// as the terminal has columns wrap only if the line is not empty. What a program writes to a terminal that it has
-/// inherited, and what a person types (`^C`), cannot be seen here.
+/// Returns a text that moves the cursor of the terminal on standard error to an empty line, as shells do before their
+/// prompt: as many spaces as the terminal has columns wrap only if the line is not empty. The supervisor cannot see what a
+/// program writes to an inherited terminal, or what a person types (`^C`).
 fn to_line_start() -> Option<String> {
     let stderr = io::stderr();
     if !stderr.is_terminal() || is_dumb() {
         return None;
     }
-    // A terminal that does not know its size says 0.
+    // A terminal without a known size reports 0.
     let columns = tcgetwinsize(&stderr).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)?;
     Some(format!("{:columns$}\r", ""))
 }
 
-/// Whether standard error is systemd's journal, which says so in the environment.
+/// Whether standard error is systemd's journal, according to `JOURNAL_STREAM`.
 fn is_journal() -> bool {
     let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     fstat(io::stderr()).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
@@ -126,76 +129,76 @@ impl Log {
         }
     }
 
-    /// Passes on output of the program.
-    pub(crate) fn pass_on(&self, to: Stream, write: impl FnOnce() -> io::Result<()>, last: u8) -> io::Result<()> {
+    /// Forwards output of the program by calling `write`; `last` is its last byte.
+    pub(crate) fn forward(&self, to: Stream, write: impl FnOnce() -> io::Result<()>, last: u8) -> io::Result<()> {
         let output = match to {
             Stream::Stdout => &self.output.stdout,
             Stream::Stderr => &self.output.stderr,
         };
-        let mut in_a_line = output.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mid_line = output.lock().unwrap_or_else(PoisonError::into_inner);
         write()?;
-        *in_a_line = last != b'\n';
+        *mid_line = last != b'\n';
         Ok(())
     }
 
-    pub(crate) fn tell(&self, news: &News) {
-        if self.quiet && !news.is_bad() {
+    pub(crate) fn write(&self, event: &LogEvent) {
+        if self.quiet && !event.is_warning() {
             return;
         }
-        let line = self.line_that_fits(news);
+        let line = self.line_that_fits(event);
         let stderr = io::stderr();
         let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
-        if poll(&mut fds, Some(&PATIENCE)).is_ok_and(|ready| ready > 0) {
+        if poll(&mut fds, Some(&READER_TIMEOUT)).is_ok_and(|ready| ready > 0) {
             let mut locks = [lock_soon(&self.output.stderr), None];
             if self.output.is_one {
                 locks[1] = lock_soon(&self.output.stdout);
             }
-            // Our line ends the one of the program.
-            let in_a_line =
+            // The log line begins with a newline, so the program's line is over.
+            let mid_line =
                 locks.iter_mut().flatten().map(|lock| std::mem::take(&mut **lock)).filter(|is| *is).count() > 0;
             let before = match to_line_start() {
                 Some(wrap) => wrap,
-                None if in_a_line || file_ends_in_a_line() => "\n".to_owned(),
+                None if mid_line || file_ends_mid_line() => "\n".to_owned(),
                 None => String::new(),
             };
             let _ = stderr.lock().write_all(format!("{before}{line}").as_bytes());
         }
     }
 
-    fn line_that_fits(&self, news: &News) -> String {
-        let mut longest = LONGEST;
-        let mut line = self.line(news, longest);
-        while line.len() >= PIPE_BUF && longest > 0 {
-            longest /= 2;
-            line = self.line(news, longest);
+    fn line_that_fits(&self, event: &LogEvent) -> String {
+        let mut max_length = MAX_TEXT;
+        let mut line = self.line(event, max_length);
+        while line.len() >= PIPE_BUF && max_length > 0 {
+            max_length /= 2;
+            line = self.line(event, max_length);
         }
         line.push('\n');
         line
     }
 
-    /// No text of it longer than so many characters.
-    fn line(&self, news: &News, longest: usize) -> String {
-        let cut = |text: &str| text.chars().take(longest).collect::<String>();
+    /// The line, with each text cut to `max_length` characters.
+    fn line(&self, event: &LogEvent, max_length: usize) -> String {
+        let cut = |text: &str| text.chars().take(max_length).collect::<String>();
         match self.format {
             LogFormat::Text => {
-                let text = cut(&printable(&news.text()));
-                let tone = if news.is_bad() { Tone::Warning } else { Tone::Faint };
+                let text = cut(&printable(&event.text()));
+                let tone = if event.is_warning() { Tone::Warning } else { Tone::Faint };
                 let stamp = if self.is_stamped { format!("{} ", now()) } else { String::new() };
                 self.paint.apply(tone, &format!("{stamp}backstay: {}: {text}", printable(&self.name)))
             }
             LogFormat::Json => {
-                let level = if news.is_bad() { "warning" } else { "info" };
+                let level = if event.is_warning() { "warning" } else { "info" };
                 let mut object = Map::new();
                 for (key, value) in [
                     ("time", json!(now())),
                     ("level", json!(level)),
                     ("name", json!(self.name)),
-                    ("event", json!(news.event())),
-                    ("message", json!(cut(&news.text()))),
+                    ("event", json!(event.event())),
+                    ("message", json!(cut(&event.text()))),
                 ] {
                     object.insert(key.to_owned(), value);
                 }
-                for (key, value) in news.fields() {
+                for (key, value) in event.fields() {
                     let value = match value {
                         Value::String(text) => json!(cut(&text)),
                         Value::Array(texts) => texts.iter().filter_map(Value::as_str).map(cut).collect(),
@@ -213,16 +216,17 @@ impl Log {
 mod tests {
     use super::*;
 
-    // More than a pipe takes in one piece would wait for a reader who does not read.
+    // A longer write would block if the reader does not read.
     #[test]
-    fn no_line_is_longer_than_a_pipe_takes() {
+    fn every_line_fits_into_one_write_to_a_pipe() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let log = Log::new(&"\u{1}".repeat(100), format, false);
             for text in ["x", "\u{1}", "\u{1f600}"] {
                 let long = text.repeat(10_000);
-                for news in [News::NotStarted { error: long.clone() }, News::Configured { files: vec![long.into(); 3] }]
+                for event in
+                    [LogEvent::NotStarted { error: long.clone() }, LogEvent::Configured { files: vec![long.into(); 3] }]
                 {
-                    let line = log.line_that_fits(&news);
+                    let line = log.line_that_fits(&event);
                     assert!(line.len() <= PIPE_BUF && line.ends_with('\n'), "{} bytes", line.len());
                     assert!(line.len() > 600, "{line}");
                 }

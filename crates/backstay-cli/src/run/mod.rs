@@ -1,37 +1,38 @@
 //! `backstay run`: supervises a program in any language, unchanged.
 //!
-//! `supervisor` decides, with `life` (freezes) and `gate` (restart limits): pure, with time as an argument. `prepare` makes
-//! `shell`, which waits and acts through `processes` (`family`, `guard`), `notify` and `signs` (signs of life), `private` (the
-//! private folder), `log` and `reporter`.
+//! `supervisor` makes the decisions, with `freeze_detector` and `restart_limiter`. All three are pure, with time as an
+//! argument. `prepare` builds the `event_loop`, which waits for events and performs actions through `processes`
+//! (`process_tree`, `guard`), `notify`, `health_checks`, `private_folder`, `log` and `reporter`.
 
 mod arguments;
 mod background;
 mod claim;
 mod event;
-mod family;
+mod event_loop;
 mod foreground;
-mod gate;
+mod freeze_detector;
 mod guard;
-mod health;
-mod life;
+mod health_checks;
+mod health_url;
+mod heartbeat_file;
 mod log;
-mod looks;
-mod message;
-mod news;
+mod log_event;
+mod notification;
 mod notify;
 mod options;
+mod output_pump;
 mod prepare;
-mod private;
+mod private_folder;
+mod proc_fs;
+mod process_tree;
 mod processes;
 mod pty;
 mod reporter;
+mod restart_limiter;
 mod sender;
-mod shell;
 mod signals;
-mod signs;
 mod start;
 mod supervisor;
-mod tree;
 mod user;
 
 use std::ffi::OsString;
@@ -40,23 +41,21 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use crate::output;
-#[cfg(test)]
-pub(crate) use arguments::Health;
-pub(crate) use arguments::Run;
+pub(crate) use arguments::RunArguments;
 pub(crate) use event::Restart;
-pub(crate) use family::{can_stand_still, ignored_signals};
-pub(crate) use guard::{Arguments as Guard, guard};
-pub(crate) use health::HealthUrl;
-use life::{Source, Watch};
-use private::PrivateFolder;
+use freeze_detector::{Source, Watch};
+pub(crate) use guard::{GuardArguments, guard};
+pub(crate) use health_url::HealthUrl;
+use private_folder::PrivateFolder;
+pub(crate) use process_tree::{can_pause, ignored_signals};
 use user::User;
 
-/// Exit code where the supervisor itself failed, as with `env` and `timeout`.
+/// Exit code if the supervisor itself fails, as with `env` and `timeout`.
 const FAILED: u8 = 125;
 
-pub(crate) fn run(arguments: Run) -> ExitCode {
+pub(crate) fn run(arguments: RunArguments) -> ExitCode {
     match prepare::prepare(arguments) {
-        Ok(shell) => ExitCode::from(shell.run()),
+        Ok(event_loop) => ExitCode::from(event_loop.run()),
         Err(error) => {
             output::error(&format!("error: {error}"));
             ExitCode::from(FAILED)
@@ -73,12 +72,12 @@ pub(crate) struct Plan {
     grace: Duration,
     on_freeze: Option<OsString>,
     /// The program's heartbeat file.
-    beats: PathBuf,
+    heartbeat_file: PathBuf,
     folder: PrivateFolder,
     user: Option<User>,
     /// The program's output is a pseudo-terminal.
     tty: bool,
-    /// The program has our terminal.
+    /// The program has the supervisor's terminal.
     foreground: bool,
 }
 
@@ -87,17 +86,17 @@ impl Plan {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
-            .stdin(family::stdin(self.foreground))
-            .env("BACKSTAY_HEARTBEAT_FILE", &self.beats)
+            .stdin(process_tree::stdin(self.foreground))
+            .env("BACKSTAY_HEARTBEAT_FILE", &self.heartbeat_file)
             .env("BACKSTAY_RESTARTS", starts.to_string())
             .env("NOTIFY_SOCKET", self.folder.socket())
-            // These are for the supervisor, where it is watched itself.
+            // These are for the supervisor, if it has a supervisor itself.
             .env_remove("WATCHDOG_PID")
             .env_remove("WATCHDOG_USEC");
         if let Some(user) = &self.user {
             user.take_over(&mut command);
         }
-        if self.watch.looks_at(Source::Notify) {
+        if self.watch.uses(Source::Notify) {
             command.env("WATCHDOG_USEC", self.watch.timeout.as_micros().to_string());
         }
         command

@@ -11,21 +11,21 @@ use std::time::Duration;
 use rustix::net::SocketAddrUnix;
 use rustix::net::sockopt::set_socket_passcred;
 
-use super::message::{Said, parse};
+use super::notification::{Notification, parse};
 use super::sender::{self, Sender};
 use crate::output::printable;
 
 /// The socket that the program sends notifications to.
 #[derive(Debug)]
-pub(crate) struct Ear(UnixDatagram);
+pub(crate) struct NotifyListener(UnixDatagram);
 
 /// Maximum length of a message, in bytes.
-const LONGEST: usize = 8192;
+const MAX_MESSAGE: usize = 8192;
 
-impl Ear {
+impl NotifyListener {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        // Before anything can come: each message then has its sender with it.
+        // Before the socket has a name, so that every message carries the credentials of its sender.
         set_socket_passcred(&socket, true)?;
         socket.set_nonblocking(true)?;
         bind(&socket, path)?;
@@ -36,14 +36,14 @@ impl Ear {
         self.0.as_fd()
     }
 
-    /// Everything of one message, and its sender; `None` where there is no other message.
-    pub(crate) fn hear(&self) -> Option<(Sender, Vec<Said>)> {
-        let mut bytes = [0; LONGEST];
+    /// Receives one message: its sender and its notifications. `None` if no message is waiting.
+    pub(crate) fn receive(&self) -> Option<(Sender, Vec<Notification>)> {
+        let mut bytes = [0; MAX_MESSAGE];
         loop {
-            // One whose sender is unknown is passed over: the kernel says it with each.
+            // A message without credentials is skipped; the kernel adds them to every message.
             if let (length, Some(sender)) = sender::receive(self.as_fd(), &mut bytes).ok()? {
-                let shown = |said| match said {
-                    Said::Status(text) => Said::Status(printable(&text)),
+                let shown = |notification| match notification {
+                    Notification::Status(text) => Notification::Status(printable(&text)),
                     other => other,
                 };
                 return Some((sender, parse(&bytes[..length]).into_iter().map(shown).collect()));
@@ -58,14 +58,14 @@ fn bind(socket: &UnixDatagram, path: &Path) -> io::Result<()> {
 
 /// The notification socket of this process's own supervisor, if it has one.
 #[derive(Debug, Default)]
-pub(crate) struct Mouth {
+pub(crate) struct SupervisorNotifier {
     to: Option<(UnixDatagram, SocketAddr)>,
     /// Interval of WATCHDOG=1.
     pub(crate) every: Option<Duration>,
 }
 
-impl Mouth {
-    /// As the environment asks.
+impl SupervisorNotifier {
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
     pub(crate) fn of_process() -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let number = |name| variable(name).and_then(|value| value.to_str()?.parse::<u64>().ok());
@@ -82,7 +82,7 @@ impl Mouth {
         Self { every: every.filter(|_| to.is_some()), to }
     }
 
-    pub(crate) fn say(&self, message: &str) {
+    pub(crate) fn send(&self, message: &str) {
         if let Some((socket, address)) = &self.to {
             let _ = socket.set_nonblocking(true);
             let _ = socket.send_to_addr(message.as_bytes(), address);

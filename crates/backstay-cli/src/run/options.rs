@@ -1,13 +1,13 @@
-//! What holds: the command line, then the configuration for this name, then for every `run`, then the defaults.
+//! The options of `run`, by precedence: command line, configuration of this name, configuration of `run`, defaults.
 
 use std::time::Duration;
 
 use backstay::config::{Config, Setting, Value};
 use clap::ValueEnum;
 
-use super::arguments::Run;
+use super::arguments::RunArguments;
 use super::event::Restart;
-use super::gate::Pace;
+use super::restart_limiter::RestartLimits;
 
 pub(crate) struct Options {
     pub(crate) timeout: Duration,
@@ -15,23 +15,23 @@ pub(crate) struct Options {
     pub(crate) on_freeze_timeout: Duration,
     pub(crate) grace: Duration,
     pub(crate) restart: Restart,
-    pub(crate) pace: Pace,
+    pub(crate) restart_limits: RestartLimits,
 }
 
 impl Options {
-    pub(crate) fn new(given: &Run, name: &str, config: &Config) -> Self {
-        let told = Told { settings: config.settings().collect(), name };
-        // Every key but `start_timeout` has a default.
-        let time = |given: Option<Duration>, key| given.or_else(|| told.time(key)).unwrap_or_default();
-        let count = |given: Option<u32>, key| given.or_else(|| told.count(key)).unwrap_or(1);
+    pub(crate) fn new(given: &RunArguments, name: &str, config: &Config) -> Self {
+        let configured = Configured { settings: config.settings().collect(), name };
+        // Every key except `start_timeout` has a default.
+        let time = |given: Option<Duration>, key| given.or_else(|| configured.time(key)).unwrap_or_default();
+        let count = |given: Option<u32>, key| given.or_else(|| configured.count(key)).unwrap_or(1);
         let timeout = time(given.timeout, "timeout");
         Self {
             timeout,
-            start_timeout: given.start_timeout.or_else(|| told.time("start_timeout")).unwrap_or(timeout),
+            start_timeout: given.start_timeout.or_else(|| configured.time("start_timeout")).unwrap_or(timeout),
             on_freeze_timeout: time(given.on_freeze_timeout, "on_freeze_timeout"),
             grace: time(given.grace, "grace"),
-            restart: given.restart.or_else(|| told.restart()).unwrap_or(Restart::OnFailure),
-            pace: Pace {
+            restart: given.restart.or_else(|| configured.restart()).unwrap_or(Restart::OnFailure),
+            restart_limits: RestartLimits {
                 backoff: time(given.backoff, "backoff"),
                 max_backoff: time(given.max_backoff, "max_backoff"),
                 min_uptime: time(given.min_uptime, "min_uptime"),
@@ -44,12 +44,12 @@ impl Options {
     }
 }
 
-struct Told<'a> {
+struct Configured<'a> {
     settings: Vec<Setting>,
     name: &'a str,
 }
 
-impl Told<'_> {
+impl Configured<'_> {
     fn value(&self, key: &str) -> Option<Value> {
         let find =
             |key: &str| self.settings.iter().find(|setting| setting.key == key).and_then(|setting| setting.value);
@@ -83,32 +83,29 @@ mod tests {
     use backstay::Heartbeat;
     use backstay::clock::Clock;
     use backstay::config::Sources;
-    use clap::{CommandFactory, Parser};
 
     use super::*;
-    use crate::arguments::{Arguments, Command};
-    use crate::run::gate::Gate;
+    use crate::run::restart_limiter::RestartLimiter;
 
     fn options(line: &[&str], variables: &[(&str, &str)]) -> Options {
         let sources = variables.iter().fold(Sources::none(), |sources, (name, value)| sources.variable(name, value));
-        let arguments = Arguments::parse_from([&["backstay", "run"], line, &["x"]].concat());
-        let Command::Run(run) = arguments.command else { panic!("another command") };
+        let run = RunArguments::parse(&[line, &["x"]].concat()).unwrap();
         Options::new(&run, "bot", &Config::from_sources(&sources).unwrap())
     }
 
     // CF-1: argument, variable, default.
     #[test]
-    fn the_command_line_comes_first() {
-        let told = [("BACKSTAY_RUN__GRACE", "40"), ("BACKSTAY_RUN__RESTART", "always")];
-        assert_eq!(options(&["--grace", "5"], &told).grace, Duration::from_secs(5));
-        assert_eq!(options(&[], &told).grace, Duration::from_secs(40));
-        assert_eq!(options(&[], &told).restart, Restart::Always);
+    fn the_command_line_takes_precedence() {
+        let configured = [("BACKSTAY_RUN__GRACE", "40"), ("BACKSTAY_RUN__RESTART", "always")];
+        assert_eq!(options(&["--grace", "5"], &configured).grace, Duration::from_secs(5));
+        assert_eq!(options(&[], &configured).grace, Duration::from_secs(40));
+        assert_eq!(options(&[], &configured).restart, Restart::Always);
         assert_eq!(options(&[], &[]).restart, Restart::OnFailure);
         assert_eq!(options(&["--timeout", "7"], &[]).start_timeout, Duration::from_secs(7));
     }
 
     #[test]
-    fn what_cannot_be_held_is_a_wrong_command_line() {
+    fn out_of_range_values_are_rejected() {
         for (option, value) in [
             ("--per", "1e18"),
             ("--per", "1e-9"),
@@ -121,37 +118,35 @@ mod tests {
             ("--interval", "1e18"),
             ("--interval", "1e-9"),
         ] {
-            let error = Arguments::try_parse_from(["backstay", "run", option, value, "x"]).unwrap_err();
+            let error = RunArguments::parse(&[option, value, "x"]).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(&format!("'{option} <")), "{error}");
         }
     }
 
     #[test]
-    fn what_the_command_line_takes_can_be_held() {
+    fn accepted_values_can_be_used() {
         let clock = Clock::system();
         let times = ["1ms", "876000h"];
         let counts = ["1", "1000000"];
         for (per, open) in times.iter().flat_map(|per| times.map(|open| (per, open))) {
             for (restarts, crashes) in counts.iter().flat_map(|restarts| counts.map(|crashes| (restarts, crashes))) {
                 let line = ["--per", per, "--cooldown", open, "--max-restarts", restarts, "--max-crashes", crashes];
-                let gate = Gate::new(options(&line, &[]).pace, &clock, 1);
-                assert!(gate.is_ok(), "{line:?}: {gate:?}");
+                let limiter = RestartLimiter::new(options(&line, &[]).restart_limits, &clock, 1);
+                assert!(limiter.is_ok(), "{line:?}: {limiter:?}");
             }
         }
         for interval in ["1ms", "24h"] {
-            let line = ["backstay", "run", "--interval", interval, "x"];
-            let Command::Run(run) = Arguments::parse_from(line).command else { panic!("another command") };
+            let run = RunArguments::parse(&["--interval", interval, "x"]).unwrap();
             assert!(Heartbeat::builder().state_file("x").interval(run.interval.unwrap()).build().is_ok(), "{interval}");
         }
     }
 
-    // The help and the table of keys say the same.
+    // The help agrees with the table of configuration keys.
     #[test]
-    fn the_help_shows_the_defaults_that_hold() {
+    fn the_help_shows_the_defaults() {
         let config = Config::from_sources(&Sources::none()).unwrap();
-        let command = Arguments::command();
-        let run = command.find_subcommand("run").unwrap();
+        let run = RunArguments::description();
         for setting in config.settings().filter(|setting| setting.key.starts_with("run.")) {
             let name = setting.key["run.".len()..].replace('_', "-");
             let help = run.get_arguments().find(|argument| argument.get_long() == Some(&name)).unwrap();

@@ -1,26 +1,26 @@
-//! The child processes of the supervisor: the program's process tree, the guard, the --on-freeze command, and those that
-//! it had from the start.
+//! The child processes of the supervisor: the program's process tree, the guard, the --on-freeze command, and children
+//! from before the start.
 
 use backstay::clock::Moment;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::family::Family;
 use super::guard::Guard;
-use super::news::{Exit, News};
+use super::log_event::{Exit, LogEvent};
+use super::process_tree::ProcessTree;
 
 pub(crate) struct Processes {
     /// The program's process tree.
-    pub(crate) family: Option<Family>,
+    pub(crate) tree: Option<ProcessTree>,
     pub(crate) guard: Option<Guard>,
     /// The --on-freeze command, while it runs.
     pub(crate) hook: Option<Pid>,
-    /// Children of the shell that became this process (a sidecar): not the program's.
-    pub(crate) elders: Vec<Pid>,
-    /// Processes of the last start survived SIGKILL.
+    /// Children from before the start, for example of a shell that replaced itself by this process with `exec`.
+    pub(crate) inherited: Vec<Pid>,
+    /// Some process of the last start survived SIGKILL.
     pub(crate) abandoned: bool,
 }
 
-/// What a child was that has ended.
+/// Which child has ended.
 pub(crate) enum Ended {
     Program,
     Hook,
@@ -30,23 +30,23 @@ pub(crate) enum Ended {
 }
 
 impl Processes {
-    pub(crate) fn new(guard: Option<Guard>, elders: Vec<Pid>) -> Self {
-        Self { family: None, guard, hook: None, elders, abandoned: false }
+    pub(crate) fn new(guard: Option<Guard>, inherited: Vec<Pid>) -> Self {
+        Self { tree: None, guard, hook: None, inherited, abandoned: false }
     }
 
-    /// Our own children besides the program.
+    /// The supervisor's own children, without the program.
     pub(crate) fn known(&self) -> Vec<Pid> {
-        self.guard.iter().map(|guard| guard.pid).chain(self.hook).chain(self.elders.iter().copied()).collect()
+        self.guard.iter().map(|guard| guard.pid).chain(self.hook).chain(self.inherited.iter().copied()).collect()
     }
 
     /// Whether this is the program itself.
     pub(crate) fn is_program(&self, pid: Pid) -> bool {
-        self.family.as_ref().is_some_and(|family| family.is_led_by(pid))
+        self.tree.as_ref().is_some_and(|tree| tree.is_led_by(pid))
     }
 
-    /// The program was started.
+    /// Notes that the program was started.
     pub(crate) fn started(&mut self, program: Pid) {
-        self.family = Some(Family::of(program));
+        self.tree = Some(ProcessTree::of(program));
         if let Some(guard) = &mut self.guard {
             guard.watch(Some(program));
         }
@@ -55,15 +55,15 @@ impl Processes {
     /// Signals the program's process tree.
     pub(crate) fn signal(&mut self, signal: i32) {
         let known = self.known();
-        if let Some(family) = &mut self.family {
-            family.signal(signal, &known);
+        if let Some(tree) = &mut self.tree {
+            tree.signal(signal, &known);
         }
     }
 
     /// Signals the program alone.
     pub(crate) fn signal_program(&self, signal: i32) {
-        if let Some(family) = &self.family {
-            family.signal_program(signal);
+        if let Some(tree) = &self.tree {
+            tree.signal_program(signal);
         }
     }
 
@@ -73,11 +73,11 @@ impl Processes {
         }
     }
 
-    /// Takes note of a child that was reaped.
+    /// Notes that a child was reaped.
     pub(crate) fn ended(&mut self, pid: Pid) -> Ended {
-        self.elders.retain(|elder| *elder != pid);
+        self.inherited.retain(|child| *child != pid);
         if self.is_program(pid) {
-            self.family.iter_mut().for_each(Family::fetched);
+            self.tree.iter_mut().for_each(ProcessTree::reaped);
             Ended::Program
         } else if self.hook == Some(pid) {
             self.hook = None;
@@ -89,40 +89,41 @@ impl Processes {
         }
     }
 
-    /// Signals descendants that appeared since the tree was told to end.
-    pub(crate) fn remind(&mut self) {
+    /// Signals orphans that were adopted since the tree was signalled to end.
+    pub(crate) fn signal_orphans(&mut self) {
         let known = self.known();
-        if let Some(family) = &mut self.family {
-            family.remind(&known);
+        if let Some(tree) = &mut self.tree {
+            tree.signal_orphans(&known);
         }
     }
 
-    /// Whether no process of the program is left. What the --on-freeze command leaves is adopted only after its own end.
-    pub(crate) fn is_family_gone(&self) -> bool {
+    /// Whether no process of the program is left. Always false while the --on-freeze command runs: its orphans
+    /// are adopted only when it ends.
+    pub(crate) fn is_tree_gone(&self) -> bool {
         let known = self.known();
-        self.hook.is_none() && self.family.as_ref().is_some_and(|family| family.is_gone(&known))
+        self.hook.is_none() && self.tree.as_ref().is_some_and(|tree| tree.is_gone(&known))
     }
 
-    /// The supervisor is done with this start.
+    /// Releases the process tree of a start that is over.
     pub(crate) fn release(&mut self) {
-        let Some(family) = self.family.take() else { return };
-        self.abandoned = !family.is_gone(&self.known());
+        let Some(tree) = self.tree.take() else { return };
+        self.abandoned = !tree.is_gone(&self.known());
         if !self.abandoned {
             // The kernel may reuse the id from now on.
             self.guard.iter_mut().for_each(|guard| guard.watch(None));
         }
     }
 
-    /// Starts another guard in the place of one that has ended.
-    pub(crate) fn restart_guard(&mut self, exit: Exit, now: Moment) -> Option<News> {
+    /// Starts a new guard after the last one ended.
+    pub(crate) fn restart_guard(&mut self, exit: Exit, now: Moment) -> Option<LogEvent> {
         let what = match self.guard.as_mut()?.start_again(now) {
-            Ok(()) => format!("the guard ended ({exit}): another one is started"),
+            Ok(()) => format!("the guard ended ({exit}): starting another one"),
             Err(error) => {
                 self.guard = None;
                 no_guard(&error)
             }
         };
-        Some(News::Trouble { what })
+        Some(LogEvent::Trouble { what })
     }
 
     pub(crate) fn dismiss_guard(&mut self) {
@@ -134,7 +135,7 @@ impl Processes {
     }
 }
 
-/// What to log where there is no guard.
+/// The log message if there is no guard.
 pub(crate) fn no_guard(error: &std::io::Error) -> String {
-    format!("no guard: should this process be killed, the program will go on alone: {error}")
+    format!("no guard: if this process is killed, the program will keep running: {error}")
 }

@@ -6,14 +6,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
-/// Opens one: the end that we read, and the end that the program writes. It controls no session.
+/// Opens a pseudo-terminal: the end that the supervisor reads, and the end that the program writes. It controls no
+/// session.
 pub(crate) fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags)?;
     unlockpt(&ours)?;
     let theirs = ioctl_tiocgptpeer(&ours, flags)?;
     let mut modes = tcgetattr(&theirs)?;
-    // What the program writes arrives byte for byte: a newline stays one character.
+    // No output processing: the output arrives byte for byte.
     modes.output_modes -= OutputModes::OPOST;
     modes.local_modes -= LocalModes::ECHO;
     tcsetattr(&theirs, OptionalActions::Now, &modes)?;
@@ -21,7 +22,7 @@ pub(crate) fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// Gives it the size of the terminal on our standard output.
+/// Copies the size of the terminal on standard output to the pseudo-terminal.
 pub(crate) fn copy_size(pty: impl AsFd) -> io::Result<()> {
     Ok(tcsetwinsize(pty, tcgetwinsize(rustix::stdio::stdout())?)?)
 }

@@ -1,4 +1,4 @@
-//! Reports: the log, the heartbeat file that `status` reads, and systemd.
+//! Reports the supervisor's state: to the log, to the heartbeat file that `status` reads, and to systemd.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,31 +11,31 @@ use serde_json::{Map, Value, json};
 
 use super::background::within;
 use super::claim::Claim;
-use super::event::Standing;
+use super::event::SupervisorState;
 use super::log::Log;
-use super::news::News;
-use super::notify::Mouth;
+use super::log_event::LogEvent;
+use super::notify::SupervisorNotifier;
 use super::supervisor::Supervisor;
 
-/// How long the end waits for the last beat, on a bad disk.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the end of the supervisor waits for the last heartbeat, if the disk hangs.
+const LAST_BEAT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) struct Reporter {
     pub(crate) log: Log,
     command: String,
     heartbeat: Option<Heartbeat>,
     claim: Option<Claim>,
-    mouth: Mouth,
-    /// What the program says of itself.
+    notifier: SupervisorNotifier,
+    /// The status text that the program sent.
     text: Option<String>,
-    told: Option<Standing>,
-    /// There is a text that was not told yet.
-    is_new: bool,
-    /// Before then no new text is told: each is a write to the disk.
+    reported: Option<SupervisorState>,
+    /// The status text has not been reported yet.
+    has_new_text: bool,
+    /// No new text is reported before then, because each report writes to the disk.
     next_text: Moment,
 }
 
-/// At most one change of the program's status text is reported in this time, the last one.
+/// Minimum time between two reports of the program's status text; the last text is reported.
 const TEXT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Reporter {
@@ -45,16 +45,16 @@ impl Reporter {
             command: command.to_owned(),
             heartbeat: None,
             claim: None,
-            mouth: Mouth::of_process(),
+            notifier: SupervisorNotifier::of_process(),
             text: None,
-            told: None,
-            is_new: false,
+            reported: None,
+            has_new_text: false,
             next_text: Moment::from_nanos(0),
         }
     }
 
-    /// Begins to beat, so that `status` sees it.
-    pub(crate) fn beat(
+    /// Starts the supervisor's heartbeat, which `status` reads.
+    pub(crate) fn start_heartbeat(
         &mut self,
         claim: Claim,
         interval: Option<Duration>,
@@ -69,7 +69,7 @@ impl Reporter {
             Heartbeat::builder().state_file(file).file_mode(file_mode).status(Status::Starting).on_missed_beat(
                 move |error| {
                     if !missed.swap(true, Ordering::Relaxed) {
-                        log.tell(&News::Trouble { what: format!("no heartbeat: {error}") });
+                        log.write(&LogEvent::Trouble { what: format!("no heartbeat: {error}") });
                     }
                 },
             );
@@ -78,68 +78,68 @@ impl Reporter {
         }
         let heartbeat = builder.config(config).metadata([("command", self.command.as_str())]).build()?;
         if let Err(error) = heartbeat.start() {
-            self.tell(&News::Trouble { what: format!("no heartbeat: {error}") });
+            self.log(&LogEvent::Trouble { what: format!("no heartbeat: {error}") });
         }
         self.heartbeat = Some(heartbeat);
         Ok(())
     }
 
-    /// How often systemd wants to hear that we live.
+    /// The interval of `WATCHDOG=1`, if the service manager expects it.
     pub(crate) fn watchdog(&self) -> Option<Duration> {
-        self.mouth.every
+        self.notifier.every
     }
 
-    pub(crate) fn alive(&self) {
-        self.mouth.say("WATCHDOG=1");
+    pub(crate) fn notify_watchdog(&self) {
+        self.notifier.send("WATCHDOG=1");
     }
 
-    /// What the last start said of itself does not hold for the next.
-    pub(crate) fn forget(&mut self) {
+    /// Clears the status text, which belongs to the previous start.
+    pub(crate) fn clear_status_text(&mut self) {
         self.text = None;
     }
 
-    pub(crate) fn tell(&self, news: &News) {
-        self.log.tell(news);
+    pub(crate) fn log(&self, event: &LogEvent) {
+        self.log.write(event);
     }
 
-    /// Takes what the program says of itself.
+    /// Sets the status text that the program sent.
     pub(crate) fn status_text(&mut self, text: String) {
         let text = Some(text).filter(|text| !text.is_empty());
-        self.is_new |= self.text != text;
+        self.has_new_text |= self.text != text;
         self.text = text;
     }
 
-    /// When [`show`](Self::show) has a new text to report.
+    /// When [`report`](Self::report) has a new text to report.
     pub(crate) fn deadline(&self) -> Moment {
-        if self.is_new { self.next_text } else { Moment::NEVER }
+        if self.has_new_text { self.next_text } else { Moment::NEVER }
     }
 
     /// Reports the state, if it changed.
-    pub(crate) fn show(&mut self, supervisor: &Supervisor, now: Moment) {
-        let standing = supervisor.standing();
-        if self.told.replace(standing) == Some(standing) && now < self.deadline() {
+    pub(crate) fn report(&mut self, supervisor: &Supervisor, now: Moment) {
+        let state = supervisor.state();
+        if self.reported.replace(state) == Some(state) && now < self.deadline() {
             return;
         }
-        if std::mem::take(&mut self.is_new) {
+        if std::mem::take(&mut self.has_new_text) {
             self.next_text = now + TEXT_INTERVAL;
         }
-        let (word, status) = match standing {
-            Standing::Waiting if supervisor.last_exit().is_none() => ("starting", Status::Starting),
-            Standing::Waiting => ("waiting to restart", Status::Degraded),
-            Standing::Starting => ("starting", Status::Starting),
-            Standing::Running => ("running", Status::Ready),
-            Standing::Suspended => ("suspended", Status::Degraded),
-            Standing::Frozen => ("frozen", Status::Degraded),
-            Standing::Ending => ("stopping", Status::Stopping),
-            Standing::Done if supervisor.has_failed() => ("failed", Status::Degraded),
-            Standing::Done => ("stopped", Status::Stopping),
+        let (word, status) = match state {
+            SupervisorState::Waiting if supervisor.last_exit().is_none() => ("starting", Status::Starting),
+            SupervisorState::Waiting => ("waiting to restart", Status::Degraded),
+            SupervisorState::Starting => ("starting", Status::Starting),
+            SupervisorState::Running => ("running", Status::Ready),
+            SupervisorState::Suspended => ("suspended", Status::Degraded),
+            SupervisorState::Frozen => ("frozen", Status::Degraded),
+            SupervisorState::Ending => ("stopping", Status::Stopping),
+            SupervisorState::Done if supervisor.has_failed() => ("failed", Status::Degraded),
+            SupervisorState::Done => ("stopped", Status::Stopping),
         };
         let text = self.text.as_deref();
-        let mut said = format!("STATUS={}", text.map_or_else(|| word.to_owned(), |text| format!("{word}: {text}")));
+        let mut message = format!("STATUS={}", text.map_or_else(|| word.to_owned(), |text| format!("{word}: {text}")));
         if status == Status::Ready {
-            said += "\nREADY=1";
+            message += "\nREADY=1";
         }
-        self.mouth.say(&said);
+        self.notifier.send(&message);
 
         let Some(heartbeat) = &self.heartbeat else { return };
         let mut metadata = Map::new();
@@ -162,26 +162,26 @@ impl Reporter {
     }
 
     pub(crate) fn stopping(&self) {
-        self.mouth.say("STOPPING=1");
+        self.notifier.send("STOPPING=1");
     }
 
-    /// A program that was to end, or ended well, has stopped. One that failed is gone: whoever probes its heartbeat is
-    /// not to take the one for the other.
-    pub(crate) fn farewell(self, well: bool) {
+    /// Writes the last heartbeat. After a success its status is `stopped`. After a failure it is not, so that a probe sees
+    /// that the process is gone.
+    pub(crate) fn finish(self, success: bool) {
         let (heartbeat, claim) = (self.heartbeat, self.claim);
-        let farewell = move || {
+        let stop = move || {
             if let Some(heartbeat) = heartbeat {
-                if well {
+                if success {
                     heartbeat.stop();
                 } else {
                     let _ = heartbeat.beat();
-                    // Its destructor would say farewell.
+                    // Its destructor would write the status `stopped`.
                     std::mem::forget(heartbeat);
                 }
             }
-            // Until here the name is ours.
+            // The name is held until the last heartbeat is written.
             drop(claim);
         };
-        let _ = within(FAREWELL, farewell);
+        let _ = within(LAST_BEAT_TIMEOUT, stop);
     }
 }

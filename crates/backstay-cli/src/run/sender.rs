@@ -1,4 +1,4 @@
-//! The sender of a notification, as the kernel states it with every datagram: other users can reach the socket, too.
+//! The sender of a notification. Other users can reach the socket, so each datagram carries credentials from the kernel.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -7,12 +7,12 @@ use std::ptr;
 
 use rustix::process::{Pid, getuid};
 
-use super::tree;
+use super::proc_fs;
 
-/// The process that sent a message, by the kernel's word.
+/// The process that sent a message, according to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sender {
-    /// `None` where it is not in this process's pid namespace or one below.
+    /// `None` if the sender is not in this process's pid namespace or a child namespace.
     pub(crate) pid: Option<Pid>,
     pub(crate) uid: u32,
 }
@@ -22,15 +22,15 @@ impl Sender {
     /// program's; `users` are the user ids that the program is known to run with.
     pub(crate) fn is_trusted(self, known: &[Pid], users: &[u32]) -> bool {
         let Some(pid) = self.pid else { return self.uid == 0 };
-        // One that has ended and was fetched has no place in the tree any more. It is not told from another process of
-        // the same user, which could as well have stopped or traced the program.
+        // A sender that has ended is no longer in the process tree. Then every process of the supervisor's
+        // or the program's user is trusted: such a process could also stop or trace the program.
         let has_ended = || self.uid == getuid().as_raw() || users.contains(&self.uid);
-        self.uid == 0 || tree::descends_from_us(pid, known).unwrap_or_else(has_ended)
+        self.uid == 0 || proc_fs::descends_from_us(pid, known).unwrap_or_else(has_ended)
     }
 }
 
-/// Room for the credentials, and for nothing else: file descriptors that come with them find none, and the kernel closes
-/// them, which is what `BARRIER=1` waits for.
+/// Space for the credentials alone. The kernel closes file descriptors that do not fit, which is what a sender of
+/// `BARRIER=1` waits for.
 // SAFETY: `CMSG_SPACE` only computes.
 #[allow(unsafe_code)]
 const CONTROL: usize = unsafe { libc::CMSG_SPACE(CREDENTIALS) } as usize;
@@ -42,7 +42,7 @@ struct Control([u8; CONTROL]);
 
 /// Receives one datagram from a socket with `SO_PASSCRED`: its length and its sender.
 ///
-/// rustix has this too, and takes a process id of 0 (a sender in another pid namespace) to be impossible.
+/// This does not use rustix, which panics if the process id is 0 (a sender in another pid namespace).
 #[allow(unsafe_code)]
 pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Option<Sender>)> {
     let mut control = Control([0; CONTROL]);
@@ -81,18 +81,18 @@ mod tests {
         const STRANGER: u32 = 4711;
         let sent_by = |pid, uid| Sender { pid, uid };
         assert!(sent_by(None, 0).is_trusted(&[], &[]));
-        assert!(!sent_by(None, STRANGER).is_trusted(&[], &[STRANGER]), "in no tree of ours");
-        // Neither this process, nor what it was started by.
+        assert!(!sent_by(None, STRANGER).is_trusted(&[], &[STRANGER]), "not in the process tree");
+        // Neither this process nor its parent.
         for process in [Some(getpid()), getppid()] {
             assert!(!sent_by(process, STRANGER).is_trusted(&[], &[STRANGER]));
         }
         let mut shell = Command::new("sh").args(["-c", "cat; :"]).stdin(Stdio::piped()).spawn().unwrap();
         let program = Pid::from_child(&shell);
         assert!(sent_by(Some(program), STRANGER).is_trusted(&[], &[]));
-        assert!(!sent_by(Some(program), STRANGER).is_trusted(&[program], &[]), "the guard, for one");
+        assert!(!sent_by(Some(program), STRANGER).is_trusted(&[program], &[]), "a known child, such as the guard");
         drop(shell.stdin.take());
         shell.wait().unwrap();
-        assert!(!sent_by(Some(program), STRANGER).is_trusted(&[], &[]), "another user's, or one that ended");
+        assert!(!sent_by(Some(program), STRANGER).is_trusted(&[], &[]), "another user's process, or one that ended");
         assert!(sent_by(Some(program), STRANGER).is_trusted(&[], &[STRANGER]), "has ended");
     }
 }

@@ -1,4 +1,4 @@
-//! The signals that the supervisor hears, and its signal mask.
+//! The signals that the supervisor handles, and its signal mask.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -8,24 +8,25 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SI
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use super::family;
+use super::process_tree;
 
 pub(crate) type Signals = SignalDelivery<UnixStream, SignalOnly>;
 
-const HEARD: [i32; 9] = [SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP, SIGWINCH];
+const HANDLED: [i32; 9] = [SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP, SIGWINCH];
 const STAY_IGNORED: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTSTP];
 
 pub(crate) fn listen() -> io::Result<Signals> {
     let (read, write) = UnixStream::pair()?;
-    // A signal mask is inherited: the parent may have blocked them.
-    change_mask(libc::SIG_UNBLOCK, &HEARD)?;
+    // The signal mask is inherited: the parent may have blocked these signals.
+    change_mask(libc::SIG_UNBLOCK, &HANDLED)?;
     // Signals that were ignored at the start (nohup, a background job) stay ignored, for the program as well.
-    let ignored = family::ignored_signals();
-    let heard = HEARD.into_iter().filter(|signal| !STAY_IGNORED.contains(signal) || ignored >> (signal - 1) & 1 == 0);
-    SignalDelivery::with_pipe(read, write, SignalOnly, heard)
+    let ignored = process_tree::ignored_signals();
+    let handled =
+        HANDLED.into_iter().filter(|signal| !STAY_IGNORED.contains(signal) || ignored >> (signal - 1) & 1 == 0);
+    SignalDelivery::with_pipe(read, write, SignalOnly, handled)
 }
 
-/// Does something while this thread does not receive a signal.
+/// Runs `work` while a signal is blocked for this thread.
 pub(crate) fn while_blocked<T>(signal: i32, work: impl FnOnce() -> T) -> io::Result<T> {
     change_mask(libc::SIG_BLOCK, &[signal])?;
     let done = work();

@@ -8,24 +8,26 @@ use std::time::Duration;
 use rustix::process::Pid;
 
 use super::event::Event;
-use super::family;
-use super::life::Source;
+use super::event_loop::EventLoop;
+use super::freeze_detector::Source;
 use super::log::Stream;
-use super::news::News;
+use super::log_event::LogEvent;
+use super::output_pump::OutputPump;
+use super::process_tree;
 use super::pty;
-use super::shell::Shell;
-use super::signs::Pump;
 
-/// How long the end of the program waits for its last output to be passed on.
+/// How long the supervisor waits for the last output of a program that ended.
 const DRAIN: Duration = Duration::from_millis(250);
 
-impl Shell {
-    /// The private folder may be gone: programs clean up where temporary files are.
+impl EventLoop {
+    /// Makes the private folder again if it is gone: other programs delete temporary files.
     fn renew_folder(&mut self) {
         match self.plan.folder.renew() {
             Ok(None) => {}
-            Ok(Some(ear)) => self.ear = ear,
-            Err(error) => self.reporter.tell(&News::Trouble { what: format!("the private folder is gone: {error}") }),
+            Ok(Some(listener)) => self.listener = listener,
+            Err(error) => {
+                self.reporter.log(&LogEvent::Trouble { what: format!("the private folder is gone: {error}") });
+            }
         }
     }
 
@@ -41,8 +43,8 @@ impl Shell {
                 };
             }
         };
-        let spawned = family::spawn(&mut command);
-        // It holds the program's ends, which have to be closed for the other ends to end.
+        let spawned = process_tree::spawn(&mut command);
+        // The command holds the program's ends of the pipes. They must be closed, or the supervisor never reads an end.
         drop(command);
         match spawned {
             Ok(child) => {
@@ -62,7 +64,7 @@ impl Shell {
         }
     }
 
-    /// Directs the output of the program to where we read it, if we do; our ends.
+    /// Redirects the output of the program if the supervisor reads it; returns the ends to read from.
     fn redirect(&self, command: &mut Command) -> io::Result<Option<[OwnedFd; 2]>> {
         let is_read = self.plan.watch.is_required(Source::Output);
         if !self.plan.tty && !is_read {
@@ -70,7 +72,7 @@ impl Shell {
         }
         let open = || -> io::Result<(OwnedFd, OwnedFd)> {
             let (ours, theirs) = if self.plan.tty { pty::open()? } else { pipe()? };
-            // A program of another user may open /dev/stdout again.
+            // A program of another user needs this to open /dev/stdout again.
             if let Some(user) = &self.plan.user {
                 user.own(&theirs)?;
             }
@@ -78,7 +80,7 @@ impl Shell {
         };
         let ((stdout, their_stdout), (stderr, their_stderr)) = (open()?, open()?);
         command.stdout(their_stdout).stderr(their_stderr);
-        // Into a pipe Python writes in blocks of 8 KiB: it would seem frozen.
+        // Python writes blocks of 8 KiB into a pipe, and would seem frozen.
         if !self.plan.tty && std::env::var_os("PYTHONUNBUFFERED").is_none() {
             command.env("PYTHONUNBUFFERED", "1");
         }
@@ -87,17 +89,19 @@ impl Shell {
 
     fn pump(&mut self, [stdout, stderr]: [OwnedFd; 2]) {
         for (from, to) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
-            match Pump::start(from, to, self.signs.output.clone(), self.reporter.log.clone()) {
+            match OutputPump::start(from, to, self.health_checks.output.clone(), self.reporter.log.clone()) {
                 Ok(pump) => self.pumps.push(pump),
-                Err(error) => self.reporter.tell(&News::Trouble { what: format!("no thread for the output: {error}") }),
+                Err(error) => {
+                    self.reporter.log(&LogEvent::Trouble { what: format!("no thread for the output: {error}") });
+                }
             }
         }
     }
 
-    /// Waits until what the program wrote has been passed on, but not for a reader that does not read.
+    /// Waits until the output of the program has been forwarded, or for a short time if the reader does not read.
     pub(crate) fn drain(&self) {
         let until = self.clock.now() + DRAIN;
-        while !self.pumps.iter().all(Pump::is_drained) && self.clock.now() < until {
+        while !self.pumps.iter().all(OutputPump::is_drained) && self.clock.now() < until {
             std::thread::park_timeout(Duration::from_millis(1));
         }
     }
@@ -109,20 +113,20 @@ impl Shell {
             .arg("-c")
             .arg(hook)
             .stdin(Stdio::null())
-            // The guard finds it by this variable.
+            // The guard finds the command by this variable.
             .env("NOTIFY_SOCKET", self.plan.folder.socket())
             .env("BACKSTAY_PID", pid.to_string())
             .env("BACKSTAY_NAME", &self.plan.name)
             .env("BACKSTAY_SOURCE", source.as_str())
             .env("BACKSTAY_INACTIVE", format!("{:.3}", inactive.as_secs_f64()));
-        // Standard output is the program's alone.
+        // Only the program writes to standard output.
         if let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() {
             command.stdout(stderr);
         }
-        match family::spawn(&mut command) {
+        match process_tree::spawn(&mut command) {
             Ok(child) => self.processes.hook = Some(Pid::from_child(&child)),
             Err(error) => {
-                self.reporter.tell(&News::HookFailed { error: error.to_string() });
+                self.reporter.log(&LogEvent::HookFailed { error: error.to_string() });
                 let now = self.clock.now();
                 let actions = self.supervisor.on(Event::HookEnded, now);
                 let _ = self.perform(actions);

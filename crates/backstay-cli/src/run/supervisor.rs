@@ -1,4 +1,4 @@
-//! The supervisor's decisions: pure, with time as an argument. `shell` starts, signals and waits.
+//! The supervisor's decisions: pure, with time as an argument. `event_loop` starts, signals and waits.
 //!
 //! ```text
 //!            spawn                      froze (with a hook)
@@ -12,25 +12,25 @@
 //! ```
 
 mod ending;
-mod said;
-mod standing;
+mod notifications;
+mod state;
 
 use std::time::Duration;
 
 use backstay::clock::Moment;
 
 use super::event::{Action, Event, Policy, SIGTERM};
-use super::gate::{Gate, Pass, Wait};
-use super::life::{Life, Source};
-use super::news::{Exit, News};
+use super::freeze_detector::{FreezeDetector, Source};
+use super::log_event::{Exit, LogEvent};
+use super::restart_limiter::{RestartLimiter, StartPermit, Wait};
 
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     policy: Policy,
-    gate: Gate,
+    restart_limiter: RestartLimiter,
     phase: Phase,
-    /// When the supervisor was asked to stop.
-    asked: Option<Moment>,
+    /// When a signal first asked the supervisor to stop.
+    stop_requested_at: Option<Moment>,
     last_exit: Option<Exit>,
     starts: u64,
     freezes: u64,
@@ -39,12 +39,12 @@ pub(crate) struct Supervisor {
 
 #[derive(Debug)]
 enum Phase {
-    /// For the next start.
+    /// Waits for the next start.
     Waiting {
         until: Moment,
     },
-    /// For the shell to report the start.
-    Starting(Pass),
+    /// Waits until the event loop reports the start.
+    Starting(StartPermit),
     Child(Child),
     Done,
 }
@@ -53,20 +53,20 @@ enum Phase {
 struct Child {
     pid: u32,
     started: Moment,
-    pass: Pass,
-    life: Life,
+    permit: StartPermit,
+    detector: FreezeDetector,
     stage: Stage,
     exit: Option<Exit>,
-    /// Ready: from the start, unless READY=1 is required.
+    /// The program is ready: from the start, unless notify is required.
     ready: bool,
-    said_ready: bool,
-    said_stopping: bool,
+    ready_logged: bool,
+    stopping_logged: bool,
     froze: bool,
-    /// SIGHUP was forwarded to it.
+    /// SIGHUP was forwarded to the program.
     hung_up: bool,
     suspended: bool,
-    /// The log says that nothing is watched.
-    said_unwatched: bool,
+    /// It was logged that no health check counts.
+    unwatched_logged: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -76,7 +76,7 @@ enum Stage {
     Dumping {
         until: Moment,
     },
-    /// It was signalled to stop, or has ended and left descendants.
+    /// The program was signalled to stop, or it ended and descendants are left.
     Ending {
         until: Moment,
         killed: bool,
@@ -84,9 +84,18 @@ enum Stage {
 }
 
 impl Supervisor {
-    pub(crate) fn new(policy: Policy, gate: Gate) -> Self {
+    pub(crate) fn new(policy: Policy, restart_limiter: RestartLimiter) -> Self {
         let phase = Phase::Waiting { until: Moment::from_nanos(0) };
-        Self { policy, gate, phase, asked: None, last_exit: None, starts: 0, freezes: 0, actions: Vec::new() }
+        Self {
+            policy,
+            restart_limiter,
+            phase,
+            stop_requested_at: None,
+            last_exit: None,
+            starts: 0,
+            freezes: 0,
+            actions: Vec::new(),
+        }
     }
 
     /// When a [`Tick`](Event::Tick) is due.
@@ -95,35 +104,35 @@ impl Supervisor {
             Phase::Waiting { until } => *until,
             Phase::Starting(_) | Phase::Done => Moment::NEVER,
             Phase::Child(child) => match child.stage {
-                Stage::Running => child.life.deadline().min(child.pass.proven_at(child.started)),
+                Stage::Running => child.detector.deadline().min(child.permit.succeeds_at(child.started)),
                 Stage::Dumping { until } | Stage::Ending { until, .. } => until,
             },
         }
     }
 
-    /// The program gave a sign of life at `at`.
-    pub(crate) fn sign(&mut self, source: Source, at: Moment) {
+    /// Notes that a health check passed at `at`.
+    pub(crate) fn check_passed(&mut self, source: Source, at: Moment) {
         if let Phase::Child(child) = &mut self.phase {
-            child.life.sign(source, at);
+            child.detector.check_passed(source, at);
         }
     }
 
-    /// The program reported at `at` that it is frozen.
-    pub(crate) fn is_frozen(&mut self, source: Source, at: Moment) {
+    /// Notes that the program reported a freeze at `at`.
+    pub(crate) fn freeze_reported(&mut self, source: Source, at: Moment) {
         if let Phase::Child(child) = &mut self.phase {
-            child.life.is_frozen(source, at);
+            child.detector.freeze_reported(source, at);
         }
     }
 
-    /// Handles an event; the actions to take, in this order.
+    /// Handles an event; returns the actions to take, in order.
     pub(crate) fn on(&mut self, event: Event, now: Moment) -> Vec<Action> {
         match event {
             Event::Started { pid } => self.started(pid, now),
             Event::NotStarted { error, code } => self.not_started(error, code, now),
-            Event::Exited { exit, family_left } => self.exited(exit, family_left, now),
-            Event::FamilyGone => self.family_gone(now),
-            Event::Asked(ask) => self.asked(ask, now),
-            Event::PassOn(signal) => self.pass_on(signal, now),
+            Event::Exited { exit, tree_left } => self.exited(exit, tree_left, now),
+            Event::TreeGone => self.tree_gone(now),
+            Event::StopRequested(request) => self.stop_requested(request, now),
+            Event::Forward(signal) => self.forward(signal, now),
             Event::HookEnded => self.hook_ended(now),
             Event::Ready => self.ready(now),
             Event::Stopping => self.stopping(now),
@@ -131,12 +140,12 @@ impl Supervisor {
             Event::Trigger => self.froze(Source::Notify, Duration::ZERO, now),
             Event::WatchdogTime(time) => {
                 if let Phase::Child(child) = &mut self.phase {
-                    child.life.set_timeout(Source::Notify, time);
+                    child.detector.set_timeout(Source::Notify, time);
                 }
             }
             Event::Suspended(signal) => self.suspended(signal),
             Event::Continued => self.continued(),
-            Event::Stood(time) => self.stood(time),
+            Event::Paused(time) => self.paused(time),
             Event::Tick => self.tick(now),
         }
         std::mem::take(&mut self.actions)
@@ -146,8 +155,8 @@ impl Supervisor {
         self.actions.push(action);
     }
 
-    fn tell(&mut self, news: News) {
-        self.act(Action::Tell(news));
+    fn log(&mut self, event: LogEvent) {
+        self.act(Action::Log(event));
     }
 
     fn tick(&mut self, now: Moment) {
@@ -159,39 +168,39 @@ impl Supervisor {
             Phase::Starting(_) | Phase::Done => {}
             Phase::Child(child) => match child.stage {
                 Stage::Running => {
-                    if now >= child.pass.proven_at(child.started) && child.pass.prove() {
-                        self.gate.reset();
+                    if now >= child.permit.succeeds_at(child.started) && child.permit.succeed() {
+                        self.restart_limiter.reset();
                     }
-                    if let Some((source, inactive)) = child.life.overdue(now) {
+                    if let Some((source, inactive)) = child.detector.overdue(now) {
                         return self.froze(source, inactive, now);
                     }
                     let time = now.since(child.started);
                     if time >= self.policy.watch.timeout
-                        && !std::mem::replace(&mut child.said_unwatched, true)
-                        && !child.life.is_watched()
+                        && !std::mem::replace(&mut child.unwatched_logged, true)
+                        && !child.detector.is_watched()
                     {
-                        self.tell(News::NotWatched { time });
+                        self.log(LogEvent::NotWatched { time });
                     }
                 }
                 Stage::Dumping { .. } => {
-                    self.tell(News::HookTooSlow);
+                    self.log(LogEvent::HookTooSlow);
                     self.act(Action::KillHook);
                     self.end(SIGTERM, now);
                 }
                 Stage::Ending { killed: false, .. } => self.kill(now),
                 Stage::Ending { killed: true, .. } => {
-                    self.tell(News::GaveUp);
-                    self.family_gone(now);
+                    self.log(LogEvent::GaveUp);
+                    self.tree_gone(now);
                 }
             },
         }
     }
 
     fn try_to_start(&mut self, now: Moment) {
-        // The first start is no restart: no limit applies to it.
-        match self.gate.pass(self.starts > 0) {
-            Ok(pass) => {
-                self.phase = Phase::Starting(pass);
+        // Restart limits do not apply to the first start.
+        match self.restart_limiter.acquire(self.starts > 0) {
+            Ok(permit) => {
+                self.phase = Phase::Starting(permit);
                 self.act(Action::Spawn);
             }
             Err(wait) => self.wait(wait, now),
@@ -200,47 +209,47 @@ impl Supervisor {
 
     fn wait(&mut self, wait: Wait, now: Moment) {
         self.phase = Phase::Waiting { until: now + wait.time };
-        self.tell(News::Waiting(wait));
+        self.log(LogEvent::Waiting(wait));
     }
 
     fn started(&mut self, pid: u32, now: Moment) {
-        let Phase::Starting(pass) = std::mem::replace(&mut self.phase, Phase::Done) else { return };
+        let Phase::Starting(permit) = std::mem::replace(&mut self.phase, Phase::Done) else { return };
         self.starts += 1;
-        let life = Life::new(self.policy.watch.clone(), now);
+        let detector = FreezeDetector::new(self.policy.watch.clone(), now);
         let ready = !self.policy.watch.is_required(Source::Notify);
         let stage = Stage::Running;
         self.phase = Phase::Child(Child {
             pid,
             started: now,
-            pass,
-            life,
+            permit,
+            detector,
             stage,
             exit: None,
             ready,
-            said_ready: false,
-            said_stopping: false,
+            ready_logged: false,
+            stopping_logged: false,
             froze: false,
             hung_up: false,
             suspended: false,
             // Logged for the first start only.
-            said_unwatched: self.starts > 1,
+            unwatched_logged: self.starts > 1,
         });
-        self.tell(News::Started { pid, restarts: self.starts - 1 });
+        self.log(LogEvent::Started { pid, restarts: self.starts - 1 });
         // The stop was requested during the start.
-        if self.was_asked() {
+        if self.stop_was_requested() {
             self.end(SIGTERM, now);
         }
     }
 
     fn not_started(&mut self, error: String, code: u8, now: Moment) {
-        let Phase::Starting(pass) = std::mem::replace(&mut self.phase, Phase::Done) else { return };
-        self.tell(News::NotStarted { error });
+        let Phase::Starting(permit) = std::mem::replace(&mut self.phase, Phase::Done) else { return };
+        self.log(LogEvent::NotStarted { error });
         let exit = Exit::Code(i32::from(code));
-        // A program that never started points to an invalid command line: no retries.
+        // A failed first start is not retried: most likely the command line is wrong.
         if self.starts == 0 {
             return self.done(exit);
         }
-        self.gate.ended(pass, false, false);
+        self.restart_limiter.ended(permit, false, false);
         self.after(exit, false, now);
     }
 

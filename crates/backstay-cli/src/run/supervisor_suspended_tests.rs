@@ -1,14 +1,14 @@
-//! A program that is stopped, that has the terminal, or of which nothing is known.
+//! Tests with a program that is stopped, that has the terminal, or that no health check watches.
 
 use super::*;
 
 const SIGTTIN: i32 = 21;
 
-fn news(actions: &[Action]) -> Vec<&News> {
+fn log_events(actions: &[Action]) -> Vec<&LogEvent> {
     let mut all = Vec::new();
     for action in actions {
-        if let Action::Tell(news) = action {
-            all.push(news);
+        if let Action::Log(event) = action {
+            all.push(event);
         }
     }
     all
@@ -20,30 +20,30 @@ fn unwatched(restart: Restart) -> Policy {
 }
 
 #[test]
-fn a_stopped_program_is_told_and_shown() {
-    let mut world = World::new(policy(Restart::Never), pace());
+fn a_stopped_program_is_logged_and_shown() {
+    let mut world = World::new(policy(Restart::Never), restart_limits());
     world.start();
-    assert_eq!(world.supervisor.standing(), Standing::Running);
+    assert_eq!(world.supervisor.state(), SupervisorState::Running);
     let actions = world.on(Event::Suspended(SIGTTIN));
-    assert_eq!(news(&actions), [&News::Suspended { signal: SIGTTIN }]);
-    assert!(news(&actions)[0].is_bad() && news(&actions)[0].text().contains("--foreground"));
-    assert_eq!(world.supervisor.standing(), Standing::Suspended);
+    assert_eq!(log_events(&actions), [&LogEvent::Suspended { signal: SIGTTIN }]);
+    assert!(log_events(&actions)[0].is_warning() && log_events(&actions)[0].text().contains("--foreground"));
+    assert_eq!(world.supervisor.state(), SupervisorState::Suspended);
     assert_eq!(world.on(Event::Suspended(SIGTTIN)), [], "once");
-    assert_eq!(news(&world.on(Event::Continued)), [&News::Continued]);
-    assert_eq!(world.supervisor.standing(), Standing::Running);
-    // One that we continue ourselves is no news.
+    assert_eq!(log_events(&world.on(Event::Continued)), [&LogEvent::Continued]);
+    assert_eq!(world.supervisor.state(), SupervisorState::Running);
+    // A program that the supervisor itself continues is not logged.
     assert_eq!(world.on(Event::Continued), []);
 }
 
-// CL-5: a stopped program hears nothing until it goes on.
+// CL-5: a stopped program receives no signal until it is continued.
 #[test]
 fn a_hangup_is_followed_by_cont() {
-    let mut world = World::new(policy(Restart::Always), pace());
+    let mut world = World::new(policy(Restart::Always), restart_limits());
     world.start();
     let _ = world.on(Event::Suspended(SIGTTIN));
-    assert_eq!(world.on(Event::PassOn(SIGHUP)), [Action::SignalProgram(SIGHUP), Action::SignalProgram(SIGCONT)]);
-    assert_eq!(world.on(Event::PassOn(10)), [Action::SignalProgram(10)]);
-    assert_eq!(without_news(&world.exit(Exit::Signal(SIGHUP))), [&Action::Exit(129)]);
+    assert_eq!(world.on(Event::Forward(SIGHUP)), [Action::SignalProgram(SIGHUP), Action::SignalProgram(SIGCONT)]);
+    assert_eq!(world.on(Event::Forward(10)), [Action::SignalProgram(10)]);
+    assert_eq!(without_log(&world.exit(Exit::Signal(SIGHUP))), [&Action::Exit(129)]);
 }
 
 #[test]
@@ -55,54 +55,58 @@ fn a_key_of_the_terminal_ends_a_program_in_the_foreground() {
         (true, SIGTERM, true),
         (false, SIGINT, true),
     ] {
-        let mut world = World::new(Policy { foreground, ..policy(Restart::Always) }, pace());
+        let mut world = World::new(Policy { foreground, ..policy(Restart::Always) }, restart_limits());
         world.start();
         let actions = world.exit(Exit::Signal(signal));
-        let ended = without_news(&actions) == [&Action::Exit(Exit::Signal(signal).code())];
+        let ended = without_log(&actions) == [&Action::Exit(Exit::Signal(signal).code())];
         assert_eq!(ended, !again, "{foreground} {signal}: {actions:?}");
         assert!(again || !world.supervisor.has_failed(), "an orderly end");
     }
 }
 
 #[test]
-fn that_nothing_is_watched_is_told_once() {
-    let mut world = World::new(unwatched(Restart::Always), Pace { min_uptime: 1000 * SECOND, ..pace() });
+fn missing_health_checks_are_logged_once() {
+    let mut world =
+        World::new(unwatched(Restart::Always), RestartLimits { min_uptime: 1000 * SECOND, ..restart_limits() });
     world.start();
     let (time, actions) = world.tick();
     assert_eq!(time, 30 * SECOND);
-    assert_eq!(news(&actions), [&News::NotWatched { time }]);
+    assert_eq!(log_events(&actions), [&LogEvent::NotWatched { time }]);
     assert_eq!(world.tick().1, []);
     world.exit(Exit::Code(1));
     world.start();
     assert_eq!(world.tick().1, []);
 
-    let mut world = World::new(unwatched(Restart::Never), Pace { min_uptime: 1000 * SECOND, ..pace() });
+    let mut world =
+        World::new(unwatched(Restart::Never), RestartLimits { min_uptime: 1000 * SECOND, ..restart_limits() });
     world.start();
-    world.supervisor.sign(Source::Heartbeat, world.clock.now());
+    world.supervisor.check_passed(Source::Heartbeat, world.clock.now());
     let (_, actions) = world.tick();
-    assert!(matches!(news(&actions)[0], News::Froze { .. }), "{actions:?}");
+    assert!(matches!(log_events(&actions)[0], LogEvent::Froze { .. }), "{actions:?}");
 }
 
-// CL-3: a watchdog that fired before we looked for the first time has been silent from the start.
+// CL-3: if a watchdog fired before the first poll, the timeout runs from the start.
 #[test]
-fn a_program_that_says_it_is_frozen_is_frozen_from_the_first_look_on() {
-    let mut world = World::new(unwatched(Restart::Never), Pace { min_uptime: 1000 * SECOND, ..pace() });
+fn a_reported_freeze_counts_from_the_first_poll() {
+    let mut world =
+        World::new(unwatched(Restart::Never), RestartLimits { min_uptime: 1000 * SECOND, ..restart_limits() });
     world.start();
     world.clock.advance(30 * SECOND);
-    world.supervisor.is_frozen(Source::Heartbeat, world.clock.now());
+    world.supervisor.freeze_reported(Source::Heartbeat, world.clock.now());
     let actions = world.on(Event::Tick);
-    assert_eq!(news(&actions), [&News::Froze { source: Source::Heartbeat, inactive: 30 * SECOND }]);
+    assert_eq!(log_events(&actions), [&LogEvent::Froze { source: Source::Heartbeat, inactive: 30 * SECOND }]);
 }
 
-// CL-3: the heartbeat file of the previous start stands until the program writes another.
+// CL-3: the heartbeat file of the previous start exists until the program writes its own.
 #[test]
-fn a_report_of_the_previous_start_is_no_freeze_of_this_one() {
-    let mut world = World::new(unwatched(Restart::Always), Pace { min_uptime: 1000 * SECOND, ..pace() });
+fn a_freeze_report_from_the_previous_start_is_ignored() {
+    let mut world =
+        World::new(unwatched(Restart::Always), RestartLimits { min_uptime: 1000 * SECOND, ..restart_limits() });
     world.start();
     let at = world.clock.now();
     world.exit(Exit::Code(1));
     world.start();
     world.clock.advance(30 * SECOND);
-    world.supervisor.is_frozen(Source::Heartbeat, at);
-    assert!(!news(&world.on(Event::Tick)).iter().any(|news| matches!(news, News::Froze { .. })));
+    world.supervisor.freeze_reported(Source::Heartbeat, at);
+    assert!(!log_events(&world.on(Event::Tick)).iter().any(|event| matches!(event, LogEvent::Froze { .. })));
 }

@@ -17,7 +17,7 @@ pub(crate) struct User {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     groups: Vec<Gid>,
-    /// What the user database has: the name and the home folder.
+    /// Name and home folder from the user database.
     entry: Option<(String, PathBuf)>,
 }
 
@@ -71,18 +71,18 @@ impl User {
         }
         match &self.entry {
             Some((name, home)) => command.env("USER", name).env("LOGNAME", name).env("HOME", home),
-            // The caller's are not this user's.
+            // The caller's variables do not belong to this user.
             None => command.env_remove("USER").env_remove("LOGNAME").env("HOME", "/"),
         };
         let (uid, gid, groups) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid), self.groups.clone());
-        // The user comes last: it has no right to change the others.
+        // The user id is set last: after that the process may not change its groups.
         let become_user = move || {
             setgroups(&groups)?;
             setgid(gid)?;
             setuid(uid)?;
             Ok::<_, io::Error>(())
         };
-        // SAFETY: between fork and exec it makes three system calls, and allocates nothing.
+        // SAFETY: between fork and exec the closure makes three system calls and allocates nothing.
         unsafe { command.pre_exec(become_user) };
     }
 }
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_are_names_and_numbers() {
+    fn users_are_names_or_ids() {
         let root = User::parse("root").unwrap();
         assert_eq!((root.uid, root.gid), (0, 0));
         let both = User::parse("4711:4712").unwrap();

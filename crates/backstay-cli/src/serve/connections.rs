@@ -1,4 +1,4 @@
-//! Who may ask, and for how long: everything about a connection is bounded.
+//! Accepts connections, with a limit on their number, duration and size of request.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -15,76 +15,75 @@ use tokio::time::{sleep, timeout};
 
 use super::site::Shared;
 
-/// So many at a time; others wait at the door.
-pub(super) const MOST: u32 = 256;
-/// Who has not said what it wants by then is sent away.
-const ASKING: Duration = Duration::from_secs(5);
-/// Who has not taken its answer by then, from the first byte on, loses it. A connection carries one request, so nobody
-/// keeps a place for longer.
-const LIFE: Duration = Duration::from_secs(10);
-/// Of those whose answer is under way when the end begins.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// Of a request's head, in bytes and in lines.
-const HEAD: usize = 16 << 10;
-const LINES: usize = 64;
+/// Maximum number of connections at a time; further ones wait to be accepted.
+pub(super) const MAX_CONNECTIONS: u32 = 256;
+/// Time limit for the head of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for a whole connection, which carries one request.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for open connections after the shutdown has begun.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
+/// Limits of a request's head.
+const MAX_HEADER_BYTES: usize = 16 << 10;
+const MAX_HEADERS: usize = 64;
 
-/// The places for connections; all of them are free when everybody is gone.
+/// The slots for connections. All of them are free when all connections are closed.
 #[derive(Clone)]
-pub(super) struct Places(Arc<Semaphore>);
+pub(super) struct ConnectionSlots(Arc<Semaphore>);
 
-impl Places {
+impl ConnectionSlots {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MOST as usize)))
+        Self(Arc::new(Semaphore::new(MAX_CONNECTIONS as usize)))
     }
 
     fn taken(&self) -> usize {
-        MOST as usize - self.0.available_permits()
+        MAX_CONNECTIONS as usize - self.0.available_permits()
     }
 
-    /// Waits until everybody is gone.
-    pub(super) async fn empty(self) {
-        // Never closed.
-        let _ = self.0.acquire_many(MOST).await;
+    /// Waits until all connections are closed.
+    pub(super) async fn all_free(self) {
+        // The semaphore is never closed.
+        let _ = self.0.acquire_many(MAX_CONNECTIONS).await;
     }
 }
 
-/// Takes connections for as long as it is polled; each ends soon after `ended` says so.
-pub(super) async fn accept<E>(listener: TcpListener, places: Places, site: Shared, ended: impl Fn() -> E)
+/// Accepts connections until it is dropped. Each connection ends soon after `ended` completes.
+pub(super) async fn accept<E>(listener: TcpListener, slots: ConnectionSlots, site: Shared, ended: impl Fn() -> E)
 where
     E: Future<Output = ()> + Send + 'static,
 {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Too many open files, for one: others have to end first.
+            // For example too many open files: waits for other connections to close.
             sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&places.0).acquire_owned().await else { return };
-        let (site, places, ended) = (Arc::clone(&site), places.clone(), ended());
+        let Ok(slot) = Arc::clone(&slots.0).acquire_owned().await else { return };
+        let (site, slots, ended) = (Arc::clone(&site), slots.clone(), ended());
         tokio::spawn(async move {
-            let _ = timeout(LIFE, serve(stream, site, &places, ended)).await;
-            drop(place);
+            let _ = timeout(CONNECTION_TIMEOUT, serve(stream, site, &slots, ended)).await;
+            drop(slot);
         });
     }
 }
 
-async fn serve(stream: TcpStream, site: Shared, places: &Places, ended: impl Future<Output = ()>) {
-    let answer = service_fn(|request| ready(Ok::<_, Infallible>(site.answer(&request, places.taken()))));
+async fn serve(stream: TcpStream, site: Shared, slots: &ConnectionSlots, ended: impl Future<Output = ()>) {
+    let answer = service_fn(|request| ready(Ok::<_, Infallible>(site.answer(&request, slots.taken()))));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .keep_alive(false)
-            .header_read_timeout(ASKING)
-            .max_buf_size(HEAD)
-            .max_headers(LINES)
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(stream), answer)
     );
-    let farewell = async {
+    let grace_over = async {
         ended.await;
-        sleep(FAREWELL).await;
+        sleep(SHUTDOWN_GRACE).await;
     };
     tokio::select! {
         _ = &mut connection => {}
-        () = farewell => {}
+        () = grace_over => {}
     }
 }

@@ -5,27 +5,27 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::verdict::{Look, Sighting, Verdict};
+use crate::heartbeats::{CheckResult, HeartbeatCheck, Severity};
 
-/// What one cell stands for.
+/// The time that one cell stands for.
 pub(super) const CELL: Duration = Duration::from_secs(10);
 pub(super) const CELLS: usize = 60;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Cell {
-    /// The worst that was seen.
-    look: Option<Look>,
+    /// The worst severity in this time.
+    severity: Option<Severity>,
     mark: Option<Mark>,
 }
 
-/// Something that happened at a moment; the weightier last.
+/// An event in the time of a cell; the more important one last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Mark {
     Restart,
     Freeze,
 }
 
-/// What tells a restart.
+/// The values that change with a restart or a freeze.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Counts {
     pid: u32,
@@ -35,50 +35,50 @@ struct Counts {
 
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// The newest last.
+    /// The cells, the newest last.
     cells: VecDeque<Cell>,
-    /// The number of the newest.
+    /// The number of the newest cell.
     newest: u64,
     counts: Option<Counts>,
-    /// When its file was there last.
-    there: Duration,
+    /// When the file last existed.
+    file_existed: Duration,
 }
 
 impl History {
-    pub(super) fn note(&mut self, now: Duration, sighting: &Sighting) {
+    pub(super) fn note(&mut self, now: Duration, check: &HeartbeatCheck) {
         self.advance(now);
-        let mark = sighting.heartbeat.as_ref().and_then(|heartbeat| {
+        let mark = check.heartbeat.as_ref().and_then(|heartbeat| {
             let count = |key| heartbeat.metadata.get(key).and_then(Value::as_u64).unwrap_or(0);
             let counts = Counts { pid: heartbeat.pid, restarts: count("restarts"), freezes: count("freezes") };
             mark(self.counts.replace(counts)?, counts)
         });
-        if sighting.verdict != Verdict::Missing {
-            self.there = now;
+        if check.result != CheckResult::Missing {
+            self.file_existed = now;
         }
         if let Some(cell) = self.cells.back_mut() {
-            cell.look = cell.look.max(Some(sighting.look()));
+            cell.severity = cell.severity.max(Some(check.severity()));
             cell.mark = cell.mark.max(mark);
         }
     }
 
-    /// Nothing of it is to be seen any more: its file went before the oldest cell began.
+    /// Whether the file was removed before the oldest cell began, so that all cells are empty.
     pub(super) fn is_over(&self, now: Duration) -> bool {
-        now.saturating_sub(self.there) > CELL.saturating_mul(u32::try_from(CELLS).unwrap_or(u32::MAX))
+        now.saturating_sub(self.file_existed) > CELL.saturating_mul(u32::try_from(CELLS).unwrap_or(u32::MAX))
     }
 
-    /// A letter for each cell, the oldest first; `.` where nobody looked.
+    /// A letter for each cell, the oldest first; `.` for a cell without a check.
     pub(super) fn strip(&self) -> String {
-        let letter = |look| match look {
-            Look::Well => 'w',
-            Look::Unready => 'n',
-            Look::Stopped => 's',
-            Look::Unknown => 'u',
-            Look::Dead => 'd',
+        let letter = |severity| match severity {
+            Severity::Healthy => 'w',
+            Severity::Unready => 'n',
+            Severity::Stopped => 's',
+            Severity::Unknown => 'u',
+            Severity::Dead => 'd',
         };
-        self.letters(|cell| cell.look.map(letter))
+        self.letters(|cell| cell.severity.map(letter))
     }
 
-    /// As the strip: `r` for a restart, `f` for a freeze.
+    /// A letter for each cell, the oldest first: `r` for a restart, `f` for a freeze, else `.`.
     pub(super) fn marks(&self) -> String {
         self.letters(|cell| {
             cell.mark.map(|mark| match mark {
@@ -93,7 +93,7 @@ impl History {
         before.chain(self.cells.iter().map(|cell| letter(cell).unwrap_or('.'))).collect()
     }
 
-    /// Makes the newest cell the one of `now`; nobody looked in those between.
+    /// Adds cells until the newest one is that of `now`. Cells in between stay empty.
     fn advance(&mut self, now: Duration) {
         let number = now.as_secs() / CELL.as_secs();
         let new = if self.cells.is_empty() { 1 } else { number.saturating_sub(self.newest) };
@@ -107,7 +107,7 @@ impl History {
     }
 }
 
-/// Another process is a restart, too; a supervisor that began anew counts anew.
+/// Compares two values. A new process id is a restart too: a restarted supervisor begins its counts again.
 fn mark(before: Counts, now: Counts) -> Option<Mark> {
     if before.pid != now.pid {
         Some(Mark::Restart)
@@ -125,14 +125,14 @@ mod tests {
 
     use super::*;
 
-    fn sighting(verdict: Verdict, pid: u32, restarts: u64, freezes: u64) -> Sighting {
+    fn check(result: CheckResult, pid: u32, restarts: u64, freezes: u64) -> HeartbeatCheck {
         let metadata = json!({"restarts": restarts, "freezes": freezes});
         let state = json!({"timestamp": "2026-01-01T00:00:00Z", "pid": pid, "hostname": "h", "metadata": metadata});
         let heartbeat: HeartbeatState = serde_json::from_value(state).unwrap();
-        let there = verdict != Verdict::Missing;
-        Sighting {
+        let there = result != CheckResult::Missing;
+        HeartbeatCheck {
             path: "x".into(),
-            verdict,
+            result,
             message: String::new(),
             age: None,
             heartbeat: Some(heartbeat).filter(|_| there),
@@ -149,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_shows_the_worst_of_its_time() {
+    fn a_cell_shows_the_worst_severity_of_its_time() {
         let mut history = History::default();
-        history.note(at(0), &sighting(Verdict::Alive, 1, 0, 0));
-        history.note(at(11), &sighting(Verdict::Stale, 1, 0, 0));
-        history.note(at(19), &sighting(Verdict::Alive, 1, 0, 0));
-        // Nobody looked for a cell.
-        history.note(at(30), &sighting(Verdict::Stopped, 1, 0, 0));
+        history.note(at(0), &check(CheckResult::Alive, 1, 0, 0));
+        history.note(at(11), &check(CheckResult::Stale, 1, 0, 0));
+        history.note(at(19), &check(CheckResult::Alive, 1, 0, 0));
+        // There is no check in the third cell.
+        history.note(at(30), &check(CheckResult::Stopped, 1, 0, 0));
         assert_eq!(tail(&history.strip(), 5), ".wd.s");
     }
 
@@ -165,7 +165,7 @@ mod tests {
         for (second, pid, restarts, freezes) in
             [(0, 1, 3, 1), (10, 1, 4, 1), (20, 1, 5, 2), (30, 1, 5, 2), (40, 2, 0, 0), (50, 2, 0, 0)]
         {
-            history.note(at(second), &sighting(Verdict::Alive, pid, restarts, freezes));
+            history.note(at(second), &check(CheckResult::Alive, pid, restarts, freezes));
         }
         assert_eq!(tail(&history.marks(), 6), ".rf.r.");
     }
@@ -174,16 +174,16 @@ mod tests {
     fn the_strip_is_bounded_and_ends() {
         let mut history = History::default();
         for second in 0..10_000 {
-            history.note(at(second), &sighting(Verdict::Alive, 1, 0, 0));
+            history.note(at(second), &check(CheckResult::Alive, 1, 0, 0));
         }
         assert_eq!(history.strip(), "w".repeat(CELLS));
-        history.note(at(10_010), &sighting(Verdict::Missing, 1, 0, 0));
+        history.note(at(10_010), &check(CheckResult::Missing, 1, 0, 0));
         assert!(!history.is_over(at(10_010)));
         assert!(history.is_over(at(10_700)));
-        history.note(at(1_000_000_000), &sighting(Verdict::Alive, 1, 0, 0));
+        history.note(at(1_000_000_000), &check(CheckResult::Alive, 1, 0, 0));
         assert_eq!(tail(&history.strip(), 2), ".w");
-        // Time that stands still or goes back moves nothing.
-        history.note(at(5), &sighting(Verdict::Alive, 1, 0, 0));
+        // A time in the past adds no cell.
+        history.note(at(5), &check(CheckResult::Alive, 1, 0, 0));
         assert_eq!(tail(&history.strip(), 2), ".w");
     }
 }

@@ -1,5 +1,5 @@
-//! For whom an answer is: a page of another site must not read us through a browser on this machine, by a name of its
-//! own that it lets point here (DNS rebinding).
+//! Checks the host name of requests. This prevents DNS rebinding: a web page of another site could let its own name point
+//! to this machine, and read the heartbeats through a browser here.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,12 +7,12 @@ use hyper::header::HOST;
 use hyper::http::HeaderMap;
 
 pub(super) struct Hosts {
-    /// `None`: whoever asks.
+    /// The allowed names; `None` allows all.
     allowed: Option<Vec<String>>,
 }
 
 impl Hosts {
-    /// Who listens beyond this machine is asked for by names that nobody here knows, unless they are told.
+    /// Checks names on a loopback address, or if names are given. On other addresses the valid names are unknown.
     pub(super) fn new(listen: SocketAddr, names: &[String]) -> Self {
         let is_checked = listen.ip().to_canonical().is_loopback() || !names.is_empty();
         Self { allowed: is_checked.then(|| names.iter().map(|name| name.to_ascii_lowercase()).collect()) }
@@ -29,7 +29,7 @@ impl Hosts {
     }
 }
 
-/// A name as `--allow-host` is given it. By which port a proxy is reached does not matter.
+/// Parses a name for `--allow-host`. A port is ignored.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let name = without_port(text);
     let is_name = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || "/:@?#*".contains(c));
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loopback_address_has_no_other_name() {
+    fn a_loopback_address_allows_only_addresses_and_localhost() {
         for listen in ["127.0.0.1:1", "[::1]:1", "127.9.9.9:1", "[::ffff:127.0.0.1]:1"] {
             for host in ["localhost", "LocalHost:80", "a.localhost", "127.0.0.1:8642", "[::1]:8642", "[::1]"] {
                 assert!(allows(listen, &[], &[host]), "{listen} {host}");
@@ -72,14 +72,14 @@ mod tests {
     }
 
     #[test]
-    fn names_are_allowed_by_those_who_know_them() {
+    fn names_can_be_allowed() {
         assert!(allows("127.0.0.1:1", &["Status.example"], &["status.example:443"]));
         assert!(!allows("0.0.0.0:1", &["status.example"], &["evil.example"]));
         assert!(allows("0.0.0.0:1", &[], &["whatever.example"]));
     }
 
     #[test]
-    fn a_name_with_a_port_is_the_name() {
+    fn the_port_of_a_name_is_ignored() {
         for host in ["status.example", "status.example:443", "status.example:8443"] {
             assert!(allows("127.0.0.1:1", &["status.example:443"], &[host]), "{host}");
         }

@@ -1,38 +1,38 @@
-//! What Prometheus scrapes: its text format, version 0.0.4.
+//! Metrics in the text format of Prometheus, version 0.0.4.
 
 use std::fmt::Write;
 
-use super::board::{Board, Service};
-use crate::verdict::{Look, State};
+use super::snapshot::{ServiceSnapshot, Snapshot};
+use crate::heartbeats::{Severity, State};
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What `serve` says of itself.
+/// The metrics of `serve` itself.
 pub(super) struct Own {
     pub(super) requests: u64,
     pub(super) connections: usize,
-    /// Seconds since the last look.
-    pub(super) look_age: f64,
+    /// Seconds since the last snapshot.
+    pub(super) read_age: f64,
     pub(super) is_ready: bool,
 }
 
-pub(super) fn text(board: Option<&Board>, own: &Own) -> String {
+pub(super) fn text(snapshot: Option<&Snapshot>, own: &Own) -> String {
     let mut page = Page(String::new());
-    let services = board.map_or(&[][..], |board| &board.services);
+    let services = snapshot.map_or(&[][..], |snapshot| &snapshot.services);
     let flag = |holds: bool| Some(if holds { 1.0 } else { 0.0 });
     page.each(services, "up", "gauge", "Whether the service is alive.", |service| {
-        flag(service.sighting.verdict.state() == State::Alive)
+        flag(service.check.result.state() == State::Alive)
     });
     page.each(services, "ready", "gauge", "Whether it is alive, and not degraded, starting or stopping.", |service| {
-        flag(service.look() == Look::Well)
+        flag(service.severity() == Severity::Healthy)
     });
     let help = "Exit code of `backstay probe`: 0 alive, 3 stale, 4 process gone, 6 stopped, 7 missing, 8 damaged, 12 not running.";
-    page.each(services, "code", "gauge", help, |service| Some(f64::from(service.sighting.verdict.code())));
+    page.each(services, "code", "gauge", help, |service| Some(f64::from(service.check.result.code())));
     page.each(services, "age_seconds", "gauge", "Time since the last beat.", |service| {
-        service.sighting.age.map(|age| age.as_secs_f64())
+        service.check.age.map(|age| age.as_secs_f64())
     });
     page.each(services, "beats_total", "counter", "Beats that its process wrote.", |service| {
-        service.sighting.heartbeat.as_ref()?.sequence.map(float)
+        service.check.heartbeat.as_ref()?.sequence.map(float)
     });
     page.each(services, "restarts_total", "counter", "Restarts by `backstay run`.", |service| {
         service.count("restarts").map(float)
@@ -40,11 +40,11 @@ pub(super) fn text(board: Option<&Board>, own: &Own) -> String {
     page.each(services, "freezes_total", "counter", "Freezes that `backstay run` saw.", |service| {
         service.count("freezes").map(float)
     });
-    let left_out = board.map_or(0, |board| board.left_out);
+    let left_out = snapshot.map_or(0, |snapshot| snapshot.left_out);
     for (name, kind, help, value) in [
         ("ready", "gauge", "Whether the folder can be read.", flag(own.is_ready).unwrap_or_default()),
-        ("looks_total", "counter", "Looks at the folder.", float(board.map_or(0, |board| board.number))),
-        ("look_age_seconds", "gauge", "Time since the last look.", own.look_age),
+        ("looks_total", "counter", "Looks at the folder.", float(snapshot.map_or(0, |snapshot| snapshot.number))),
+        ("look_age_seconds", "gauge", "Time since the last look.", own.read_age),
         ("left_out", "gauge", "Heartbeats beyond what is shown.", float(left_out as u64)),
         ("requests_total", "counter", "Requests that were answered.", float(own.requests)),
         ("connections", "gauge", "Connections that are open.", float(own.connections as u64)),
@@ -60,11 +60,11 @@ struct Page(String);
 impl Page {
     fn each(
         &mut self,
-        services: &[Service],
+        services: &[ServiceSnapshot],
         name: &str,
         kind: &str,
         help: &str,
-        value: impl Fn(&Service) -> Option<f64>,
+        value: impl Fn(&ServiceSnapshot) -> Option<f64>,
     ) {
         let name = format!("backstay_heartbeat_{name}");
         self.head(&name, kind, help);
@@ -84,12 +84,12 @@ impl Page {
     }
 }
 
-/// As the format wants it: what would end the label or the line is escaped.
+/// Escapes characters that would end the label or the line.
 fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// Prometheus counts in floating point; beyond 2^53 it is inexact as well.
+/// Prometheus uses floating point too, with the same inexact values beyond 2^53.
 #[allow(clippy::cast_precision_loss)]
 fn float(number: u64) -> f64 {
     number as f64

@@ -1,15 +1,15 @@
-//! `backstay serve`: the heartbeats of a folder in the browser, and for Prometheus.
+//! `backstay serve`: shows the heartbeats of a folder in the browser, and as metrics for Prometheus.
 //!
-//! A thread looks at the folder (`board`) and remembers the last minutes (`history`); `site` answers from the last
-//! look; `connections` bounds who asks. It ends by our own graceful shutdown.
+//! A thread reads the folder (`snapshot`) and keeps the last minutes (`history`). `site` answers requests from the last
+//! snapshot; `connections` limits the number and duration of connections. The library's graceful shutdown ends the process.
 
 mod arguments;
-mod board;
 mod connections;
 mod history;
 mod hosts;
 mod metrics;
 mod site;
+mod snapshot;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,18 +23,19 @@ use backstay::config::{Config, Sources};
 use backstay::{GracefulShutdown, Heartbeat};
 use tokio::net::TcpListener;
 
-pub(crate) use arguments::Serve;
-use board::{Latest, Lookout};
-use connections::Places;
+pub(crate) use arguments::ServeArguments;
+use connections::ConnectionSlots;
 use hosts::Hosts;
 use site::{Shared, Site};
+use snapshot::{FolderWatcher, Latest};
 
-use crate::{output, places};
+use crate::heartbeats::files;
+use crate::output;
 
-/// More than any connection has left when the end begins.
+/// Timeout of the shutdown: longer than any connection lives after it has begun.
 const DRAIN: Duration = Duration::from_secs(5);
 
-pub(crate) fn serve(arguments: &Serve) -> ExitCode {
+pub(crate) fn serve(arguments: &ServeArguments) -> ExitCode {
     match start(arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -45,10 +46,10 @@ pub(crate) fn serve(arguments: &Serve) -> ExitCode {
     }
 }
 
-/// Whether everybody had the answer when it ended.
-fn start(arguments: &Serve) -> Result<bool, String> {
+/// Serves until the shutdown; returns whether all requests were answered.
+fn start(arguments: &ServeArguments) -> Result<bool, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let folder = arguments.folder.clone().unwrap_or_else(places::folder);
+    let folder = arguments.folder.clone().unwrap_or_else(files::folder);
     let config = Config::from_sources(&Sources::of_process()).map_err(|error| text(&error))?;
     for warning in config.warnings() {
         output::error(&format!("warning: {warning}"));
@@ -58,7 +59,7 @@ fn start(arguments: &Serve) -> Result<bool, String> {
         latest: Latest::default(),
         hosts: Hosts::new(arguments.listen, &arguments.allow_host),
         clock: Clock::system(),
-        patience: arguments.every.saturating_mul(5).max(Duration::from_secs(30)),
+        hang_after: arguments.every.saturating_mul(5).max(Duration::from_secs(30)),
         requests: AtomicU64::new(0),
     });
     let runtime =
@@ -68,12 +69,17 @@ fn start(arguments: &Serve) -> Result<bool, String> {
             .await
             .map_err(|error| format!("cannot listen at {}: {error}", arguments.listen))?;
         let address = listener.local_addr().map_err(|error| text(&error))?;
-        let heartbeat = beat(arguments, &config, &folder, address, &site)?;
-        let places = Places::new();
-        let everybody = places.clone();
-        shutdown.register_async("connections", move || everybody.empty()).map_err(|error| text(&error))?;
+        let heartbeat = start_heartbeat(arguments, &config, &folder, address, &site)?;
+        let slots = ConnectionSlots::new();
+        let all_slots = slots.clone();
+        shutdown.register_async("connections", move || all_slots.all_free()).map_err(|error| text(&error))?;
         shutdown.install().map_err(|error| text(&error))?;
-        look(Lookout::new(&folder, arguments.judging, arguments.every), &site, &shutdown, arguments.every)?;
+        start_watching(
+            FolderWatcher::new(&folder, arguments.check_options, arguments.every),
+            &site,
+            &shutdown,
+            arguments.every,
+        )?;
         output::line(&format!("serving {} at http://{address}/", output::printable(&folder.display().to_string())));
 
         let ended = || {
@@ -81,7 +87,7 @@ fn start(arguments: &Serve) -> Result<bool, String> {
             async move { token.cancelled().await }
         };
         tokio::select! {
-            () = connections::accept(listener, places, Arc::clone(&site), ended) => {}
+            () = connections::accept(listener, slots, Arc::clone(&site), ended) => {}
             () = shutdown.begun() => {}
         }
         let report = shutdown.wait_async().await;
@@ -92,26 +98,31 @@ fn start(arguments: &Serve) -> Result<bool, String> {
     })
 }
 
-/// Looks for as long as the process lives, on a thread of its own: a folder may be on a network that hangs.
-fn look(mut lookout: Lookout, site: &Shared, shutdown: &GracefulShutdown, every: Duration) -> Result<(), String> {
+/// Reads the folder until the shutdown, on a thread of its own: the folder may be on a file system that hangs.
+fn start_watching(
+    mut watcher: FolderWatcher,
+    site: &Shared,
+    shutdown: &GracefulShutdown,
+    every: Duration,
+) -> Result<(), String> {
     let (site, shutdown) = (Arc::clone(site), shutdown.clone());
-    let looking = move || {
+    let watching = move || {
         let began = site.clock.now();
         loop {
             let now = site.clock.now();
-            site.latest.set(lookout.look(now, now.since(began)));
+            site.latest.set(watcher.read(now, now.since(began)));
             if shutdown.begun_within(every) {
                 return;
             }
         }
     };
-    let thread = std::thread::Builder::new().name("backstay-look".to_owned()).spawn(looking);
+    let thread = std::thread::Builder::new().name("backstay-folder".to_owned()).spawn(watching);
     thread.map(drop).map_err(|error| format!("no thread: {error}"))
 }
 
-/// Says that we live, where somebody wants to know; degraded while nothing is to be seen.
-fn beat(
-    arguments: &Serve,
+/// Starts the heartbeat of `serve`, if a file is configured. Its status is degraded while the folder cannot be read.
+fn start_heartbeat(
+    arguments: &ServeArguments,
     config: &Config,
     folder: &Path,
     address: SocketAddr,
@@ -121,8 +132,8 @@ fn beat(
     let Some(file) = arguments.heartbeat.clone().or_else(variable) else { return Ok(None) };
     let metadata = [("folder", folder.display().to_string()), ("address", address.to_string())];
     let site = Arc::clone(site);
-    let blind = move || site.trouble().is_some();
-    let heartbeat = Heartbeat::builder().state_file(file).metadata(metadata).target(blind).config(config).build();
+    let has_trouble = move || site.trouble().is_some();
+    let heartbeat = Heartbeat::builder().state_file(file).metadata(metadata).target(has_trouble).config(config).build();
     let heartbeat = heartbeat.map_err(|error| error.to_string())?;
     heartbeat.start().map_err(|error| error.to_string())?;
     Ok(Some(heartbeat))

@@ -1,4 +1,4 @@
-//! What is answered to which request. Nothing here waits: all that is read is the last look.
+//! Answers requests from the last snapshot, without waiting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +10,11 @@ use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue, IF_NONE_MATCH};
 use hyper::{Method, Request, Response, StatusCode, Version};
 
-use super::board::{Board, Latest};
 use super::hosts::Hosts;
 use super::metrics::{self, Own};
+use super::snapshot::{Latest, Snapshot};
 
-/// No script and no style but our own files, nothing from elsewhere, nobody's frame.
+/// Content security policy: only scripts and styles of this site, no other sites, no frames.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const HEADERS: [(HeaderName, &str); 5] = [
@@ -31,8 +31,8 @@ pub(super) struct Site {
     pub(super) latest: Latest,
     pub(super) hosts: Hosts,
     pub(super) clock: Clock,
-    /// A look that is older means that looking hangs.
-    pub(super) patience: Duration,
+    /// If the last snapshot is older than this, reading the folder hangs.
+    pub(super) hang_after: Duration,
     pub(super) requests: AtomicU64,
 }
 
@@ -45,13 +45,13 @@ impl Site {
         for (name, value) in HEADERS {
             answer.headers_mut().insert(name, HeaderValue::from_static(value));
         }
-        // Asked again each time; an ETag saves the body.
+        // The browser asks every time; the ETag saves sending an unchanged body.
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer
     }
 
     fn find<B>(&self, request: &Request<B>, connections: usize) -> Answer {
-        // A health check of HTTP/1.0 names nobody. A browser does, and learns nothing from these two.
+        // An HTTP/1.0 health check may send no Host header. Browsers always send one, and these two paths reveal nothing.
         let is_check = request.version() == Version::HTTP_10
             && !request.headers().contains_key(HOST)
             && matches!(request.uri().path(), "/healthz" | "/readyz");
@@ -68,16 +68,16 @@ impl Site {
             "/page.css" => asset("text/css; charset=utf-8", include_str!("page.css")),
             "/page.js" => asset("text/javascript; charset=utf-8", include_str!("page.js")),
             "/icon.svg" => asset("image/svg+xml", include_str!("icon.svg")),
-            "/api/status" => self.look(request, Board::status),
-            "/api/page" => self.look(request, Board::page),
+            "/api/status" => self.snapshot_answer(request, Snapshot::status),
+            "/api/page" => self.snapshot_answer(request, Snapshot::page),
             "/metrics" => {
                 let own = Own {
                     requests: self.requests.load(Ordering::Relaxed),
                     connections,
-                    look_age: self.look_age().map_or(f64::NAN, |age| age.as_secs_f64()),
+                    read_age: self.read_age().map_or(f64::NAN, |age| age.as_secs_f64()),
                     is_ready: self.trouble().is_none(),
                 };
-                let page = metrics::text(self.latest.board().as_deref(), &own);
+                let page = metrics::text(self.latest.snapshot().as_deref(), &own);
                 body(StatusCode::OK, metrics::CONTENT_TYPE, page)
             }
             "/healthz" => text(StatusCode::OK, "serves\n"),
@@ -89,32 +89,33 @@ impl Site {
         }
     }
 
-    /// Why nothing that is shown is to be trusted.
+    /// Returns the reason if the last snapshot is missing or out of date.
     pub(super) fn trouble(&self) -> Option<String> {
-        let Some(board) = self.latest.board() else { return Some("the folder was not looked at yet".to_owned()) };
-        if let Some(trouble) = &board.trouble {
+        let Some(snapshot) = self.latest.snapshot() else { return Some("the folder was not looked at yet".to_owned()) };
+        if let Some(trouble) = &snapshot.trouble {
             return Some(format!("the folder cannot be read: {trouble}"));
         }
-        let age = self.look_age().filter(|age| *age > self.patience)?;
+        let age = self.read_age().filter(|age| *age > self.hang_after)?;
         Some(format!("looking at the folder hangs: the last look was {} s ago", age.as_secs()))
     }
 
-    fn look_age(&self) -> Option<Duration> {
-        self.latest.board().map(|board| self.clock.now().since(board.at))
+    fn read_age(&self) -> Option<Duration> {
+        self.latest.snapshot().map(|snapshot| self.clock.now().since(snapshot.at))
     }
 
-    fn look<B>(&self, request: &Request<B>, show: impl Fn(&Board) -> Bytes) -> Answer {
-        let Some(board) = self.latest.board() else {
+    fn snapshot_answer<B>(&self, request: &Request<B>, show: impl Fn(&Snapshot) -> Bytes) -> Answer {
+        let Some(snapshot) = self.latest.snapshot() else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "the folder was not looked at yet\n");
         };
         let is_known = request.headers().get_all(IF_NONE_MATCH).iter().any(|tags| {
-            tags.to_str().is_ok_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == board.tag))
+            tags.to_str()
+                .is_ok_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == snapshot.tag))
         });
         let mut answer = match is_known {
             true => body(StatusCode::NOT_MODIFIED, JSON, Bytes::new()),
-            false => body(StatusCode::OK, JSON, show(&board)),
+            false => body(StatusCode::OK, JSON, show(&snapshot)),
         };
-        if let Ok(tag) = HeaderValue::from_str(&board.tag) {
+        if let Ok(tag) = HeaderValue::from_str(&snapshot.tag) {
             answer.headers_mut().insert(ETAG, tag);
         }
         answer

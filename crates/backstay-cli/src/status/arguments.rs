@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::heartbeats::{CheckOptions, with_codes};
 use crate::values::every;
-use crate::verdict::{Judging, with_codes};
 
 /// Show the state of services by their heartbeat files: ALIVE, STOPPED, UNKNOWN or DEAD
 #[derive(Debug, Args)]
@@ -19,11 +19,11 @@ Examples:
 
 The exit code is that of the worst service: DEAD is worse than UNKNOWN, UNKNOWN than ALIVE. STOPPED, an orderly end, is \
 not a failure (exit code 0). The exit code is 1 if standard output cannot be written."))]
-pub(crate) struct Status {
+pub(crate) struct StatusArguments {
     /// Heartbeat files, and folders with *.heartbeat files [default: the folder that `backstay run` uses]
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) judging: Judging,
+    pub(crate) check_options: CheckOptions,
     /// Print one JSON array; with --watch, one JSON object for each change
     #[arg(long)]
     pub(crate) json: bool,
@@ -41,7 +41,7 @@ pub(crate) struct Status {
     pub(crate) reverse: bool,
 }
 
-/// By what `status` sorts.
+/// The sort order of `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Sort {
     /// Worst first

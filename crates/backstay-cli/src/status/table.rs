@@ -1,23 +1,23 @@
-//! The table.
+//! Draws the table of services.
 
 use std::time::Duration;
 
 use backstay::heartbeat::HeartbeatState;
 
 use super::Service;
+use crate::heartbeats::Severity;
 use crate::output::{Paint, Tone, pad, printable, width};
-use crate::verdict::Look;
 
 const HEAD: [&str; COLUMNS] = ["STATE", "NAME", "AGE", "PID", "HOST", "SEQ", "STATUS"];
 const COLUMNS: usize = 7;
-/// Numbers, which are aligned to the right.
+/// Columns of numbers, which are aligned to the right.
 const RIGHT: [usize; 3] = [2, 3, 5];
-/// The longest name or host, in cells of the terminal: one service must not push the others' columns out of sight.
-const LONGEST: usize = 40;
-/// The longest status text.
-const LONGEST_STATUS: usize = 120;
+/// Maximum width of a name or host, in terminal cells, so that one long name does not move all columns off the screen.
+const MAX_WIDTH: usize = 40;
+/// Maximum width of a status text, in terminal cells.
+const MAX_STATUS_WIDTH: usize = 120;
 
-/// The head and a line for each service.
+/// Returns the header, and a line for each service.
 pub(super) fn draw(services: &[Service], paint: Paint) -> String {
     let rows: Vec<[String; COLUMNS]> = services.iter().map(row).collect();
     let widest = |column: usize| {
@@ -29,7 +29,7 @@ pub(super) fn draw(services: &[Service], paint: Paint) -> String {
     text.push('\n');
     for (row, service) in rows.iter().zip(services) {
         text += &line(row, &widths, |column, cell| match column {
-            0 => paint.apply(tone(service.sighting.look()), &cell),
+            0 => paint.apply(tone(service.check.severity()), &cell),
             1 => paint.apply(Tone::Strong, &cell),
             _ => cell,
         });
@@ -38,46 +38,46 @@ pub(super) fn draw(services: &[Service], paint: Paint) -> String {
     text
 }
 
-fn tone(look: Look) -> Tone {
-    match look {
-        Look::Well => Tone::Good,
-        Look::Unready | Look::Unknown => Tone::Warning,
-        Look::Stopped => Tone::Faint,
-        Look::Dead => Tone::Bad,
+fn tone(severity: Severity) -> Tone {
+    match severity {
+        Severity::Healthy => Tone::Good,
+        Severity::Unready | Severity::Unknown => Tone::Warning,
+        Severity::Stopped => Tone::Faint,
+        Severity::Dead => Tone::Bad,
     }
 }
 
-fn line(row: &[String; COLUMNS], widths: &[usize; COLUMNS], dress: impl Fn(usize, String) -> String) -> String {
+fn line(row: &[String; COLUMNS], widths: &[usize; COLUMNS], style: impl Fn(usize, String) -> String) -> String {
     let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, wide))| {
         let cell = match column {
             column if column == COLUMNS - 1 => cell.clone(),
-            // Numbers are ASCII.
+            // Numbers are ASCII: characters are cells.
             column if RIGHT.contains(&column) => format!("{cell:>wide$}"),
             _ => pad(cell, *wide),
         };
-        dress(column, cell)
+        style(column, cell)
     });
     cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
 }
 
 fn row(service: &Service) -> [String; COLUMNS] {
-    let sighting = &service.sighting;
-    let heartbeat = sighting.heartbeat.as_ref();
+    let check = &service.check;
+    let heartbeat = check.heartbeat.as_ref();
     let of = |what: fn(&HeartbeatState) -> Option<String>| heartbeat.and_then(what).unwrap_or_else(|| "-".to_owned());
     [
-        sighting.verdict.state().as_str().to_owned(),
-        cut(&service.name, LONGEST),
-        sighting.age.map_or_else(|| "-".to_owned(), rough),
+        check.result.state().as_str().to_owned(),
+        cut(&service.name, MAX_WIDTH),
+        check.age.map_or_else(|| "-".to_owned(), short_duration),
         of(|state| Some(state.pid.to_string())),
-        of(|state| Some(cut(&state.hostname, LONGEST))),
+        of(|state| Some(cut(&state.hostname, MAX_WIDTH))),
         of(|state| state.sequence.map(|sequence| sequence.to_string())),
-        cut(&sighting.summary(), LONGEST_STATUS),
+        cut(&check.summary(), MAX_STATUS_WIDTH),
     ]
 }
 
-/// As much of a text as fits into so many cells of the terminal.
+/// Cuts a text to a width in terminal cells.
 fn cut(text: &str, longest: usize) -> String {
-    // Characters without a width, however many, fit into no cell.
+    // Bounds characters without a width, of which any number would fit.
     let text = printable(&text.chars().take(4 * longest).collect::<String>());
     if width(&text) <= longest {
         return text;
@@ -94,8 +94,8 @@ fn cut(text: &str, longest: usize) -> String {
     short
 }
 
-/// A length of time in the two units that matter.
-pub(super) fn rough(time: Duration) -> String {
+/// Formats a duration in its two largest units.
+pub(super) fn short_duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..10 => format!("{:.1} s", time.as_secs_f64()),
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_by_the_cells_that_it_takes() {
+    fn texts_are_cut_by_their_width_in_cells() {
         assert_eq!(cut("short", 5), "short");
         assert_eq!(cut("longer", 5), "long…");
         assert_eq!(cut("日本語日本語", 12), "日本語日本語");
@@ -121,13 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn times_are_shown_in_the_units_that_matter() {
-        let shown = |seconds: f64| rough(Duration::from_secs_f64(seconds));
+    fn durations_are_shown_in_their_largest_units() {
+        let shown = |seconds: f64| short_duration(Duration::from_secs_f64(seconds));
         assert_eq!(shown(0.34), "0.3 s");
         assert_eq!(shown(59.9), "59 s");
         assert_eq!(shown(61.0), "1 m 01 s");
         assert_eq!(shown(7300.0), "2 h 01 m");
         assert_eq!(shown(90_000.0), "1 d 01 h");
-        assert!(!rough(Duration::MAX).is_empty());
+        assert!(!short_duration(Duration::MAX).is_empty());
     }
 }

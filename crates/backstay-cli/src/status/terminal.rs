@@ -1,4 +1,4 @@
-//! A terminal that is redrawn in place and gives single keys; put back as it was at the end.
+//! A terminal that is redrawn in place and read key by key. Dropping it restores the terminal.
 
 use std::io::{self, IsTerminal};
 
@@ -7,17 +7,17 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwins
 
 use crate::output;
 
-/// Another screen, no cursor, and long lines are cut.
+/// Alternate screen, no cursor, no line wrap.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 
 pub(super) struct Screen {
-    /// How the keyboard was, where there is one.
+    /// The modes of the keyboard before, if standard input is a terminal.
     before: Option<Termios>,
 }
 
 impl Screen {
-    /// `None` where nothing can be redrawn.
+    /// Returns `None` if standard output is not a terminal that can be redrawn.
     pub(super) fn open() -> Option<Self> {
         if !io::stdout().is_terminal() || output::is_dumb() {
             return None;
@@ -27,7 +27,7 @@ impl Screen {
         Some(screen)
     }
 
-    /// Also after another program had the terminal.
+    /// Sets up the terminal, also after another program has used it.
     pub(super) fn enter(&self) {
         if let Some(before) = &self.before {
             let mut keys = before.clone();
@@ -48,10 +48,10 @@ impl Screen {
         self.before.is_some()
     }
 
-    /// Replaces what is shown, in one write: nothing flickers. The foot is seen however much there is above it.
-    pub(super) fn draw(&self, text: &str, foot: &str) {
+    /// Redraws the screen in one write, so that it does not flicker. The footer is always visible.
+    pub(super) fn draw(&self, text: &str, footer: &str) {
         let rows = tcgetwinsize(stdout()).map_or(0, |size| usize::from(size.ws_row));
-        // A terminal that does not know its size has the usual one.
+        // A terminal without a known size is assumed to have 24 rows.
         let room = if rows == 0 { 24 } else { rows.max(4) } - 2;
         let lines: Vec<&str> = text.lines().collect();
         let shown = if lines.len() <= room { lines.len() } else { room - 1 };
@@ -62,7 +62,7 @@ impl Screen {
         if shown < lines.len() {
             frame += &format!("… {} more\x1b[K\r\n", lines.len() - shown);
         }
-        frame += &format!("\x1b[K\r\n{foot}\x1b[K\x1b[J");
+        frame += &format!("\x1b[K\r\n{footer}\x1b[K\x1b[J");
         output::text(&frame);
     }
 }

@@ -1,4 +1,4 @@
-//! `--watch`: on a terminal a table that is redrawn in place, with keys; elsewhere plain lines.
+//! `--watch`: a table that is redrawn in place, with keys, on a terminal; plain lines elsewhere.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,35 +12,35 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SI
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use super::arguments::{Sort, Status};
+use super::arguments::{Sort, StatusArguments};
 use super::lines::Lines;
 use super::terminal::Screen;
-use super::{look, nothing, sort, table, worst};
+use super::{check_all, nothing, sort, table, worst};
+use crate::heartbeats::CheckResult;
 use crate::output::{self, Paint, Tone};
-use crate::run::can_stand_still;
-use crate::verdict::Verdict;
+use crate::run::can_pause;
 
-type Signals = SignalDelivery<UnixStream, SignalOnly>;
+type WatchSignals = SignalDelivery<UnixStream, SignalOnly>;
 
-/// Why the next look is taken.
+/// Why the wait ended.
 enum Woken {
-    /// It is time, or the size changed.
-    Due,
+    /// The refresh is due, or the size of the terminal changed.
+    Check,
     Keys(Vec<u8>),
-    /// There is no keyboard any more.
+    /// Standard input was closed.
     Closed,
-    /// Another program gets the terminal.
+    /// Ctrl-Z: the process is to stop.
     Stopped,
-    /// It is ours again.
+    /// The process was continued, and has the terminal again.
     Resumed,
     Ended,
 }
 
-/// Looks until it is told to end; the worst of the last look.
-pub(super) fn watch(arguments: &Status) -> Verdict {
+/// Shows the services until a key or a signal ends it; returns the worst result of the last check.
+pub(super) fn watch(arguments: &StatusArguments) -> CheckResult {
     let Ok(mut signals) = signals() else {
         output::error("no pipe for signals");
-        return Verdict::Unreadable;
+        return CheckResult::Unreadable;
     };
     let screen = if arguments.json { None } else { Screen::open() };
     let (mut by, mut reverse) = (arguments.sort, arguments.reverse);
@@ -48,7 +48,7 @@ pub(super) fn watch(arguments: &Status) -> Verdict {
     let mut lines = Lines::default();
     let mut keys = screen.as_ref().is_some_and(Screen::has_keys);
     loop {
-        let mut services = look(arguments);
+        let mut services = check_all(arguments);
         sort(&mut services, by, reverse);
         match &screen {
             None => lines.show(&services, arguments.json),
@@ -59,8 +59,8 @@ pub(super) fn watch(arguments: &Status) -> Verdict {
                 };
                 let name = by.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
                 let order = if reverse { ", reversed" } else { "" };
-                let foot = format!("{}  by {name}{order}   s sort  r reverse  q quit", output::now());
-                screen.draw(&table, &paint.apply(Tone::Faint, &foot));
+                let footer = format!("{}  by {name}{order}   s sort  r reverse  q quit", output::now());
+                screen.draw(&table, &paint.apply(Tone::Faint, &footer));
             }
         }
         let worst = worst(&services);
@@ -68,8 +68,8 @@ pub(super) fn watch(arguments: &Status) -> Verdict {
             return worst;
         }
         match wait(arguments, keys, &mut signals) {
-            Woken::Due => {}
-            Woken::Stopped => stand_still(screen.as_ref()),
+            Woken::Check => {}
+            Woken::Stopped => pause(screen.as_ref()),
             Woken::Resumed => screen.iter().for_each(Screen::enter),
             Woken::Closed => keys = false,
             Woken::Ended => return worst,
@@ -78,7 +78,7 @@ pub(super) fn watch(arguments: &Status) -> Verdict {
                     match key {
                         b's' => by = next(by),
                         b'r' => reverse = !reverse,
-                        CTRL_Z => stand_still(screen.as_ref()),
+                        CTRL_Z => pause(screen.as_ref()),
                         b'q' | ESCAPE | CTRL_C | CTRL_D | CTRL_BACKSLASH => return worst,
                         _ => {}
                     }
@@ -94,9 +94,9 @@ const CTRL_D: u8 = 4;
 const CTRL_Z: u8 = 26;
 const CTRL_BACKSLASH: u8 = 28;
 
-/// Stops until SIGCONT, which wakes the loop once more, as after a stop by SIGSTOP.
-fn stand_still(screen: Option<&Screen>) {
-    if can_stand_still() {
+/// Stops this process. SIGCONT then wakes the loop, as after a SIGSTOP.
+fn pause(screen: Option<&Screen>) {
+    if can_pause() {
         screen.into_iter().for_each(Screen::leave);
         let _ = kill_process(getpid(), Signal::STOP);
     }
@@ -108,38 +108,38 @@ fn next(by: Sort) -> Sort {
     all[(at + 1) % all.len()]
 }
 
-fn signals() -> io::Result<Signals> {
+fn signals() -> io::Result<WatchSignals> {
     let (read, write) = UnixStream::pair()?;
-    let heard = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH];
-    SignalDelivery::with_pipe(read, write, SignalOnly, heard)
+    let received = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH];
+    SignalDelivery::with_pipe(read, write, SignalOnly, received)
 }
 
-fn wait(arguments: &Status, keys: bool, signals: &mut Signals) -> Woken {
+fn wait(arguments: &StatusArguments, keys: bool, signals: &mut WatchSignals) -> Woken {
     let timeout = Timespec::try_from(arguments.every).ok();
     let mut fds = vec![watched(signals.get_read().as_fd())];
     if keys {
         fds.push(watched(stdin()));
     }
-    // A signal that interrupts it has written its byte by then.
+    // After an interruption the signal's byte is in the pipe, so the next poll returns at once.
     while poll(&mut fds, timeout.as_ref()) == Err(rustix::io::Errno::INTR) {}
     let pressed = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
-    let heard: Vec<i32> = signals.pending().collect();
-    if heard.iter().any(|signal| matches!(*signal, SIGINT | SIGTERM | SIGHUP | SIGQUIT)) {
+    let received: Vec<i32> = signals.pending().collect();
+    if received.iter().any(|signal| matches!(*signal, SIGINT | SIGTERM | SIGHUP | SIGQUIT)) {
         Woken::Ended
-    } else if heard.contains(&SIGTSTP) {
+    } else if received.contains(&SIGTSTP) {
         Woken::Stopped
-    } else if heard.contains(&SIGCONT) {
+    } else if received.contains(&SIGCONT) {
         Woken::Resumed
     } else if pressed {
         let mut bytes = [0; 64];
         let read = rustix::io::read(stdin(), &mut bytes).unwrap_or(0);
         if read == 0 { Woken::Closed } else { Woken::Keys(keys_of(&bytes[..read])) }
     } else {
-        Woken::Due
+        Woken::Check
     }
 }
 
-/// Each key that is one byte. What begins with Escape and goes on is an arrow or the like.
+/// Returns the keys of one byte, without escape sequences (arrows and function keys).
 fn keys_of(mut bytes: &[u8]) -> Vec<u8> {
     let mut keys = Vec::new();
     while let [key, rest @ ..] = bytes {
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_counts_and_no_arrow_does() {
+    fn escape_sequences_are_ignored() {
         assert_eq!(keys_of(b"rq"), b"rq");
         assert_eq!(keys_of(b"r\x1b[A\x1b[15~s\x1bOPq"), b"rsq");
         assert_eq!(keys_of(b"s\x1b"), [b's', ESCAPE]);

@@ -1,4 +1,4 @@
-//! What is wrong and where; what holds and who says so.
+//! `backstay config`: errors with their position, and settings with their origin.
 
 use std::fs;
 use std::path::Path;
@@ -10,9 +10,9 @@ fn config(home: &Path, arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), stdout(&output), stderr(&output))
 }
 
-// CF-4: file, line, column, key, and what is allowed.
+// CF-4: an error names file, line, column, key and allowed values.
 #[test]
-fn a_broken_file_is_shown_with_its_place() {
+fn an_error_names_its_position() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("kstlib.conf.yml"), "resilience:\n  heartbeat:\n    interval: soon\n").unwrap();
     for command in ["check", "show"] {
@@ -44,7 +44,7 @@ fn both_files_of_a_folder_are_shown() {
 
 // CF-4
 #[test]
-fn all_that_is_wrong_is_said_at_once() {
+fn all_errors_are_reported_at_once() {
     let home = tempfile::tempdir().unwrap();
     let text = "resilience:
   circuit_breaker:
@@ -66,7 +66,7 @@ fn all_that_is_wrong_is_said_at_once() {
     let places: Vec<_> = places.iter().map(|place| place.split(": ").next().unwrap()).collect();
     assert_eq!(places, ["3:19", "4:26", "6:10", "7:26", "8:32", "11:5", "12:18"], "{errors}");
 
-    // Many are bounded, and every component has its own.
+    // The number of errors is limited, separately for each component.
     let text = (0..1000).map(|n| format!("      i{n}: {{reset_timeout: x}}\n")).collect::<String>();
     let text = format!("resilience:\n  circuit_breaker:\n    instances:\n{text}  watchdog: 5\n");
     fs::write(home.path().join("kstlib.conf.yml"), text).unwrap();
@@ -75,9 +75,9 @@ fn all_that_is_wrong_is_said_at_once() {
     assert!(errors.contains("`resilience.watchdog` is 5"), "{errors}");
 }
 
-// CF-4: an error hides no warning; also not one that ends the reading of its file.
+// CF-4: an error hides no warning, even if it ends the parsing of its file.
 #[test]
-fn warnings_are_said_beside_errors() {
+fn warnings_are_reported_beside_errors() {
     let home = tempfile::tempdir().unwrap();
     let text = "resilience:\n  heartbeat: {intervall: 5}\n  shutdown: {timeout: 1000}\n  watchdog: 7\n";
     fs::write(home.path().join("my.yml"), text).unwrap();
@@ -95,9 +95,9 @@ fn warnings_are_said_beside_errors() {
     assert!(expected.iter().all(|text| said.contains(text)), "{said}");
 }
 
-// CF-4: what is probably not meant is a warning; an error for who wants it so.
+// CF-4: a probable mistake is a warning, and with --strict an error.
 #[test]
-fn warnings_are_errors_only_for_the_strict() {
+fn warnings_are_errors_only_with_strict() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("my.yml"), "resilience:\n  heartbeat: {intervall: 5, interval: 1000}\n").unwrap();
     let (code, out, error) = config(home.path(), &["check", "my.yml"]);
@@ -106,9 +106,9 @@ fn warnings_are_errors_only_for_the_strict() {
     assert_eq!(config(home.path(), &["check", "--strict", "my.yml"]).0, 1);
 }
 
-// CF-4: a slip in the first line is no configuration that is right.
+// CF-4: a typo in the first line makes a named file a warning, not a valid configuration.
 #[test]
-fn a_file_with_nothing_for_us_is_not_right_for_the_strict() {
+fn a_named_file_without_our_section_fails_with_strict() {
     let home = tempfile::tempdir().unwrap();
     for (text, said) in [("resillience: {}\n", "did you mean `resilience`?"), ("", "has no section `resilience`")] {
         fs::write(home.path().join("my.yml"), text).unwrap();
@@ -117,7 +117,7 @@ fn a_file_with_nothing_for_us_is_not_right_for_the_strict() {
         assert!(error.contains(said), "{error}");
         let (code, _, error) = config(home.path(), &["check", "my.yml"]);
         assert_eq!(code, 0, "{error}");
-        // Merely found, it is another program's.
+        // A file that is merely found may belong to another program: no warning.
         fs::rename(home.path().join("my.yml"), home.path().join("kstlib.conf.yml")).unwrap();
         assert_eq!(config(home.path(), &["check", "--strict"]), (0, "Config OK: 1 setting\n".into(), String::new()));
     }
@@ -137,9 +137,9 @@ fn check_shows_a_file_that_others_can_write() {
     assert!(said.contains(&format!("{severity}: ./kstlib.conf.yml: can be written by every user")), "{said}");
 }
 
-// CF-1: the variable comes before the file, the file before the default.
+// CF-1: a variable precedes a file, and a file precedes the default.
 #[test]
-fn show_says_who_says_so() {
+fn show_names_the_origin() {
     let home = tempfile::tempdir().unwrap();
     let text = "resilience:\n  watchdog: {timeout: 5}\n  heartbeat: {interval: 7}\n";
     fs::write(home.path().join("kstlib.conf.yml"), text).unwrap();

@@ -1,4 +1,4 @@
-//! Files and folders of others, which may have been made to mislead.
+//! Files and folders of other users, which may be malicious.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -9,9 +9,9 @@ use crate::{backstay, by_shell, stdout};
 const HEARTBEAT: &str = r#"{"timestamp":"2030-01-01T00:00:00Z","pid":1,"hostname":"\u009b31mH\u202e",
     "metadata":{"a\u009b":"\u009b2J\u001b[2J\u202e"}}"#;
 
-// CL-11: control characters beyond ASCII, and those that turn the direction of writing, steer a terminal too.
+// CL-11: control characters beyond ASCII, and those that change the direction of writing, also control a terminal.
 #[test]
-fn no_output_steers_a_terminal() {
+fn no_output_controls_the_terminal() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("x.heartbeat"), HEARTBEAT).unwrap();
     fs::write(home.path().join("bad\u{9b}31m.heartbeat"), "").unwrap();
@@ -35,9 +35,9 @@ fn no_output_steers_a_terminal() {
     }
 }
 
-// CL-10: the default folder in a folder that everybody can write to: made by another user before this one came.
+// CL-10: the default folder in a folder that all users can write to, made earlier by another user.
 #[test]
-fn a_folder_of_another_user_is_not_looked_into() {
+fn a_folder_of_another_user_is_not_read() {
     let places = tempfile::tempdir().unwrap();
     fs::set_permissions(places.path(), Permissions::from_mode(0o755)).unwrap();
     let squatted = places.path().join("backstay-65533");
@@ -68,9 +68,9 @@ fn a_folder_of_another_user_is_not_looked_into() {
     }
 }
 
-// CL-12: what cannot be written is an error as others are, and no end.
+// CL-12: a write beyond the limit is an error and does not end the process.
 #[test]
-fn a_limit_on_file_sizes_ends_nothing_of_ours() {
+fn a_limit_on_file_sizes_does_not_end_the_supervisor() {
     let home = tempfile::tempdir().unwrap();
     let limited = |line: &str| {
         let script = format!("ulimit -c 0; ulimit -f 0; exec {line}");
@@ -79,7 +79,7 @@ fn a_limit_on_file_sizes_ends_nothing_of_ours() {
     let output = limited("\"$0\" run --restart never -- sh -c 'exit 8'");
     assert_eq!(output.status.code(), Some(8), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("no heartbeat"), "{output:?}");
-    // The program has the default action back.
+    // The program has the default action.
     let output = limited("\"$0\" run --restart never -- sh -c 'ulimit -c 0; echo > file'");
     assert_eq!(output.status.code(), Some(128 + 25), "{output:?}");
     let output = limited("\"$0\" config show > file");

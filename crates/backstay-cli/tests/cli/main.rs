@@ -1,4 +1,4 @@
-//! The command line as its users meet it: the binary, with real files, real children and a real terminal.
+//! Tests of the binary, with real files, real children and a real terminal.
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 #![allow(clippy::disallowed_methods, reason = "they look at real processes, in real time")]
@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-/// Longer than anything takes on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any step takes on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The binary, which finds nothing of the user's.
+/// The binary, with a home folder of its own and none of the user's settings.
 fn backstay(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
     for (name, _) in std::env::vars_os() {
@@ -35,7 +35,7 @@ fn backstay(home: &Path) -> Command {
     command
 }
 
-/// A line of `sh` in which "$0" is the binary.
+/// Runs a script with `sh`; "$0" is the binary.
 fn by_shell(home: &Path, script: &str) -> Command {
     let backstay = backstay(home);
     let mut shell = Command::new("sh");
@@ -57,7 +57,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Two ends of a terminal: ours, and the program's.
+/// Opens a pseudo-terminal: the test's end and the program's end.
 fn terminal() -> (File, File) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&ours).unwrap();
@@ -68,11 +68,11 @@ fn terminal() -> (File, File) {
     (File::from(ours), options.open(name.to_str().unwrap()).unwrap())
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(began.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,4 +1,4 @@
-//! Help, completions and man pages say what there is.
+//! Help, completions and man pages are complete.
 
 use std::process::Command;
 
@@ -9,17 +9,17 @@ fn every_command_shows_an_example_or_its_codes() {
     let home = tempfile::tempdir().unwrap();
     let help = |command: &[&str]| stdout(&backstay(home.path()).args(command).arg("--help").output().unwrap());
     assert!(help(&[]).contains("Examples:"));
-    assert!(!help(&[]).contains("guard"), "that one is ours alone");
+    assert!(!help(&[]).contains("guard"), "an internal command");
     for command in [&["run"][..], &["probe"], &["status"], &["completions"], &["man"], &["config", "check"]] {
         let help = help(command);
         assert!(help.contains("Example") || help.contains("Exit codes:"), "{command:?}: {help}");
-        // A terminal of the usual width shows it whole.
+        // The help fits a terminal of the usual width.
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{command:?}: {help}");
     }
 }
 
 #[test]
-fn completions_are_what_their_shells_understand() {
+fn completions_are_valid_in_their_shells() {
     let home = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {
         let script = stdout(&backstay(home.path()).args(["completions", shell]).output().unwrap());
@@ -45,7 +45,7 @@ fn each_command_has_a_man_page() {
     }
     assert!(!folder.join("backstay-guard.1").exists(), "internal");
     let run = std::fs::read_to_string(folder.join("backstay-run.1")).unwrap();
-    // Examples and exit codes keep their lines, whatever the width.
+    // Examples and exit codes keep their lines at any width.
     for heading in [".SH EXAMPLES\n.nf\n", ".SH \"EXIT STATUS\"\n.nf\n"] {
         assert!(run.contains(heading), "{heading:?}: {run}");
     }
@@ -60,10 +60,10 @@ fn each_command_has_a_man_page() {
         assert!(shown.contains(text), "{text:?}: {shown}");
     }
     assert!(shown.contains("Restart policy: on-failure") && !shown.contains("EXTRA"), "{shown}");
-    assert!(!shown.contains("BACK-\n") && !shown.contains("BACK\u{2010}\n"), "a name is in one piece: {shown}");
+    assert!(!shown.contains("BACK-\n") && !shown.contains("BACK\u{2010}\n"), "a hyphenated name: {shown}");
 }
 
-/// The page as `man` shows it on a terminal, where there is a `groff`.
+/// The man page as `man` shows it on a terminal; `None` without `groff`.
 fn shown(page: &std::path::Path) -> Option<String> {
     let groff = Command::new("groff").args(["-man", "-Tascii", "-P-c", "-ww"]).arg(page).output();
     let Ok(groff) = groff else {
@@ -73,7 +73,7 @@ fn shown(page: &std::path::Path) -> Option<String> {
     assert!(groff.status.success() && groff.stderr.is_empty(), "{groff:?}");
     let overstruck = String::from_utf8(groff.stdout).unwrap();
     let mut plain = String::new();
-    // Bold is a character, a backspace and the character once more.
+    // Bold is a character, a backspace and the same character again.
     for c in overstruck.chars() {
         if c == '\u{8}' {
             plain.pop();

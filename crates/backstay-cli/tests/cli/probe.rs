@@ -1,4 +1,4 @@
-//! One line and an exit code for whatever is in the place of a heartbeat file.
+//! `backstay probe`: one line and an exit code for any kind of file.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,7 @@ use crate::{backstay, stderr, stdout};
 
 const LISTED: [i32; 11] = [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
-/// A heartbeat of another machine: only its time stamp counts.
+/// A heartbeat of another machine: only its timestamp counts.
 fn foreign(timestamp: &str, more: &str) -> String {
     format!(r#"{{"timestamp": "{timestamp}", "pid": 7, "hostname": "elsewhere", "metadata": {{}}{more}}}"#)
 }
@@ -34,9 +34,9 @@ fn beating(path: &Path, status: Status) -> Heartbeat {
     heartbeat
 }
 
-// HB-7: each way not to be alive has its own code.
+// HB-7: each reason has its own exit code.
 #[test]
-fn each_verdict_has_its_code() {
+fn each_result_has_its_exit_code() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("bot.heartbeat");
     let text = |text: &str| fs::write(&file, text).unwrap();
@@ -68,9 +68,9 @@ fn each_verdict_has_its_code() {
     assert_eq!(probe(home.path(), &["bot.heartbeat"]).0, 6);
 }
 
-// HB-8: degraded is alive, unless one is strict.
+// HB-8: a degraded service is alive, but fails with --strict.
 #[test]
-fn strict_asks_for_ready() {
+fn strict_requires_status_ready() {
     let home = tempfile::tempdir().unwrap();
     for (status, code) in [(Status::Degraded, 5), (Status::Starting, 11), (Status::Stopping, 11)] {
         let _heartbeat = beating(&home.path().join("bot.heartbeat"), status);
@@ -79,7 +79,7 @@ fn strict_asks_for_ready() {
     }
 }
 
-// HB-7: a process that is gone is seen at once, however young its last beat.
+// HB-7: a process that is gone is detected at once, however recent its last heartbeat.
 #[test]
 fn a_killed_process_is_gone() {
     let home = tempfile::tempdir().unwrap();
@@ -96,7 +96,7 @@ fn a_killed_process_is_gone() {
 }
 
 #[test]
-fn json_says_all() {
+fn json_contains_everything() {
     let home = tempfile::tempdir().unwrap();
     let _heartbeat = beating(&home.path().join("bot.heartbeat"), Status::Degraded);
     let (code, line) = probe(home.path(), &["--json", "--strict", "bot.heartbeat"]);
@@ -109,7 +109,7 @@ fn json_says_all() {
 }
 
 #[test]
-fn a_wrong_command_line_is_2() {
+fn an_invalid_command_line_exits_with_2() {
     let home = tempfile::tempdir().unwrap();
     for arguments in [&["probe"][..], &["probe", "x", "--max-age", "soon"], &["prob", "x"]] {
         let output = backstay(home.path()).args(arguments).output().unwrap();
@@ -118,7 +118,7 @@ fn a_wrong_command_line_is_2() {
     }
 }
 
-// ALL-1, HB-6: a thousand damaged files, and never a crash: each is probed by a process of its own.
+// ALL-1, HB-6: a thousand damaged files cause no crash. Each is probed by a process of its own.
 #[test]
 fn a_thousand_damaged_files_end_with_a_listed_code() {
     let home = tempfile::tempdir().unwrap();

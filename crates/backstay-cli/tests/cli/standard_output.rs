@@ -1,4 +1,4 @@
-//! What is printed arrives, or somebody hears that it did not.
+//! Errors of standard output are reported.
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
@@ -26,7 +26,7 @@ fn full() -> fs::File {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_no_success() {
+fn a_full_disk_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     for arguments in THAT_PRINT {
         let output = printing_to(full(), home.path(), arguments);
@@ -34,20 +34,20 @@ fn a_full_disk_is_no_success() {
         let said = stderr(&output);
         assert_eq!(said, "backstay: error: standard output: No space left on device (os error 28)\n", "{arguments:?}");
     }
-    // The verdict of a probe is its exit code.
+    // The exit code of `probe` is its result, whether or not it could be printed.
     let output = printing_to(full(), home.path(), &["probe", "nowhere"]);
     assert_eq!(output.status.code(), Some(7));
     assert!(stderr(&output).contains("No space left"));
 }
 
 #[test]
-fn a_reader_that_left_has_heard_enough() {
+fn a_closed_pipe_is_not_an_error() {
     let home = tempfile::tempdir().unwrap();
     for arguments in THAT_PRINT {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = printing_to(writer, home.path(), arguments);
-        // Nothing is run here, which is what `status` says.
+        // No service runs here: `status` exits with the code of a missing file.
         let expected = if arguments[0] == "status" { 7 } else { 0 };
         assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(expected), ""), "{arguments:?}");
     }

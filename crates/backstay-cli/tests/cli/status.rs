@@ -1,4 +1,4 @@
-//! The table, its order, its exit code; on a terminal and in a pipe.
+//! `backstay status`: the table, its order and its exit code, on a terminal and in a pipe.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -30,9 +30,9 @@ fn stopped(path: &Path) {
     heartbeat.stop();
 }
 
-// Columns stay aligned, whatever the script: a letter of Chinese takes two cells, a combining mark none.
+// Columns are aligned in every script: a Chinese character takes two cells, a combining mark none.
 #[test]
-fn columns_are_as_wide_as_a_terminal_shows_them() {
+fn columns_are_aligned_by_width_in_cells() {
     let home = tempfile::tempdir().unwrap();
     for name in ["東京", "cafe\u{301}", "🚀", "plain"] {
         stale(&home.path().join(format!("{name}.heartbeat")), "host");
@@ -67,7 +67,7 @@ fn the_table_shows_the_worst_first() {
     assert!(line.starts_with("ALIVE  api "), "{line}");
     assert!(line.contains(&std::process::id().to_string()) && line.ends_with(" ready"), "{line}");
 
-    // CL-2: an orderly end is no failure.
+    // CL-2: an orderly end is not a failure.
     stopped(&folder.join("old.heartbeat"));
     let (code, table, _) = status(&[]);
     assert_eq!(code, 0, "{table}");
@@ -76,7 +76,7 @@ fn the_table_shows_the_worst_first() {
     assert_eq!(status(&["run/old.heartbeat"]).0, 0);
     fs::remove_file(folder.join("old.heartbeat")).unwrap();
 
-    // The exit code of the worst, which comes first: DEAD before UNKNOWN before ALIVE.
+    // The worst comes first and determines the exit code: DEAD, UNKNOWN, ALIVE.
     fs::write(folder.join("broken.heartbeat"), "{").unwrap();
     assert_eq!(status(&[]).0, 8);
     stale(&folder.join("worker.heartbeat"), "elsewhere");
@@ -100,9 +100,9 @@ fn the_table_shows_the_worst_first() {
     assert!(error.contains("no *.heartbeat in empty"), "{error}");
 }
 
-// Also for the superuser, who can read anything unless it gives that up.
+// Runs without capabilities, because root could read everything.
 #[test]
-fn a_folder_that_cannot_be_read_is_said() {
+fn a_folder_that_cannot_be_read_is_reported() {
     let setpriv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
     let works = std::process::Command::new(setpriv[0]).args(&setpriv[1..]).arg("true").output();
     if !works.is_ok_and(|output| output.status.success()) {
@@ -126,7 +126,7 @@ fn a_folder_that_cannot_be_read_is_said() {
     }
 }
 
-// ALL-1: what stands in a file neither steers the terminal nor breaks the table.
+// ALL-1: text from a file does not control the terminal or break the table.
 #[test]
 fn hostile_text_stays_in_its_cell() {
     let home = tempfile::tempdir().unwrap();
@@ -162,7 +162,7 @@ fn watching_in_a_pipe_prints_changes() {
 }
 
 #[test]
-fn a_reader_that_went_away_ends_the_watch() {
+fn a_closed_pipe_ends_the_watch() {
     let home = tempfile::tempdir().unwrap();
     let heartbeat = beating(&home.path().join("api.heartbeat"));
     let mut child = backstay(home.path())
@@ -225,23 +225,23 @@ impl Watching {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    fn stands(&self) {
+    fn wait_until_stopped(&self) {
         let stat = || fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        until("it stands", || stat().contains(") T ") && self.is_usual());
+        until("it is stopped", || stat().contains(") T ") && self.has_shell_modes());
     }
 
-    /// Whether the keyboard is as a shell wants it.
-    fn is_usual(&self) -> bool {
+    /// Whether the keyboard has the modes that a shell expects.
+    fn has_shell_modes(&self) -> bool {
         let modes = rustix::termios::tcgetattr(&self.theirs).unwrap().local_modes;
         modes.contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO)
     }
 }
 
 #[test]
-fn watching_on_a_terminal_redraws_and_obeys_keys() {
+fn watching_on_a_terminal_redraws_and_handles_keys() {
     let (mut it, heartbeat) = Watching::start();
     let screen = it.sees("ALIVE  api");
-    assert!(screen.contains("\x1b[?1049h"), "another screen");
+    assert!(screen.contains("\x1b[?1049h"), "alternate screen");
     assert!(!screen.contains("\x1b[1m") && !screen.contains("\x1b[32m"), "NO_COLOR");
     it.sees("by state");
     it.press(b"s");
@@ -253,7 +253,7 @@ fn watching_on_a_terminal_redraws_and_obeys_keys() {
     it.press(b"rq");
     it.sees("\x1b[?1049l");
     assert_eq!(it.child.wait().unwrap().code(), Some(0));
-    assert!(it.is_usual(), "the keyboard is as it was");
+    assert!(it.has_shell_modes(), "the keyboard modes are restored");
 }
 
 #[test]
@@ -262,19 +262,19 @@ fn a_shell_with_jobs_gets_its_terminal_back() {
     it.sees("by state");
     it.press(&[26]);
     it.sees("\x1b[?1049l");
-    it.stands();
+    it.wait_until_stopped();
     it.signal(rustix::process::Signal::CONT);
     it.sees("\x1b[?1049h");
     it.press(b"s");
     it.sees("by name");
     it.signal(rustix::process::Signal::TSTP);
     it.sees("\x1b[?1049l");
-    it.stands();
+    it.wait_until_stopped();
     it.signal(rustix::process::Signal::CONT);
     it.sees("\x1b[?1049h");
     it.signal(rustix::process::Signal::QUIT);
     it.sees("\x1b[?1049l");
     assert!(it.child.wait().unwrap().code().is_some());
-    assert!(it.is_usual());
+    assert!(it.has_shell_modes());
     drop(it.home);
 }

@@ -1,20 +1,20 @@
-//! How the program ends: by itself, on a freeze, or because the supervisor was asked to stop.
+//! The end of the program: by itself, after a freeze, or on a request to stop.
 
 use std::time::Duration;
 
 use backstay::clock::Moment;
 
 use super::super::event::{Action, Restart, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM};
-use super::super::life::Source;
-use super::super::news::{Ask, Exit, News};
+use super::super::freeze_detector::Source;
+use super::super::log_event::{Exit, LogEvent, StopRequest};
 use super::{Child, Phase, Stage, Supervisor};
 
-/// How long killed processes may take to be gone before the supervisor continues without them.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the supervisor waits after SIGKILL before it gives up on the processes that are left.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `timeout` and others signal their child and then its process group: the same signal within this time is no second
-/// request.
-const ECHO: Duration = Duration::from_millis(250);
+/// A signal to stop within this time after the first is not a second request: `timeout` and other programs signal their
+/// child and then its process group.
+const DUPLICATE_WINDOW: Duration = Duration::from_millis(250);
 
 impl Supervisor {
     pub(super) fn froze(&mut self, source: Source, inactive: Duration, now: Moment) {
@@ -25,7 +25,7 @@ impl Supervisor {
         child.froze = true;
         let pid = child.pid;
         self.freezes += 1;
-        self.tell(News::Froze { source, inactive });
+        self.log(LogEvent::Froze { source, inactive });
         match self.policy.hook {
             Some(time) => {
                 self.set_stage(Stage::Dumping { until: now + time });
@@ -41,18 +41,18 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn asked(&mut self, ask: Ask, now: Moment) {
-        let again = self.asked.is_some();
-        let asked = *self.asked.get_or_insert(now);
+    pub(super) fn stop_requested(&mut self, request: StopRequest, now: Moment) {
+        let again = self.stop_requested_at.is_some();
+        let requested_at = *self.stop_requested_at.get_or_insert(now);
         if !again {
-            self.tell(News::Asked(ask));
-        } else if now < asked + ECHO {
+            self.log(LogEvent::StopRequested(request));
+        } else if now < requested_at + DUPLICATE_WINDOW {
             return;
         }
         match &self.phase {
             Phase::Waiting { .. } => self.done(self.last_exit.unwrap_or(Exit::Code(0))),
             Phase::Child(_) if again => {
-                self.tell(News::AskedAgain(ask));
+                self.log(LogEvent::StopRequestedAgain(request));
                 self.kill(now);
             }
             Phase::Child(child) => {
@@ -60,24 +60,24 @@ impl Supervisor {
                 if matches!(child.stage, Stage::Dumping { .. }) {
                     self.act(Action::KillHook);
                 }
-                if ending { self.act(Action::Signal(ask.signal())) } else { self.end(ask.signal(), now) }
+                if ending { self.act(Action::Signal(request.signal())) } else { self.end(request.signal(), now) }
             }
             Phase::Starting(_) | Phase::Done => {}
         }
     }
 
-    pub(super) fn pass_on(&mut self, signal: i32, now: Moment) {
+    pub(super) fn forward(&mut self, signal: i32, now: Moment) {
         match &mut self.phase {
             Phase::Child(child) => {
                 child.hung_up |= signal == SIGHUP;
                 self.act(Action::SignalProgram(signal));
-                // A stopped program (it may have asked for the terminal) receives no signal until it continues.
+                // A stopped program receives no signal until it is continued.
                 if signal == SIGHUP {
                     self.act(Action::SignalProgram(SIGCONT));
                 }
             }
-            // The terminal is gone, and there is no program to decide what that means.
-            Phase::Waiting { .. } if signal == SIGHUP => self.asked(Ask(signal), now),
+            // The terminal is gone, and no program runs that could handle this.
+            Phase::Waiting { .. } if signal == SIGHUP => self.stop_requested(StopRequest(signal), now),
             _ => {}
         }
     }
@@ -93,55 +93,55 @@ impl Supervisor {
         if matches!(&self.phase, Phase::Child(Child { stage: Stage::Dumping { .. }, .. })) {
             self.act(Action::KillHook);
         }
-        self.set_stage(Stage::Ending { until: now + FAREWELL, killed: true });
-        self.tell(News::Killing);
+        self.set_stage(Stage::Ending { until: now + KILL_TIMEOUT, killed: true });
+        self.log(LogEvent::Killing);
         self.act(Action::Signal(SIGKILL));
     }
 
-    pub(super) fn exited(&mut self, exit: Exit, family_left: bool, now: Moment) {
+    pub(super) fn exited(&mut self, exit: Exit, tree_left: bool, now: Moment) {
         let Phase::Child(child) = &mut self.phase else { return };
         child.exit = Some(exit);
         let dumping = matches!(child.stage, Stage::Dumping { .. });
         let ending = matches!(child.stage, Stage::Ending { .. });
         let ran = now.since(child.started);
-        self.tell(News::Exited { exit, ran });
+        self.log(LogEvent::Exited { exit, ran });
         if dumping {
             self.act(Action::KillHook);
         }
-        if !family_left {
-            self.family_gone(now);
+        if !tree_left {
+            self.tree_gone(now);
         } else if !ending {
             self.end(SIGTERM, now);
         }
     }
 
-    pub(super) fn family_gone(&mut self, now: Moment) {
+    pub(super) fn tree_gone(&mut self, now: Moment) {
         let Phase::Child(child) = std::mem::replace(&mut self.phase, Phase::Done) else { return };
         let exit = child.exit.unwrap_or(Exit::Signal(SIGKILL));
-        let proven = child.pass.is_proven(child.started, now);
-        let well = exit.is_success() && !child.froze || self.asked.is_some();
-        self.gate.ended(child.pass, well, proven);
+        let proven = child.permit.has_succeeded(child.started, now);
+        let success = exit.is_success() && !child.froze || self.stop_requested_at.is_some();
+        self.restart_limiter.ended(child.permit, success, proven);
         if child.hung_up && exit == Exit::Signal(SIGHUP) {
             return self.done(exit);
         }
-        // A key of the terminal ended it, or the terminal is gone: a restart is not wanted.
+        // A key of the terminal ended the program, or the terminal is gone: the program is not restarted.
         if self.policy.foreground && matches!(exit, Exit::Signal(SIGHUP | SIGINT | SIGQUIT)) {
-            self.asked.get_or_insert(now);
+            self.stop_requested_at.get_or_insert(now);
         }
         self.after(exit, !child.froze && exit.is_success(), now);
     }
 
-    pub(super) fn after(&mut self, exit: Exit, well: bool, now: Moment) {
+    pub(super) fn after(&mut self, exit: Exit, success: bool, now: Moment) {
         self.last_exit = Some(exit);
         let again = match self.policy.restart {
             Restart::Always => true,
-            Restart::OnFailure => !well,
+            Restart::OnFailure => !success,
             Restart::Never => false,
         };
-        if self.was_asked() || !again {
+        if self.stop_was_requested() || !again {
             return self.done(exit);
         }
-        let wait = self.gate.next_wait();
+        let wait = self.restart_limiter.next_wait();
         self.wait(wait, now);
     }
 

@@ -1,4 +1,4 @@
-//! A freeze is noticed, looked into, ended and restarted.
+//! A freeze is detected, the --on-freeze command runs, and the program is restarted.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,7 +11,7 @@ use rustix::process::{Signal, kill_process};
 
 use super::{AT_ONCE, Supervised};
 
-/// Frozen from the second beat on, in the first start; well in the second.
+/// The first start freezes after its second heartbeat; the second start is healthy.
 const BEATS: &str = r#"beat() {
         echo "{\"timestamp\": \"$(date -u +%FT%T.%NZ)\", \"pid\": $$, \"hostname\": \"$(hostname)\", \"metadata\": {}}" > beat.tmp
         mv beat.tmp "$BACKSTAY_HEARTBEAT_FILE"; }
@@ -19,8 +19,8 @@ const BEATS: &str = r#"beat() {
     [ $(wc -l < starts) -ge 2 ] && exit 0
     trap 'exit 0' TERM; while :; do sleep 0.05; done"#;
 
-/// Beats from a process of its own, `degraded` by the cause that is given, in the first start. The second one needs longer
-/// than the timeout for its first beat.
+/// In the first start, a separate process writes `degraded` heartbeats with the given cause. The second start needs longer
+/// than the timeout for its first heartbeat.
 const DEGRADED: &str = r#"
 import datetime, json, os, socket, sys, time
 first = os.environ["BACKSTAY_RESTARTS"] == "0"
@@ -35,7 +35,7 @@ for _ in range(1000 if first else 1):
     time.sleep(0.02)
 "#;
 
-// CL-3, HB-8: the heartbeat's thread beats on while the main loop is frozen, and says so.
+// CL-3, HB-8: while the main loop is frozen, the heartbeat's thread writes heartbeats that report it.
 #[test]
 fn a_fired_watchdog_is_a_freeze() {
     let run = |options: &[&str], cause: &str| {
@@ -44,60 +44,60 @@ fn a_fired_watchdog_is_a_freeze() {
     };
     for (options, cause) in [(&[][..], "watchdog"), (&["--strict"], "service")] {
         let mut it = run(options, cause);
-        assert_eq!(it.news("froze")["source"], "heartbeat");
+        assert_eq!(it.log_event("froze")["source"], "heartbeat");
         assert_eq!(it.code(), 0);
     }
-    // It is watched, and well.
+    // The second start is watched and healthy.
     for (options, cause) in [(&["--lenient"][..], "watchdog"), (&[], "target"), (&[], "service")] {
         let mut it = run(options, cause);
-        it.news("started");
+        it.log_event("started");
         std::thread::sleep(std::time::Duration::from_millis(2500));
         fs::write(it.path().join("end"), "").unwrap();
         assert_eq!(it.code(), 0);
-        assert!(it.rest().iter().all(|news| news["event"] != "froze"), "{options:?} {cause}");
+        assert!(it.rest().iter().all(|event| event["event"] != "froze"), "{options:?} {cause}");
     }
 }
 
-// WD-8: the heartbeat file; also where nobody asked for it, from the first beat on.
+// WD-8: the heartbeat file counts from the first heartbeat on, also without --health.
 #[test]
-fn a_silent_heartbeat_is_a_freeze() {
+fn a_missing_heartbeat_is_a_freeze() {
     for health in [&["--health", "heartbeat", "--start-timeout", "1m"][..], &[]] {
         let options = [&AT_ONCE[..], &["--timeout", "1500ms"], health].concat();
         let mut it = Supervised::sh(&options, BEATS);
-        let froze = it.news("froze");
+        let froze = it.log_event("froze");
         assert_eq!(froze["source"], "heartbeat");
         assert!(froze["inactive"].as_f64().unwrap() >= 1.5, "{froze}");
-        assert_eq!(it.news("started")["restarts"], 1);
+        assert_eq!(it.log_event("started")["restarts"], 1);
         assert_eq!(it.code(), 0);
     }
 }
 
 #[test]
-fn one_that_never_beats_is_no_freeze_unless_it_must() {
+fn a_program_without_heartbeats_is_frozen_only_if_they_are_required() {
     let mut it = Supervised::sh(&["--timeout", "50ms", "--restart", "never"], "sleep 0.5; exit 3");
     assert_eq!(it.code(), 3);
     let mut it = Supervised::sh(&["--timeout", "50ms", "--restart", "never", "--health", "heartbeat"], "sleep 1000");
-    assert_eq!(it.news("froze")["source"], "heartbeat");
+    assert_eq!(it.log_event("froze")["source"], "heartbeat");
     assert_eq!(it.code(), 143);
 }
 
 #[test]
-fn what_is_watched_is_told() {
+fn the_health_checks_are_logged() {
     let watched = |options: &[&str]| {
         let it = Supervised::sh(&[options, &["--restart", "never"]].concat(), "exit 0");
-        it.news("health")["message"].as_str().unwrap().to_owned()
+        it.log_event("health")["message"].as_str().unwrap().to_owned()
     };
     assert_eq!(watched(&[]), "health: heartbeat or sd_notify, none seen yet");
     assert_eq!(watched(&["--health", "notify"]), "health: notify, timeout 30 s");
     let options = ["--health", "output", "--health", "heartbeat", "--timeout", "5", "--start-timeout", "1m"];
     assert_eq!(watched(&options), "health: heartbeat and output, timeout 5 s, start timeout 60 s");
     let it = Supervised::sh(&["--timeout", "50ms", "--restart", "never"], "sleep 1000");
-    let text = it.news("health_not_watched")["message"].as_str().unwrap().to_owned();
+    let text = it.log_event("health_not_watched")["message"].as_str().unwrap().to_owned();
     assert!(text.starts_with("health: not watched, no heartbeat or sd_notify seen in "), "{text}");
     it.signal(Signal::TERM);
 }
 
-// Into a pipe Python would write when it has 8 KiB, or at its end, which here comes after its output was seen.
+// Python writes to a pipe only when it has 8 KiB, or when it ends; here it ends after its output was seen.
 #[test]
 fn a_program_that_prints_is_not_frozen() {
     let script = "
@@ -116,7 +116,7 @@ sys.exit(9)";
         fs::write(it.path().join("seen"), "").unwrap();
         assert_eq!(it.code(), 9);
     }
-    // What the user set holds.
+    // A variable that the user set is kept.
     let mut it = Supervised::start(
         &["--health", "output", "--restart", "never"],
         &["sh", "-c", "exit $PYTHONUNBUFFERED"],
@@ -128,15 +128,15 @@ sys.exit(9)";
 }
 
 #[test]
-fn silence_is_a_freeze_where_output_is_the_sign() {
+fn missing_output_is_a_freeze_with_health_output() {
     let options = [&AT_ONCE[..], &["--health", "output", "--timeout", "1s"]].concat();
     let script = "echo $$ >> starts; [ $(wc -l < starts) -ge 2 ] && exit 0; echo a; echo b >&2; sleep 1000";
     let mut it = Supervised::sh(&options, script);
-    assert_eq!(it.news("froze")["source"], "output");
+    assert_eq!(it.log_event("froze")["source"], "output");
     assert_eq!(it.code(), 0);
 }
 
-// SIGSTOPped, it cannot even hear the polite signal until it goes on.
+// A program stopped by SIGSTOP cannot handle SIGTERM until it is continued.
 #[test]
 fn a_stopped_program_is_frozen() {
     let options = [&AT_ONCE[..], &["--health", "output", "--timeout", "1s", "--grace", "1h"]].concat();
@@ -144,7 +144,7 @@ fn a_stopped_program_is_frozen() {
         echo $$ > pid; while :; do echo alive; sleep 0.05; done";
     let mut it = Supervised::sh(&options, script);
     kill_process(it.pid("pid"), Signal::STOP).unwrap();
-    it.news("froze");
+    it.log_event("froze");
     assert_eq!(it.code(), 0);
 }
 
@@ -153,15 +153,15 @@ fn the_hook_sees_the_frozen_process() {
     let hook = "kill -0 $BACKSTAY_PID && echo $BACKSTAY_PID $BACKSTAY_SOURCE $BACKSTAY_NAME > dump";
     let options = ["--health", "output", "--timeout", "500ms", "--restart", "never", "--on-freeze", hook];
     let mut it = Supervised::sh(&options, "echo $$ > pid; sleep 1000");
-    it.news("froze");
+    it.log_event("froze");
     assert_eq!(it.code(), 143);
     let pid = it.pid("pid").as_raw_nonzero();
     assert_eq!(fs::read_to_string(it.path().join("dump")).unwrap(), format!("{pid} output it\n"));
 }
 
-// What it started in groups of its own, as `timeout` does, ends as well.
+// Processes that the command started in other groups, as `timeout` does, end as well.
 #[test]
-fn a_hook_leaves_nobody() {
+fn a_hook_leaves_no_process() {
     let hook = "setsid sh -c 'echo $$ > away; exec sleep 1000' & sleep 1000";
     let options = ["--health", "output", "--timeout", "200ms", "--restart", "never", "--on-freeze", hook];
     let mut it = Supervised::sh(&options, "while [ ! -s away ]; do sleep 0.01; done; exit 5");
@@ -176,17 +176,17 @@ fn a_hook_that_hangs_is_killed() {
     let options = ["--health", "output", "--timeout", "300ms", "--restart", "never"];
     let options = [&options[..], &["--on-freeze", hook, "--on-freeze-timeout", "300ms"]].concat();
     let mut it = Supervised::sh(&options, "sleep 1000");
-    it.news("on_freeze_timeout");
+    it.log_event("on_freeze_timeout");
     assert_eq!(it.code(), 143);
     assert!(super::is_gone(it.pid("hook")));
 }
 
 #[test]
-fn a_frozen_program_that_does_not_listen_is_killed() {
+fn a_frozen_program_that_ignores_sigterm_is_killed() {
     let options = ["--health", "output", "--timeout", "300ms", "--grace", "100ms", "--restart", "never"];
     let mut it = Supervised::sh(&options, "trap '' TERM; while :; do sleep 0.05; done");
-    it.news("froze");
-    it.news("killing");
+    it.log_event("froze");
+    it.log_event("killing");
     assert_eq!(it.code(), 137);
 }
 
@@ -208,18 +208,18 @@ fn a_health_url_that_fails_is_a_freeze() {
     });
     let options = ["--health", &url, "--timeout", "2s", "--restart", "never", "--min-uptime", "3s"];
     let mut it = Supervised::sh(&options, "sleep 1000");
-    it.news("started");
-    // Longer than the timeout: the answers count.
+    it.log_event("started");
+    // Longer than the timeout, so that the answers count.
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert!(it.child.try_wait().unwrap().is_none());
     well.store(false, Ordering::SeqCst);
-    assert_eq!(it.news("froze")["source"], "http");
+    assert_eq!(it.log_event("froze")["source"], "http");
     assert_eq!(it.code(), 143);
 }
 
 // The answer may take the whole timeout.
 #[test]
-fn a_slow_answer_is_a_sign_of_life() {
+fn a_slow_answer_passes() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -233,7 +233,7 @@ fn a_slow_answer_is_a_sign_of_life() {
 }
 
 #[test]
-fn every_health_url_must_be_well() {
+fn every_health_url_must_pass() {
     let serve = |answer: &'static str| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());

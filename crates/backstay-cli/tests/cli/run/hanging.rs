@@ -1,4 +1,4 @@
-//! File systems that do not answer: a FUSE server that is silent, as a network that is gone.
+//! File systems that hang: a FUSE server that does not answer, like a lost network.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::Supervised;
 use crate::until;
 
-/// A folder in which everything hangs, until this is dropped.
+/// A folder in which every call hangs, until this is dropped.
 struct Hanging {
     server: Child,
     input: Option<ChildStdin>,
@@ -18,7 +18,7 @@ struct Hanging {
 }
 
 impl Hanging {
-    /// `None` where nothing can be mounted.
+    /// Returns `None` if this user cannot mount.
     fn mount() -> Option<Self> {
         let script = "
 import ctypes, os, sys
@@ -57,9 +57,9 @@ impl Drop for Hanging {
     }
 }
 
-// CL-12: it runs without what hangs.
+// CL-12: the supervisor runs without the folders that hang.
 #[test]
-fn a_program_is_supervised_where_our_own_folders_hang() {
+fn a_program_is_supervised_although_the_supervisors_folders_hang() {
     let Some(hanging) = Hanging::mount() else { return };
     for (variable, is_told) in [("BACKSTAY_DIR", true), ("TMPDIR", false)] {
         let mut it =
@@ -67,14 +67,14 @@ fn a_program_is_supervised_where_our_own_folders_hang() {
                 it.env(variable, hanging.path());
             });
         if is_told {
-            let trouble = it.news("trouble")["message"].as_str().unwrap().to_owned();
+            let trouble = it.log_event("trouble")["message"].as_str().unwrap().to_owned();
             assert!(trouble.contains("no heartbeat: ") && trouble.contains("no answer within"), "{trouble}");
         }
         assert_eq!(it.code(), 3, "{variable}");
     }
 }
 
-// CL-12: it may hold settings that matter.
+// CL-12: the configuration may contain settings that matter.
 #[test]
 fn a_configuration_that_hangs_is_an_error() {
     let Some(hanging) = Hanging::mount() else { return };
@@ -84,7 +84,7 @@ fn a_configuration_that_hangs_is_an_error() {
     assert_eq!(it.code(), 125);
 }
 
-// CL-12, HB-6: a heartbeat that cannot be read is none.
+// CL-12, HB-6: a heartbeat that cannot be read does not count.
 #[test]
 fn a_heartbeat_that_hangs_hides_no_freeze() {
     let Some(hanging) = Hanging::mount() else { return };
@@ -93,31 +93,31 @@ fn a_heartbeat_that_hangs_hides_no_freeze() {
     let options = [&options[..], &["--restart", "on-failure", "--backoff", "1ms", "--grace", "1h"]].concat();
     let mut it = Supervised::start(&options, &["sleep", "1000"], |_| {});
     for _ in 0..2 {
-        assert_eq!(it.news("froze")["source"], "heartbeat");
-        it.news("exited");
+        assert_eq!(it.log_event("froze")["source"], "heartbeat");
+        it.log_event("exited");
     }
-    it.news("started");
+    it.log_event("started");
     it.signal(Signal::TERM);
     assert_eq!(it.code(), 143);
 }
 
-// CL-12: the supervisor's thread waits for no look.
+// CL-12: the supervisor's thread does not wait for a read.
 #[test]
-fn the_end_is_obeyed_while_a_heartbeat_hangs() {
+fn a_stop_request_works_while_a_heartbeat_hangs() {
     let Some(hanging) = Hanging::mount() else { return };
     let file = hanging.path();
-    // A look may take 10 s, which begin at once.
+    // The read has a limit of 10 s, which begins at once.
     let options = ["--heartbeat", file.to_str().unwrap(), "--health", "heartbeat", "--timeout", "1h"];
     let options = [&options[..], &["--start-timeout", "50ms"]].concat();
     let mut it = Supervised::start(&options, &["sleep", "1000"], |_| {});
-    it.news("started");
+    it.log_event("started");
     let tasks = format!("/proc/{}/task", it.child.id());
     let looks = || {
         let tasks = std::fs::read_dir(&tasks).unwrap().flatten().map(|task| task.path().join("comm"));
         tasks.filter(|comm| std::fs::read_to_string(comm).is_ok_and(|name| name == "backstay-files\n")).count()
     };
-    until("it looks", || looks() == 1);
+    until("a read is pending", || looks() == 1);
     it.signal(Signal::TERM);
     assert_eq!(it.code(), 143);
-    assert!(it.rest().iter().all(|news| news["event"] != "froze"));
+    assert!(it.rest().iter().all(|event| event["event"] != "froze"));
 }

@@ -1,4 +1,4 @@
-//! `kill -9` of the supervisor itself: its guard ends the program as it would have done.
+//! `kill -9` of the supervisor itself: its guard ends the program as the supervisor would have done.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use super::{Supervised, is_gone};
 use crate::until;
 
 #[test]
-fn the_program_ends_politely_when_the_supervisor_is_killed() {
+fn the_program_gets_sigterm_when_the_supervisor_is_killed() {
     let script = "trap 'echo bye > last; exit 0' TERM; echo $$ > pid; while :; do sleep 0.05; done";
     let mut it = Supervised::sh(&[], script);
     let program = it.pid("pid");
@@ -16,7 +16,7 @@ fn the_program_ends_politely_when_the_supervisor_is_killed() {
     it.wait();
     until("the program ends", || is_gone(program));
     assert_eq!(fs::read_to_string(it.path().join("last")).unwrap(), "bye\n");
-    // The private folder is gone as well.
+    // The private folder is removed too.
     until("nothing is left", || {
         fs::read_dir(it.path())
             .unwrap()
@@ -26,27 +26,27 @@ fn the_program_ends_politely_when_the_supervisor_is_killed() {
 }
 
 #[test]
-fn its_whole_family_is_killed_in_the_end() {
+fn the_whole_process_tree_is_killed_after_the_grace_period() {
     let script = "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > other; while :; do sleep 0.05; done' &
         setsid sh -c 'echo $$ > away; while :; do sleep 0.05; done' &
         echo $$ > pid; while :; do sleep 0.05; done";
     let mut it = Supervised::sh(&["--grace", "200ms"], script);
-    let family = [it.pid("pid"), it.pid("other"), it.pid("away")];
+    let tree = [it.pid("pid"), it.pid("other"), it.pid("away")];
     it.signal(Signal::KILL);
     it.wait();
-    until("all end", || family.iter().all(|process| is_gone(*process)));
+    until("all end", || tree.iter().all(|process| is_gone(*process)));
 }
 
-// CL-13: what ends the program is always there.
+// CL-13: there is always a guard.
 #[test]
-fn a_killed_guard_has_a_successor() {
+fn a_killed_guard_is_replaced() {
     let mut it =
         Supervised::sh(&["--restart", "never"], "trap 'exit 0' TERM; echo $$ > pid; while :; do sleep 0.05; done");
     let program = it.pid("pid");
     for _ in 0..2 {
         let first = guard(&it);
         kill_process(first, Signal::KILL).unwrap();
-        let trouble = it.news("trouble");
+        let trouble = it.log_event("trouble");
         assert!(trouble["message"].as_str().unwrap().contains("the guard ended (SIGKILL)"), "{trouble}");
         until("there is another", || guard(&it) != first);
     }
@@ -56,21 +56,21 @@ fn a_killed_guard_has_a_successor() {
 }
 
 #[test]
-fn a_guard_that_cannot_live_is_given_up() {
+fn a_guard_that_keeps_ending_is_given_up() {
     let it = Supervised::sh(&["--restart", "never"], "echo $$ > pid; sleep 1000");
     it.pid("pid");
-    let told = |_| {
+    let troubles = |_| {
         kill_process(guard(&it), Signal::KILL).unwrap();
-        it.news("trouble")["message"].as_str().unwrap().to_owned()
+        it.log_event("trouble")["message"].as_str().unwrap().to_owned()
     };
-    let told: Vec<String> = (0..6).map(told).collect();
-    assert!(told[..5].iter().all(|what| what.contains("another one is started")), "{told:?}");
-    assert!(told[5].contains("no guard: "), "{told:?}");
+    let troubles: Vec<String> = (0..6).map(troubles).collect();
+    assert!(troubles[..5].iter().all(|what| what.contains("starting another one")), "{troubles:?}");
+    assert!(troubles[5].contains("no guard: "), "{troubles:?}");
 }
 
-// CL-13: killed together with its guard, or before there was one.
+// CL-13: the supervisor was killed together with its guard, or before it had one.
 #[test]
-fn the_next_start_sweeps_up() {
+fn the_next_start_removes_leftover_folders() {
     let home = tempfile::tempdir().unwrap();
     let start = |script: &str| {
         Supervised::start(&[], &["sh", "-c", script], |it| {
@@ -97,14 +97,14 @@ fn the_next_start_sweeps_up() {
     assert_eq!(folders().len(), 2);
     let next = start("echo $$ > pid; sleep 1000");
     next.pid("pid");
-    assert_eq!(folders().len(), 2, "that of one alive, and its own");
+    assert_eq!(folders().len(), 2, "the folder of the live supervisor, and its own");
     assert_eq!(before.iter().filter(|name| folders().contains(name)).count(), 1);
 }
 
 fn guard(it: &Supervised) -> Pid {
     let supervisor = it.child.id();
     let mut guard = None;
-    // One that was started just now has no command line yet.
+    // A guard that has just been started has no command line yet.
     until("there is a guard", || {
         let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
         let is_guard = |pid: &&str| {
@@ -116,9 +116,9 @@ fn guard(it: &Supervised) -> Pid {
     guard.unwrap()
 }
 
-// As systemd tells everybody of a unit to end.
+// As systemd signals all processes of a unit.
 #[test]
-fn the_guard_ends_with_its_supervisor_alone() {
+fn the_guard_ends_only_with_its_supervisor() {
     let mut it =
         Supervised::sh(&["--grace", "100ms"], "trap '' TERM INT HUP QUIT; echo $$ > pid; while :; do sleep 0.05; done");
     let program = it.pid("pid");
@@ -128,7 +128,7 @@ fn the_guard_ends_with_its_supervisor_alone() {
         let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
         u64::from_str_radix(mask.trim(), 16).unwrap() & 0x4007 == 0x4007
     };
-    until("it listens", catches_all);
+    until("its traps are set", catches_all);
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
         kill_process(guard, signal).unwrap();
     }
@@ -138,7 +138,7 @@ fn the_guard_ends_with_its_supervisor_alone() {
 }
 
 #[test]
-fn the_command_for_freezes_ends_too() {
+fn the_on_freeze_command_ends_too() {
     let options = ["--health", "output", "--timeout", "200ms", "--on-freeze-timeout", "1h"];
     let options = [&options[..], &["--on-freeze", "echo $$ > hook; sleep 1000"]].concat();
     let mut it = Supervised::sh(&options, "sleep 1000");

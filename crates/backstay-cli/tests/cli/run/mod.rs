@@ -1,13 +1,13 @@
-//! `backstay run` with real children: ones that exit, crash, freeze, do not listen, fork, flood, and speak.
+//! `backstay run` with real children that exit, crash, freeze, ignore signals, fork, flood and send notifications.
 
-mod families;
 mod freezing;
 mod hanging;
 mod killed;
+mod notifications;
 mod output;
+mod process_trees;
 mod restarts;
 mod security;
-mod speaking;
 mod stopping;
 mod terminal;
 
@@ -20,20 +20,20 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{PATIENCE, backstay, by_shell, until};
+use crate::{TIMEOUT, backstay, by_shell, until};
 
-/// A supervisor at work, and what it logs.
+/// A running supervisor and its log.
 struct Supervised {
     home: TempDir,
     child: Child,
     log: Receiver<Value>,
 }
 
-/// Restarts come at once, so that no test waits.
+/// Restarts without a backoff, so that no test waits.
 const AT_ONCE: [&str; 2] = ["--backoff", "1ms"];
 
 impl Supervised {
-    /// Supervises a line of `sh`, in a home folder of its own.
+    /// Supervises a script of `sh`, in a home folder of its own.
     fn sh(options: &[&str], script: &str) -> Self {
         Self::start(options, &["sh", "-c", script], |_| {})
     }
@@ -57,7 +57,7 @@ impl Supervised {
         let (sender, log) = channel();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                // What the program writes is in between.
+                // Output of the program comes between the log lines.
                 if let Ok(news @ Value::Object(_)) = serde_json::from_str(&line) {
                     let _ = sender.send(news);
                 } else {
@@ -68,18 +68,18 @@ impl Supervised {
         Self { home, child, log }
     }
 
-    /// The next piece of news of this kind.
-    fn news(&self, event: &str) -> Value {
+    /// Waits for the next log event of this kind.
+    fn log_event(&self, kind: &str) -> Value {
         loop {
-            let news = self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("nothing was said of {event:?}"));
-            eprintln!("{news}");
-            if news["event"] == event {
-                return news;
+            let event = self.log.recv_timeout(TIMEOUT).unwrap_or_else(|_| panic!("no log event {kind:?}"));
+            eprintln!("{event}");
+            if event["event"] == kind {
+                return event;
             }
         }
     }
 
-    /// All that is still said.
+    /// The rest of the log, after the end of the supervisor.
     fn rest(self) -> Vec<Value> {
         self.log.iter().collect()
     }
@@ -88,12 +88,12 @@ impl Supervised {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Where the program finds what we put there, and leaves something for us.
+    /// The folder in which the test and the program exchange files.
     fn path(&self) -> &Path {
         self.home.path()
     }
 
-    /// The process id that the program left in a file.
+    /// Reads the process id that the program wrote into a file.
     fn pid(&self, file: &str) -> Pid {
         let path = self.path().join(file);
         let mut pid = None;
@@ -126,7 +126,7 @@ fn end_of(supervisor: &mut Child) -> ExitStatus {
 impl Drop for Supervised {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            // Its guard ends the program.
+            // The guard ends the program.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -150,7 +150,7 @@ fn python(options: &[&str], script: &str) -> Option<Supervised> {
     Some(Supervised::start(options, &["python3", "-c", &format!("{NOTIFY}{script}")], |_| {}))
 }
 
-/// Whether a process is gone, or only waits to be fetched by somebody.
+/// Whether a process is gone, or is a zombie.
 fn is_gone(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     test_kill_process(pid).is_err() || stat.contains(") Z ")

@@ -1,4 +1,4 @@
-//! What the program writes passes through, byte for byte.
+//! The output of the program is forwarded byte for byte.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::Supervised;
 use crate::backstay;
 
-/// Far more than fits in between: what is not passed on at once would be seen in memory.
+/// Far more than the buffers hold: kept output would show in the memory of the supervisor.
 const MEGABYTES: usize = 1024;
 
 fn flood(options: &[&str]) {
@@ -52,12 +52,12 @@ fn resident(pid: u32) -> usize {
 }
 
 #[test]
-fn a_gigabyte_passes_untouched() {
+fn a_gigabyte_passes_unchanged() {
     flood(&[]);
 }
 
 #[test]
-fn a_gigabyte_passes_untouched_where_we_listen() {
+fn a_gigabyte_is_forwarded_unchanged_with_health_output() {
     flood(&["--health", "output"]);
 }
 
@@ -86,7 +86,7 @@ fn standard_input_reaches_the_program() {
 }
 
 #[test]
-fn the_program_learns_that_nobody_reads() {
+fn a_closed_reader_reaches_the_program() {
     let home = tempfile::tempdir().unwrap();
     for options in [&[][..], &["--health", "output"]] {
         let mut child = backstay(home.path())
@@ -98,28 +98,28 @@ fn the_program_learns_that_nobody_reads() {
             .spawn()
             .unwrap();
         drop(child.stdout.take());
-        // By SIGPIPE, or as yes itself says.
+        // By SIGPIPE, or with the error of `yes`.
         assert!(matches!(child.wait().unwrap().code(), Some(141 | 1)));
     }
 }
 
-/// More than fits in between, all but what the program leaves in its own pipe when it ends.
+/// More than the buffers hold, except for what is left in the program's own pipe when it ends.
 const MANY: usize = 100_000;
 
-fn ended_with_much_to_say() -> Supervised {
+fn ended_with_pending_output() -> Supervised {
     let options = ["--health", "output", "--grace", "50ms", "--restart", "never"];
     let script = format!("yes | head -c {MANY}; exit 7");
     let it = Supervised::start(&options, &["sh", "-c", &script], |it| {
         it.stdout(Stdio::piped());
     });
-    it.news("exited");
+    it.log_event("exited");
     it
 }
 
 #[test]
-fn whoever_reads_slowly_gets_it_all() {
-    let mut it = ended_with_much_to_say();
-    // Longer than the grace.
+fn a_slow_reader_gets_all_output() {
+    let mut it = ended_with_pending_output();
+    // Longer than the grace period.
     std::thread::sleep(std::time::Duration::from_millis(300));
     let mut read = Vec::new();
     it.child.stdout.take().unwrap().read_to_end(&mut read).unwrap();
@@ -128,27 +128,27 @@ fn whoever_reads_slowly_gets_it_all() {
 }
 
 #[test]
-fn whoever_does_not_read_holds_up_nobody_who_asks_for_the_end() {
-    let mut it = ended_with_much_to_say();
+fn a_stalled_reader_does_not_delay_a_stop_request() {
+    let mut it = ended_with_pending_output();
     let _reader = it.child.stdout.take();
     it.signal(Signal::TERM);
     assert_eq!(it.code(), 7);
 }
 
 #[test]
-fn a_full_disk_is_no_reader_that_went_away() {
+fn a_full_disk_differs_from_a_closed_pipe() {
     let options = ["--health", "output", "--restart", "never"];
     let script = "for i in 1 2 3; do echo; sleep 0.1; done; exit 7";
     let mut it = Supervised::start(&options, &["sh", "-c", script], |it| {
         it.stdout(File::options().write(true).open("/dev/full").unwrap());
     });
     assert_eq!(it.code(), 7);
-    assert_eq!(it.rest().iter().filter(|news| news["event"] == "trouble").count(), 1);
+    assert_eq!(it.rest().iter().filter(|event| event["event"] == "trouble").count(), 1);
 }
 
-// CL-7: a program that looks finds a terminal; its bytes pass all the same, and each stream keeps its own.
+// CL-7: the program sees a terminal; its bytes are forwarded unchanged, separately for each stream.
 #[test]
-fn a_pseudo_terminal_passes_bytes() {
+fn a_pseudo_terminal_forwards_bytes_unchanged() {
     let home = tempfile::tempdir().unwrap();
     let script = "test -t 1 && test -t 2 || exit 3; printf 'a\\nb\\r\\n\\377'; printf 'no end' >&2; exit 4";
     let output = backstay(home.path())
@@ -161,7 +161,7 @@ fn a_pseudo_terminal_passes_bytes() {
     assert_eq!(output.status.code(), Some(4));
 }
 
-/// What is in a file that is both standard output and standard error, or standard error alone.
+/// The contents of a file that is both standard output and standard error, or standard error alone.
 fn logged(options: &[&str], script: &str, both: bool) -> String {
     let home = tempfile::tempdir().unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -173,7 +173,7 @@ fn logged(options: &[&str], script: &str, both: bool) -> String {
     std::fs::read_to_string(file.path()).unwrap()
 }
 
-/// Without its time stamp.
+/// A log line without its timestamp.
 fn message(line: &str) -> &str {
     let (stamp, message) = line.split_once(' ').unwrap();
     assert!(stamp.ends_with('Z') && stamp.parse::<jiff::Timestamp>().is_ok(), "{line}");
@@ -182,11 +182,11 @@ fn message(line: &str) -> &str {
 
 // CL-7
 #[test]
-fn the_programs_last_line_comes_before_its_end_and_is_a_line() {
+fn the_last_output_comes_before_the_log_line_about_the_end() {
     for (options, both) in [(&[][..], true), (&["--health", "output"], true), (&["--tty"], true), (&["--tty"], false)] {
         let to = if both { "" } else { ">&2" };
         let text = logged(options, &format!("printf 'one\\nno end' {to}"), both);
-        // The program may be faster than the supervisor's own line.
+        // The program's output may come before the supervisor's first line.
         let lines: Vec<&str> = text.lines().filter(|line| !line.contains("started, process")).collect();
         let [.., one, partial, ended] = lines[..] else { panic!("{text}") };
         assert_eq!((one, partial), ("one", "no end"), "{options:?}: {text}");
@@ -194,9 +194,9 @@ fn the_programs_last_line_comes_before_its_end_and_is_a_line() {
     }
 }
 
-// A log in a file says when; a person at a terminal, and the journal, know.
+// Lines in a file have a timestamp; lines on a terminal or in the journal have none.
 #[test]
-fn lines_have_time_stamps_unless_their_reader_has_them() {
+fn lines_have_timestamps_in_files_only() {
     let text = logged(&[], "exit 3", false);
     assert!(
         text.lines().count() >= 3 && text.lines().all(|line| message(line).starts_with("backstay: it: ")),

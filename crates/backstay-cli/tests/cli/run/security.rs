@@ -1,4 +1,4 @@
-//! What other users of the machine can see and do.
+//! What other users of the machine can read and do.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,8 +9,8 @@ use rustix::process::{Signal, getuid};
 use super::{Supervised, python};
 use crate::{backstay, until};
 
-/// Says something to a socket, from outside of the program's tree, as a user who is not root.
-fn say_from_outside(socket: &str, message: &str) {
+/// Sends a message to a socket, from outside the program's process tree, as a user other than root.
+fn send_from_outside(socket: &str, message: &str) {
     let script = "
 import os, socket, sys
 sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -23,7 +23,7 @@ sender.sendto(sys.argv[2].encode(), sys.argv[1])";
     assert!(output.status.success(), "{output:?}");
 }
 
-/// What a supervisor with these options writes, and the permissions of its heartbeat and its lock.
+/// The heartbeat of a supervisor with these options, and the permissions of its heartbeat and lock.
 fn published(options: &[&str]) -> (String, [u32; 2]) {
     let it = Supervised::start(options, &["sh", "-c", "sleep 1000", "--password=hunter2"], |_| {});
     let folder = it.path().join("run");
@@ -35,22 +35,22 @@ fn published(options: &[&str]) -> (String, [u32; 2]) {
 
 // CL-9: arguments may hold secrets.
 #[test]
-fn no_other_user_reads_the_command_line() {
+fn other_users_cannot_read_the_arguments() {
     let (text, modes) = published(&[]);
     assert!(text.contains(r#""command":"sh""#) && !text.contains("hunter2"), "{text}");
     assert_eq!(modes, [0o600, 0o600]);
 }
 
 #[test]
-fn options_show_more() {
+fn options_can_publish_the_arguments() {
     let (text, modes) = published(&["--show-command", "--file-mode", "644"]);
     assert!(text.contains("sh -c sleep 1000 --password=hunter2"), "{text}");
     assert_eq!(modes, [0o644, 0o600]);
 }
 
-// CL-10: root would create a file for whoever planted the link.
+// CL-10: following the link, root would create a file for the user that planted it.
 #[test]
-fn a_lock_that_was_planted_is_not_followed() {
+fn a_planted_lock_is_not_followed() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("run");
     fs::create_dir(&folder).unwrap();
@@ -64,7 +64,7 @@ fn a_lock_that_was_planted_is_not_followed() {
 
 // CL-8: any user can see the socket's path in /proc/net/unix.
 #[test]
-fn no_other_process_speaks_for_the_program() {
+fn notifications_of_other_processes_are_ignored() {
     let script = "
 open('socket', 'w').write(address + '\\n')
 while not os.path.exists('go'): time.sleep(0.01)
@@ -79,26 +79,26 @@ time.sleep(1000)";
     }
     let mut it = Supervised::start(&["--restart", "never"], &["python3", "-c", &script], prepare);
     let path = it.path().join("socket");
-    until("it says where", || fs::read_to_string(&path).is_ok_and(|text| text.ends_with('\n')));
+    until("the path is written", || fs::read_to_string(&path).is_ok_and(|text| text.ends_with('\n')));
     let socket = fs::read_to_string(path).unwrap().trim().to_owned();
-    say_from_outside(&socket, "STATUS=forged\nREADY=1\nWATCHDOG=trigger");
-    let said = it.news("trouble")["message"].as_str().unwrap().to_owned();
+    send_from_outside(&socket, "STATUS=forged\nREADY=1\nWATCHDOG=trigger");
+    let said = it.log_event("trouble")["message"].as_str().unwrap().to_owned();
     assert!(said.contains("notification ignored") && said.contains("of user "), "{said}");
     fs::write(it.path().join("go"), "").unwrap();
     let heartbeat = it.path().join("run/it.heartbeat");
-    until("the program is heard", || fs::read_to_string(&heartbeat).unwrap().contains("its own"));
-    // Once is enough: others could send without end.
-    say_from_outside(&socket, "WATCHDOG=trigger");
+    until("the notification arrived", || fs::read_to_string(&heartbeat).unwrap().contains("its own"));
+    // It is logged only once, because a sender could flood the log.
+    send_from_outside(&socket, "WATCHDOG=trigger");
     it.signal(Signal::TERM);
     assert_eq!(it.code(), 143);
     let rest = it.rest();
-    let told = |event: &str| rest.iter().filter(|news| news["event"] == event).count();
-    assert_eq!((told("froze"), told("ready"), told("trouble")), (0, 0, 0), "{rest:?}");
+    let count = |kind: &str| rest.iter().filter(|event| event["event"] == kind).count();
+    assert_eq!((count("froze"), count("ready"), count("trouble")), (0, 0, 0), "{rest:?}");
 }
 
-// CL-8: a helper of the program that says something and ends, before anybody can look it up.
+// CL-8: a helper of the program that sends a notification and ends before it can be looked up.
 #[test]
-fn a_sender_that_has_ended_is_heard() {
+fn a_sender_that_has_ended_is_trusted() {
     let script = "
 open('pid', 'w').write(f'{os.getpid()}\\n')
 while not os.path.exists('go'): time.sleep(0.01)
@@ -115,12 +115,12 @@ time.sleep(1000)";
     it.pid("pid");
     it.signal(Signal::STOP);
     fs::write(it.path().join("go"), "").unwrap();
-    until("it was said", || it.path().join("said").exists());
+    until("the notification was sent", || it.path().join("said").exists());
     it.signal(Signal::CONT);
-    it.news("ready");
+    it.log_event("ready");
 }
 
-// CL-9: ids, groups, socket and folder.
+// CL-9: user and group ids, socket and folder.
 #[test]
 fn a_program_runs_as_another_user() {
     if !getuid().is_root() {
@@ -138,7 +138,7 @@ fn a_program_runs_as_another_user() {
         [ "$HOME" != /root ] || exit 44
         exit 38"#;
     let home = tempfile::tempdir().unwrap();
-    // Groups of the supervisor's are not for the program.
+    // The program does not get the supervisor's groups.
     let with_a_group = ["--groups", "4711", env!("CARGO_BIN_EXE_backstay")];
     let run = ["run", "--user", "65534:65533", "--restart", "never", "--", "sh", "-c", script];
     let mut command = Command::new("setpriv");
@@ -147,9 +147,9 @@ fn a_program_runs_as_another_user() {
     assert_eq!(output.status.code(), Some(38), "{output:?}");
 }
 
-// CL-9: many programs open /dev/stdout as a file. An id that no database has gets no environment of the supervisor's user.
+// CL-9: many programs open /dev/stdout as a file. A user id without a database entry gets no variables of the supervisor's user.
 #[test]
-fn a_program_of_another_user_can_open_its_output_again() {
+fn a_program_of_another_user_can_open_dev_stdout() {
     if !getuid().is_root() {
         return eprintln!("passed over: only root can do this");
     }
@@ -164,9 +164,9 @@ fn a_program_of_another_user_can_open_its_output_again() {
     }
 }
 
-// CL-9: neither the program nor anybody else learns the paths from a list of processes.
+// CL-9: the list of processes does not reveal the paths.
 #[test]
-fn command_lines_tell_no_paths() {
+fn command_lines_contain_no_paths() {
     let it = Supervised::sh(&[], "echo \"$NOTIFY_SOCKET\" > socket; echo $$ > pid; sleep 1000");
     it.pid("pid");
     let socket = fs::read_to_string(it.path().join("socket")).unwrap();
@@ -177,7 +177,7 @@ fn command_lines_tell_no_paths() {
     assert_eq!(lines.filter(shows).count(), 0);
 }
 
-// CL-10: whoever can write one of them decides what the supervisor does.
+// CL-10: a user that can write one of them controls the supervisor.
 #[test]
 fn the_configuration_files_are_logged() {
     let it = Supervised::start(&["--restart", "never"], &["true"], |it| {
@@ -187,17 +187,17 @@ fn the_configuration_files_are_logged() {
         fs::write(home.join("kstlib.conf.yml"), "resilience: {run: {grace: 5}}\n").unwrap();
         fs::write(config.join("kstlib.conf.yml"), "others: 1\n").unwrap();
     });
-    let news = it.news("configured");
-    let files: Vec<&str> = news["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+    let event = it.log_event("configured");
+    let files: Vec<&str> = event["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
     assert!(files.iter().any(|file| file.ends_with(".config/kstlib.conf.yml")), "{files:?}");
-    assert!(news["message"].as_str().unwrap().starts_with("configuration read from "), "{news}");
+    assert!(event["message"].as_str().unwrap().starts_with("configuration read from "), "{event}");
     let none = Supervised::start(&["--restart", "never"], &["true"], |_| {});
-    assert!(none.rest().iter().all(|news| news["event"] != "configured"));
+    assert!(none.rest().iter().all(|event| event["event"] != "configured"));
 }
 
 // CL-10: for root it is an error, for other users a warning.
 #[test]
-fn a_configuration_file_that_others_can_write_is_refused() {
+fn a_configuration_file_that_others_can_write_is_rejected() {
     let mut it = Supervised::start(&["--restart", "never"], &["sh", "-c", "exit 7"], |it| {
         let file = it.get_current_dir().unwrap().join("kstlib.conf.yml");
         fs::write(&file, "resilience: {run: {grace: 5}}\n").unwrap();
@@ -206,6 +206,6 @@ fn a_configuration_file_that_others_can_write_is_refused() {
     if getuid().is_root() {
         return assert_eq!(it.code(), 125);
     }
-    assert!(it.news("trouble")["message"].as_str().unwrap().contains("kstlib.conf.yml"));
+    assert!(it.log_event("trouble")["message"].as_str().unwrap().contains("kstlib.conf.yml"));
     assert_eq!(it.code(), 7);
 }

@@ -1,4 +1,4 @@
-//! Signals are passed on, the end is orderly, and nothing is left.
+//! Signals are forwarded, the end is orderly, and no process is left.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{AT_ONCE, Supervised, by_shell, end_of, is_gone, python};
 use crate::until;
 
-/// Says that it listens, then waits for signals.
+/// A script that sets traps, writes its process id, and waits for signals.
 fn listening(traps: &str) -> String {
     format!("{traps}; echo $$ > pid; while :; do sleep 0.05; done")
 }
@@ -25,7 +25,7 @@ fn signals_reach_the_program() {
 }
 
 #[test]
-fn an_orderly_stop_has_the_programs_last_word() {
+fn an_orderly_stop_exits_with_the_programs_code() {
     for (signal, name) in [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::QUIT, "QUIT")] {
         let mut it =
             Supervised::sh(&["--restart", "always"], &listening(&format!("trap 'echo bye > last; exit 9' {name}")));
@@ -36,9 +36,9 @@ fn an_orderly_stop_has_the_programs_last_word() {
     }
 }
 
-// nohup, and what a shell starts in the background: it concerns neither us nor the program.
+// nohup, and background jobs of a shell: the signal affects neither the supervisor nor the program.
 #[test]
-fn what_was_ignored_stays_ignored() {
+fn ignored_signals_stay_ignored() {
     let home = tempfile::tempdir().unwrap();
     for signal in ["HUP", "INT", "QUIT"] {
         let script = "trap '' $SIGNAL; exec \"$0\" run --restart never -- \
@@ -48,11 +48,11 @@ fn what_was_ignored_stays_ignored() {
     }
 }
 
-// Ctrl-Z: both stand still, and nobody is frozen when both go on.
+// Ctrl-Z stops both, and the pause is not a freeze.
 #[test]
 fn job_control_is_for_the_program_too() {
     let options = ["--health", "output", "--timeout", "800ms", "--start-timeout", "1m", "--restart", "never"];
-    // A shell would wait for a child that stopped on its way to a program, and not be seen to stand.
+    // Python, because a shell waits for a child that was stopped before its exec, and is not stopped itself.
     let script = "
 signal.signal(signal.SIGTERM, lambda *_: os._exit(8))
 open('pid', 'w').write(f'{os.getpid()}\\n')
@@ -61,29 +61,29 @@ while True:
     time.sleep(0.05)";
     let Some(mut it) = python(&options, script) else { return };
     let both = [it.pid("pid"), Pid::from_child(&it.child)];
-    let stand = || {
+    let are_stopped = || {
         both.iter().all(|pid| {
             let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
             stat.contains(") T ")
         })
     };
     it.signal(Signal::TSTP);
-    until("both stand", stand);
+    until("both are stopped", are_stopped);
     std::thread::sleep(std::time::Duration::from_secs(1));
     it.signal(Signal::CONT);
-    until("both go on", || !stand());
+    until("both run again", || !are_stopped());
     std::thread::sleep(std::time::Duration::from_millis(300));
     it.signal(Signal::TERM);
     assert_eq!(it.code(), 8);
-    assert!(it.rest().iter().all(|news| news["event"] != "froze"));
+    assert!(it.rest().iter().all(|event| event["event"] != "froze"));
 }
 
 #[test]
-fn one_that_does_not_listen_is_killed_after_its_grace() {
+fn a_program_that_ignores_sigterm_is_killed_after_the_grace_period() {
     let mut it = Supervised::sh(&["--grace", "200ms"], &listening("trap '' TERM"));
     it.pid("pid");
     it.signal(Signal::TERM);
-    it.news("killing");
+    it.log_event("killing");
     assert_eq!(it.code(), 137);
 }
 
@@ -92,23 +92,23 @@ fn a_second_signal_kills_at_once() {
     let mut it = Supervised::sh(&["--grace", "1h"], &listening("trap 'echo >> heard' INT"));
     it.pid("pid");
     it.signal(Signal::INT);
-    until("the first is heard", || it.path().join("heard").exists());
-    // Sooner, it would be taken for an echo of the first.
+    until("the first signal arrived", || it.path().join("heard").exists());
+    // An earlier signal would count as a duplicate of the first.
     std::thread::sleep(std::time::Duration::from_millis(300));
     it.signal(Signal::INT);
-    it.news("asked_again");
+    it.log_event("asked_again");
     assert_eq!(it.code(), 137);
 }
 
 #[test]
-fn a_stopped_program_hears_the_end_too() {
+fn a_stopped_program_gets_sigterm() {
     let mut it = Supervised::sh(&["--grace", "1h"], &listening("trap 'exit 8' TERM"));
     kill_process(it.pid("pid"), Signal::STOP).unwrap();
     it.signal(Signal::TERM);
     assert_eq!(it.code(), 8);
 }
 
-// The family: in the program's group, and out of it.
+// Descendants in the program's group, and outside it.
 #[test]
 fn grandchildren_end_with_the_program() {
     let script = "sh -c 'trap \"\" TERM; echo $$ > stubborn; while :; do sleep 0.05; done' &
@@ -121,7 +121,7 @@ fn grandchildren_end_with_the_program() {
 }
 
 #[test]
-fn nothing_of_the_last_start_is_left_for_the_next() {
+fn no_process_is_left_for_the_next_start() {
     let script = "[ -s first ] && { kill -0 $(cat first) && echo left > last; exit 0; }
         sh -c 'echo $$ > first; while :; do sleep 0.05; done' &
         while [ ! -s first ]; do sleep 0.01; done; exit 1";
@@ -132,7 +132,7 @@ fn nothing_of_the_last_start_is_left_for_the_next() {
 
 const NAMESPACE: [&str; 6] = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
 
-/// `sh` as process 1 of a namespace of its own, "$0" the binary. Its session and group are led from outside.
+/// Runs `sh` as process 1 of a new pid namespace; "$0" is the binary. The leaders of its session and group are outside.
 fn in_namespace(home: &Path, script: &str) -> Option<Command> {
     let works = Command::new(NAMESPACE[0]).args(&NAMESPACE[1..]).arg("true").output();
     if !works.is_ok_and(|output| output.status.success()) {
@@ -145,20 +145,20 @@ fn in_namespace(home: &Path, script: &str) -> Option<Command> {
     Some(command)
 }
 
-// `timeout` signals its child and then its group, and others do alike.
+// `timeout` and similar programs signal their child and then its group.
 #[test]
-fn an_echo_of_a_signal_is_not_a_second_one() {
+fn a_duplicate_signal_is_not_a_second_request() {
     let mut it = Supervised::sh(&["--grace", "1h"], &listening("trap 'sleep 0.1; exit 8' TERM INT"));
     it.pid("pid");
-    // Two of a kind would be one where they wait.
+    // Two pending signals of the same kind would be merged into one.
     it.signal(Signal::TERM);
     it.signal(Signal::INT);
     assert_eq!(it.code(), 8);
 }
 
-// Whoever started us had them blocked, and that is inherited.
+// The parent may have blocked signals, and the mask is inherited.
 #[test]
-fn signals_that_were_blocked_are_heard() {
+fn blocked_signals_are_unblocked() {
     let home = tempfile::tempdir().unwrap();
     let script = "import os, signal, sys; signal.pthread_sigmask(0, {signal.SIGTERM, signal.SIGCHLD}); os.execv(sys.argv[1], sys.argv[1:])";
     let program = listening("trap 'exit 8' TERM");
@@ -168,14 +168,14 @@ fn signals_that_were_blocked_are_heard() {
     let Ok(mut supervisor) = command.env("TMPDIR", home.path()).spawn() else {
         return eprintln!("passed over: no python3");
     };
-    until("the program listens", || home.path().join("pid").exists());
+    until("the program has set its traps", || home.path().join("pid").exists());
     kill_process(Pid::from_child(&supervisor), Signal::TERM).unwrap();
     assert_eq!(end_of(&mut supervisor).code(), Some(8));
 }
 
-// Messages on its socket without end do not make it deaf.
+// A flood of messages on the socket does not delay signals.
 #[test]
-fn a_flood_of_messages_drowns_no_signal() {
+fn a_flood_of_messages_does_not_delay_a_signal() {
     let script = "
 for _ in range(8):
     if os.fork() == 0:
@@ -193,9 +193,9 @@ time.sleep(1000)";
     assert!(began.elapsed().as_secs() < 4, "{:?}", began.elapsed());
 }
 
-// A container that failed and is started again: the file of before seems to live on, its processes are in no sight.
+// A container is restarted after a failure: the old heartbeat still looks alive, and its process cannot be checked.
 #[test]
-fn a_name_is_taken_up_again_in_a_new_container() {
+fn a_name_can_be_used_again_in_a_restarted_container() {
     let home = tempfile::tempdir().unwrap();
     for (program, code) in [("exit 3", 3), ("test ! -e $BACKSTAY_DIR/it-1.heartbeat; exit 4", 4)] {
         let script = format!("exec \"$0\" run --name it --restart never -- sh -c '{program}'");
@@ -207,12 +207,12 @@ fn a_name_is_taken_up_again_in_a_new_container() {
     }
 }
 
-// A program that becomes another user by itself is heard all the same.
+// A program that changes its own user can still send notifications.
 #[test]
-fn a_program_that_drops_its_rights_is_heard() {
+fn a_program_that_drops_root_can_reach_the_socket() {
     let drop = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     if !Command::new(drop[0]).args(&drop[1..]).arg("true").status().is_ok_and(|status| status.success()) {
-        return eprintln!("passed over: nobody's rights to drop");
+        return eprintln!("passed over: cannot change the user");
     }
     let script = "[ -w $NOTIFY_SOCKET ] || exit 39
         ls ${NOTIFY_SOCKET%/*} && exit 40
@@ -221,39 +221,39 @@ fn a_program_that_drops_its_rights_is_heard() {
     let mut it = Supervised::start(&["--restart", "never"], &command, |run| {
         run.env("TMPDIR", "/tmp");
     });
-    assert_eq!(it.code(), 38, "it may not look around");
+    assert_eq!(it.code(), 38, "it cannot list the folder or write the heartbeat");
 }
 
-// What others may write to is not trusted.
+// A folder that other users can write to is not used.
 #[test]
-fn a_folder_of_somebody_elses_is_not_used() {
+fn a_folder_that_others_can_write_is_not_used() {
     use std::os::unix::fs::PermissionsExt;
-    let places = tempfile::tempdir().unwrap();
-    for folder in [places.path().to_owned(), places.path().join("backstay-65533")] {
+    let parent = tempfile::tempdir().unwrap();
+    for folder in [parent.path().to_owned(), parent.path().join("backstay-65533")] {
         let _ = fs::create_dir(&folder);
         fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
     }
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65533", "--clear-groups", env!("CARGO_BIN_EXE_backstay"), "run", "--", "true"]);
-    command.env("TMPDIR", places.path()).env_remove("BACKSTAY_DIR").env_remove("XDG_RUNTIME_DIR").current_dir("/");
+    command.env("TMPDIR", parent.path()).env_remove("BACKSTAY_DIR").env_remove("XDG_RUNTIME_DIR").current_dir("/");
     let Ok(output) = command.output() else { return eprintln!("passed over: no setpriv") };
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() && !said.contains("backstay: ") {
         return eprintln!("passed over: {said}");
     }
     assert!(said.contains("no heartbeat: ") && said.contains("BACKSTAY_DIR"), "{said}");
-    assert_eq!(fs::read_dir(places.path().join("backstay-65533")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(parent.path().join("backstay-65533")).unwrap().count(), 0);
 }
 
 #[test]
-fn a_heartbeat_that_cannot_be_written_is_told() {
+fn a_heartbeat_that_cannot_be_written_is_logged() {
     let it = Supervised::start(&["--restart", "never"], &["sleep", "0.2"], |run| {
         run.env("BACKSTAY_DIR", "/proc/nowhere");
     });
-    assert!(it.news("trouble")["message"].as_str().unwrap().contains("no heartbeat"));
+    assert!(it.log_event("trouble")["message"].as_str().unwrap().contains("no heartbeat"));
 }
 
-// As much as the kernel takes.
+// Close to the kernel's limit.
 #[test]
 fn a_long_command_line_is_run() {
     let long = "x".repeat(100_000);
@@ -262,11 +262,11 @@ fn a_long_command_line_is_run() {
     assert_eq!(it.code(), 9);
 }
 
-// A container with a read-only root: nothing can be written where temporary files and heartbeats belong.
+// A container with a read-only root: the folders for temporary files and heartbeats cannot be written.
 #[test]
-fn nothing_need_be_writable() {
+fn a_read_only_file_system_is_enough() {
     let home = tempfile::tempdir().unwrap();
-    // What is in /tmp stays to be seen: this binary, perhaps.
+    // /tmp stays visible, because the binary may be in it.
     let script = "mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp && mount -t tmpfs -o ro none /run || exit 77
         cd /; unset TMPDIR BACKSTAY_DIR
         exec \"$0\" run --restart never -- sh -c 'echo > $BACKSTAY_HEARTBEAT_FILE && exit 36'";
@@ -278,7 +278,7 @@ fn nothing_need_be_writable() {
     }
 }
 
-// As process 1: orphans are reaped while the program goes on.
+// As process 1, the supervisor reaps orphans while the program runs.
 #[test]
 fn process_one_reaps_orphans() {
     let home = tempfile::tempdir().unwrap();
@@ -291,7 +291,7 @@ fn process_one_reaps_orphans() {
     assert_eq!(output.status.code(), Some(33), "{output:?}");
 }
 
-// A container that was entered from outside: nobody in it can see who leads the session.
+// A container entered from outside: the leader of the session is not visible in it.
 #[test]
 fn a_session_led_from_outside_has_job_control_too() {
     let home = tempfile::tempdir().unwrap();
@@ -307,7 +307,7 @@ fn a_session_led_from_outside_has_job_control_too() {
     assert_eq!(output.status.code(), Some(34), "{output:?}");
 }
 
-// `docker exec`: what somebody started in our container from outside came to us, in a group that nobody here can see.
+// `docker exec`: a process started from outside is adopted as an orphan; its group is not visible in the container.
 #[test]
 fn orphans_from_outside_end_with_the_program() {
     let home = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! On a terminal of its own: who has it, who is stopped, and what happens when it goes.
+//! `backstay run` on a terminal: the foreground process, job control, and a terminal that is closed.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -26,7 +26,7 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execvp(sys.argv[1], sys.argv[1:])";
 
 impl Session {
-    /// `None`, said aloud, where there is no python3.
+    /// Returns `None`, with a message, without python3.
     fn start(arguments: &[&str]) -> Option<Self> {
         let home = tempfile::tempdir().unwrap();
         let (ours, theirs) = crate::terminal();
@@ -43,20 +43,20 @@ impl Session {
         Some(Self { home, child, ours, seen: String::new() })
     }
 
-    /// `backstay run` leads the session.
+    /// Runs `backstay run` as the leader of the session.
     fn run(options: &[&str], program: &[&str]) -> Option<Self> {
         let backstay = env!("CARGO_BIN_EXE_backstay");
         Self::start(&[&[backstay, "run", "--name", "it"], options, &["--"], program].concat())
     }
 
-    /// Waits for a text; what came up to its end.
+    /// Waits for a text; returns the output up to its end.
     fn sees(&mut self, what: &str) -> String {
         until(what, || {
-            // It may be the last that was to be read.
+            // The text may be in the output that was read already.
             if self.seen.contains(what) {
                 return true;
             }
-            // What never comes must not be waited for without end.
+            // The poll is limited, so that a missing text fails the test.
             let mut ready = [PollFd::new(&self.ours, PollFlags::IN)];
             if poll(&mut ready, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })).unwrap() == 0 {
                 return false;
@@ -98,15 +98,15 @@ impl Drop for Session {
 
 const ASKS: [&str; 3] = ["sh", "-c", "echo $$ > pid; read answer < /dev/tty; echo answer: $answer; exit 9"];
 
-// CL-5: in the background a program that reads from the terminal is stopped: that is told, and it is not left behind.
+// CL-5: a program that reads from the terminal in the background is stopped. This is logged, and it ends with the terminal.
 #[test]
-fn a_program_that_asks_for_the_terminal_is_told_and_ends_with_it() {
+fn a_program_stopped_by_the_terminal_is_logged_and_ends_with_it() {
     let Some(mut it) = Session::run(&[], &ASKS) else { return };
     it.sees("stopped by SIGTTIN: it asks for the terminal, see --foreground");
     until("status shows it", || it.state() == "suspended");
     let pid = std::fs::read_to_string(it.home.path().join("pid")).unwrap();
     let program = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
-    // The terminal is closed.
+    // Closes the terminal.
     let (ours, _) = crate::terminal();
     drop(std::mem::replace(&mut it.ours, ours));
     assert_eq!(it.code(), Some(129));
@@ -123,7 +123,7 @@ fn the_foreground_has_the_terminal() {
     assert_eq!(it.code(), Some(9));
 }
 
-// CL-5: Ctrl-C is for the program, and the person who pressed it wants no restart.
+// CL-5: Ctrl-C reaches the program, and a program that it ends is not restarted.
 #[test]
 fn a_key_ends_a_program_in_the_foreground() {
     let program = ["sh", "-c", "echo ready; while :; do sleep 0.05; done"];
@@ -134,9 +134,9 @@ fn a_key_ends_a_program_in_the_foreground() {
     assert_eq!(it.code(), Some(130));
 }
 
-// Between two starts, the terminal is the supervisor's.
+// Between two starts, the supervisor has the terminal.
 #[test]
-fn a_key_ends_a_supervisor_whose_program_is_not_running() {
+fn a_key_ends_the_supervisor_between_two_starts() {
     let options = ["--foreground", "--backoff", "1h", "--max-backoff", "1h"];
     let Some(mut it) = Session::run(&options, &["sh", "-c", "exit 5"]) else { return };
     it.sees("restarting in");
@@ -144,7 +144,7 @@ fn a_key_ends_a_supervisor_whose_program_is_not_running() {
     assert_eq!(it.code(), Some(5));
 }
 
-// A shell with jobs: Ctrl-Z stops both, `fg` continues both, and the program has the terminal again.
+// A shell with job control: Ctrl-Z stops both, `fg` continues both, and the program has the terminal again.
 #[test]
 fn job_control_lends_the_terminal_again() {
     let Some(mut it) = Session::start(&["bash", "--norc", "--noprofile", "-i"]) else { return };
@@ -166,7 +166,7 @@ fn job_control_lends_the_terminal_again() {
     assert_eq!(it.code(), Some(7));
 }
 
-// CL-5: the modes that a program leaves behind are not those in which its end is logged.
+// CL-5: the modes of the terminal are restored before the end of the program is logged.
 #[test]
 fn the_modes_of_the_terminal_are_restored_before_the_end_is_logged() {
     // Without output processing, a newline does not return to the first column.
@@ -176,7 +176,7 @@ fn the_modes_of_the_terminal_are_restored_before_the_end_is_logged() {
     assert_eq!(it.code(), Some(9));
 }
 
-/// What a terminal of so many columns shows.
+/// Renders a text as a terminal of this width shows it.
 fn screen(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![Vec::new()];
     let mut column = 0;
@@ -185,7 +185,7 @@ fn screen(text: &str, columns: usize) -> Vec<String> {
             '\r' => column = 0,
             '\n' => lines.push(Vec::new()),
             c => {
-                // A line that is full wraps when the next character comes.
+                // A full line wraps only at the next character.
                 if column == columns {
                     lines.push(Vec::new());
                     column = 0;
@@ -200,9 +200,9 @@ fn screen(text: &str, columns: usize) -> Vec<String> {
     lines.iter().map(|line| line.iter().collect::<String>().trim_end().to_owned()).collect()
 }
 
-// CL-7: what the program writes to a terminal that it has inherited cannot be seen by the supervisor.
+// CL-7: the supervisor cannot see what the program writes to an inherited terminal.
 #[test]
-fn the_log_begins_on_a_line_of_its_own_on_a_terminal() {
+fn log_lines_begin_on_an_empty_line_of_the_terminal() {
     let run = "stty cols 200; exec \"$0\" run --name it --restart never -- sh -c 'printf \"no end\"; exit 9'";
     let backstay = env!("CARGO_BIN_EXE_backstay");
     let session = ["env", "TERM=xterm", "NO_COLOR=1", "sh", "-c", run, backstay];
@@ -219,7 +219,7 @@ fn the_log_begins_on_a_line_of_its_own_on_a_terminal() {
 }
 
 #[test]
-fn without_a_terminal_there_is_none_to_lend() {
+fn foreground_without_a_terminal_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new("setsid");
     command.args(["-w", env!("CARGO_BIN_EXE_backstay"), "run", "--foreground", "--", "true"]);
@@ -230,17 +230,17 @@ fn without_a_terminal_there_is_none_to_lend() {
 }
 
 #[test]
-fn a_program_that_is_stopped_and_continued_is_told() {
+fn a_stop_and_a_continuation_are_logged() {
     let it = super::Supervised::sh(&[], "echo $$ > pid; while :; do sleep 0.05; done");
     let pid = it.pid("pid");
     rustix::process::kill_process(pid, Signal::STOP).unwrap();
-    assert_eq!(it.news("suspended")["signal"], "SIGSTOP");
+    assert_eq!(it.log_event("suspended")["signal"], "SIGSTOP");
     rustix::process::kill_process(pid, Signal::CONT).unwrap();
-    it.news("continued");
+    it.log_event("continued");
     it.signal(Signal::TERM);
 }
 
-// CL-7: the pseudo-terminal of --tty has the size of ours, also when that changes.
+// CL-7: the pseudo-terminal of --tty follows the size of the supervisor's terminal.
 #[test]
 fn a_pseudo_terminal_follows_the_size_of_the_terminal() {
     let program = "import os, signal, time

@@ -1,4 +1,4 @@
-//! What is answered.
+//! The answers to requests.
 
 use std::collections::HashSet;
 use std::fs::Permissions;
@@ -11,7 +11,7 @@ use super::{Served, stale};
 use crate::{backstay, stdout, until};
 
 #[test]
-fn the_page_needs_nothing_from_elsewhere() {
+fn the_web_page_loads_nothing_from_other_sites() {
     let served = Served::start(&[]);
     for (path, kind) in
         [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript"), ("/icon.svg", "image/svg+xml")]
@@ -45,9 +45,9 @@ fn only_reading_is_allowed() {
     assert!(answer.head.contains("content-length: "), "{}", answer.head);
 }
 
-// A site that lets its own name point to this machine is refused.
+// DNS rebinding: a site that lets its own name point to this machine is rejected.
 #[test]
-fn other_names_are_refused() {
+fn other_host_names_are_rejected() {
     let served = Served::start(&["--allow-host", "status.example"]);
     let status = |lines: &str| served.ask("GET /api/status", lines).status;
     served.read_until("/readyz", |answer| answer.status == 200);
@@ -61,7 +61,7 @@ fn other_names_are_refused() {
 }
 
 #[test]
-fn programs_get_what_status_prints() {
+fn the_api_returns_what_status_prints() {
     let served = Served::start(&[]);
     stale(&served.folder(), "b", &json!({"version": "1.0.0"}));
     std::fs::write(served.folder().join("a.heartbeat"), "{").unwrap();
@@ -74,7 +74,7 @@ fn programs_get_what_status_prints() {
     for all in [&mut ours, &mut theirs] {
         for service in all.as_array_mut().unwrap() {
             service["file"] = service["file"].as_str().unwrap().rsplit('/').next().unwrap().into();
-            // They hold an age.
+            // The age differs.
             service["age"] = serde_json::Value::Null;
             service["message"] = serde_json::Value::Null;
         }
@@ -83,7 +83,7 @@ fn programs_get_what_status_prints() {
 }
 
 #[test]
-fn what_was_seen_is_not_sent_again() {
+fn an_unchanged_snapshot_is_not_sent_again() {
     let served = Served::start(&["--every", "1h"]);
     served.read_until("/readyz", |answer| answer.status == 200);
     let answer = served.read("/api/page");
@@ -95,7 +95,7 @@ fn what_was_seen_is_not_sent_again() {
     }
     assert_eq!(again("\"x\"").status, 200);
 
-    // The same number of another run is another look.
+    // The same number from another process is another snapshot.
     let other = Served::start(&["--every", "1h"]);
     other.read_until("/readyz", |answer| answer.status == 200);
     assert_eq!(other.ask("GET /api/page", &format!("Host: localhost\r\nIf-None-Match: {tag}\r\n")).status, 200);
@@ -113,7 +113,7 @@ fn readiness_follows_the_folder() {
     served.read_until("/api/status", |answer| answer.body.contains("a.heartbeat"));
     std::fs::remove_dir_all(served.folder()).unwrap();
     served.read_until("/readyz", |answer| answer.status == 503);
-    // What was seen is still shown.
+    // The last services are still shown.
     assert!(served.read("/api/status").body.contains("\"missing\""));
 }
 
@@ -139,7 +139,7 @@ fn a_folder_of_another_user_is_not_served() {
         let body = served.read(path).body;
         assert!(!body.contains("bank") && !body.contains("forged"), "{path}: {body}");
     }
-    // The same folder, once it is this user's alone.
+    // The same folder, once it belongs to this user alone.
     std::os::unix::fs::chown(&squatted, Some(65533), None).unwrap();
     served.read_until("/readyz", |answer| answer.status == 200);
     assert!(served.read("/api/status").body.contains("forged"));
@@ -147,18 +147,18 @@ fn a_folder_of_another_user_is_not_served() {
 
 // CL-11
 #[test]
-fn a_name_steers_no_terminal_that_shows_the_metrics() {
+fn metrics_cannot_control_a_terminal() {
     let served = Served::start(&[]);
     stale(&served.folder(), "a\u{1b}[2J\u{202e}", &json!({}));
     served.read_until("/metrics", |answer| answer.body.contains(r#"{name="a\\x1b[2J\\xe2\\x80\\xae"}"#));
 }
 
 #[test]
-fn prometheus_understands_the_metrics() {
+fn the_metrics_are_valid() {
     let served = Served::start(&[]);
     stale(&served.folder(), "bot", &json!({"restarts": 3, "freezes": 1}));
     stale(&served.folder(), "a\"} 1\nup{x=\"\\", &json!({"restarts": "many", "freezes": -1}));
-    // A look at the folder may come between the two files.
+    // A snapshot may be taken between the two files.
     let has_both = |body: &str| body.contains("{name=\"bot\"}") && body.contains("up{x=");
     served.read_until("/metrics", |answer| has_both(&answer.body));
     let answer = served.read("/metrics");
@@ -171,17 +171,17 @@ fn prometheus_understands_the_metrics() {
             let (name, kind) = rest.split_once(' ').unwrap();
             assert!(matches!(kind, "gauge" | "counter"), "{line}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
-            assert!(types.insert(name.to_owned()), "twice: {line}");
+            assert!(types.insert(name.to_owned()), "duplicate: {line}");
         } else if !line.starts_with("# HELP ") {
             let (key, value) = line.rsplit_once(' ').unwrap();
             value.parse::<f64>().unwrap();
-            assert!(series.insert(key.to_owned()), "twice: {line}");
+            assert!(series.insert(key.to_owned()), "duplicate: {line}");
             let name = key.split('{').next().unwrap();
             assert!(types.contains(name), "no type: {line}");
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{line}");
             if let Some(labels) = key.strip_prefix(name).filter(|labels| !labels.is_empty()) {
                 let value = labels.strip_prefix("{name=\"").and_then(|rest| rest.strip_suffix("\"}")).unwrap();
-                // No quote within that is not escaped.
+                // Quotes within the label are escaped.
                 let rest = value.replace("\\\\", "").replace("\\\"", "");
                 assert!(!rest.contains('"'), "{line}");
             }
@@ -198,7 +198,7 @@ fn prometheus_understands_the_metrics() {
 }
 
 #[test]
-fn it_beats_where_somebody_wants_to_know() {
+fn it_writes_a_heartbeat_if_a_file_is_configured() {
     let mut served = Served::start(&["--heartbeat", "serve.heartbeat"]);
     let probe = || backstay(served.home.path()).args(["probe", "--json", "serve.heartbeat"]).output().unwrap();
     until("it beats", || probe().status.success());
@@ -206,11 +206,11 @@ fn it_beats_where_somebody_wants_to_know() {
     served.terminate();
     assert!(served.wait().success());
     let probe = backstay(served.home.path()).args(["probe", "serve.heartbeat"]).output().unwrap();
-    assert_eq!(probe.status.code(), Some(6), "stopped, as it was meant to");
+    assert_eq!(probe.status.code(), Some(6), "stopped in order");
 }
 
 #[test]
-fn an_address_that_is_taken_is_an_error() {
+fn an_address_in_use_is_an_error() {
     let served = Served::start(&[]);
     let output = backstay(served.home.path())
         .args(["serve", "beats", "--listen", &served.address.to_string()])
@@ -221,7 +221,7 @@ fn an_address_that_is_taken_is_an_error() {
 }
 
 #[test]
-fn a_health_check_need_not_say_whom_it_asks() {
+fn a_health_check_needs_no_host_header() {
     let it = Served::start(&[]);
     it.read_until("/readyz", |answer| answer.status == 200);
     let ask = |path: &str, version: &str| {

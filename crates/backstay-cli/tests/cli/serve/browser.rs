@@ -1,4 +1,4 @@
-//! The page as a person meets it: in a real browser.
+//! The web page in a real browser.
 
 use std::fs;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn headline(text: &str) -> String {
 }
 
 #[test]
-fn the_page_follows_the_heartbeats() {
+fn the_web_page_follows_the_heartbeats() {
     let mut served = Served::start(&[]);
     let Some(mut page) = open(&served) else { return };
     page.until(&headline("No heartbeats here"));
@@ -44,7 +44,7 @@ fn the_page_follows_the_heartbeats() {
     page.until("document.querySelector('.state').textContent === '●ALIVE'");
     page.until("document.querySelector('svg').getAttribute('aria-label').startsWith('last 10 m 00 s: alive ')");
 
-    // Opened by the keyboard, it stays open and keeps the focus while the rest changes.
+    // A service opened by the keyboard stays open and keeps the focus while others change.
     page.value("document.querySelector('summary').focus()");
     page.key("Enter", 13, "\r");
     page.until("document.querySelector('details').open");
@@ -75,7 +75,7 @@ fn the_page_follows_the_heartbeats() {
     page.until("document.getElementById('trouble').hidden");
     assert_eq!(page.complaints, Vec::<String>::new());
 
-    // What is old is said to be old.
+    // Old data is marked as old.
     served.terminate();
     served.wait();
     page.until("document.getElementById('trouble').textContent.startsWith('No answer from backstay serve')");
@@ -83,7 +83,7 @@ fn the_page_follows_the_heartbeats() {
 }
 
 #[test]
-fn what_heartbeats_say_is_text() {
+fn text_from_heartbeats_is_not_markup() {
     let served = Served::start(&[]);
     let markup = r#"<img src=x onerror="owned=1"><svg onload="owned=1"><script>owned=1</script>"#;
     let says = json!({
@@ -91,7 +91,7 @@ fn what_heartbeats_say_is_text() {
         "restarts": markup, "freezes": {"toString": markup}, "__proto__": {"owned": 1}, "constructor": "x",
         "deep": [{"a": markup}],
     });
-    // A file name may hold all but a slash.
+    // A file name may contain any character but a slash.
     stale(&served.folder(), &markup.replace('/', ""), &says);
     stale(&served.folder(), "\u{202e}", &json!({}));
     let state = json!({"timestamp": "2001-01-01T00:00:00Z", "pid": 1, "hostname": markup, "metadata": [markup]});
@@ -105,16 +105,16 @@ fn what_heartbeats_say_is_text() {
     assert_eq!(page.text("typeof owned + typeof ({}).owned"), "undefinedundefined");
     assert_eq!(page.complaints, Vec::<String>::new());
 
-    // Were there markup, the policy would stop it.
+    // The content security policy would block markup.
     page.value("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"owned=1\">')");
     page.until("document.querySelector('img').complete");
     assert_eq!(page.text("typeof owned"), "undefined");
     assert!(page.complaints.iter().any(|entry| entry.contains("Content Security Policy")), "{:?}", page.complaints);
 }
 
-// A list of names with a newline in one of them is not taken for another list of as many characters.
+// Two lists of names must differ even if a name contains a newline.
 #[test]
-fn metadata_of_any_name_is_shown() {
+fn metadata_with_any_key_is_shown() {
     let served = Served::start(&[]);
     stale(&served.folder(), "bot", &json!({"a\nb": 1}));
     let Some(mut page) = open(&served) else { return };
@@ -128,7 +128,7 @@ fn metadata_of_any_name_is_shown() {
 }
 
 #[test]
-fn it_is_readable_in_every_window_by_day_and_night() {
+fn it_is_readable_at_every_width_in_light_and_dark() {
     let served = Served::start(&[]);
     let long = "a_name_without_end_".repeat(8);
     let says = json!({"says": "word".repeat(100), "command": "x".repeat(2000), "restarts": 12});
@@ -145,7 +145,7 @@ fn it_is_readable_in_every_window_by_day_and_night() {
         let wide = page.value("document.documentElement.scrollWidth").as_u64().unwrap();
         assert!(wide <= u64::from(width), "{width}: {wide}");
     }
-    // WCAG AA: text stands out from its ground by 4.5 to 1.
+    // WCAG AA: a contrast of at least 4.5 to 1.
     let contrast = "(() => {
         const light = (color) => color.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255)
             .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
@@ -169,7 +169,7 @@ fn it_is_readable_in_every_window_by_day_and_night() {
         grounds.push(page.text("getComputedStyle(document.body).backgroundColor"));
     }
     assert_ne!(grounds[0], grounds[1]);
-    // Each look has its own symbol, for those who do not see its colour.
+    // Each severity has its own symbol, so that colour is not the only difference.
     let symbols = page.value("new Set([...document.querySelectorAll('.state i')].map((i) => i.textContent)).size");
     assert_eq!(symbols, 5);
 }

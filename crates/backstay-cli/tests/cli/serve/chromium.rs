@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::PATIENCE;
+use crate::TIMEOUT;
 
 pub(super) struct Page {
     browser: Child,
@@ -15,13 +15,13 @@ pub(super) struct Page {
     messages: BufReader<ChildStdout>,
     session: Option<String>,
     last: u64,
-    /// What the page logged, and what was blocked in it.
+    /// What the web page logged, and what was blocked in it.
     pub(super) complaints: Vec<String>,
     _profile: TempDir,
 }
 
 impl Page {
-    /// `None`, said aloud, where there is no browser; `BACKSTAY_TEST_BROWSER` names one that has to be there.
+    /// Returns `None`, with a message, without a browser. A browser named by `BACKSTAY_TEST_BROWSER` must exist.
     pub(super) fn open(url: &str) -> Option<Self> {
         let wanted = std::env::var("BACKSTAY_TEST_BROWSER").ok();
         let is_there = |name: &&str| Command::new(name).arg("--version").output().is_ok();
@@ -37,9 +37,9 @@ impl Page {
         };
         let profile = tempfile::tempdir().unwrap();
         let mut browser = Command::new("sh")
-            // It hears on descriptor 3 and speaks on 4.
+            // It reads from descriptor 3 and writes to 4.
             .args(["-c", r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#, "sh", name])
-            // A container's user is root, and its /dev/shm small.
+            // In a container the user is root, and /dev/shm is small.
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
             .args(["--disable-extensions", "--disable-background-networking", "--remote-debugging-pipe"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
@@ -63,7 +63,7 @@ impl Page {
         Some(page)
     }
 
-    /// One command and its result.
+    /// Sends one command; returns its result.
     pub(super) fn call(&mut self, method: &str, params: &Value) -> Value {
         self.last += 1;
         let mut message = json!({"id": self.last, "method": method, "params": params});
@@ -74,7 +74,7 @@ impl Page {
         loop {
             let mut bytes = Vec::new();
             self.messages.read_until(0, &mut bytes).unwrap();
-            assert_eq!(bytes.pop(), Some(0), "the browser went away");
+            assert_eq!(bytes.pop(), Some(0), "the browser ended");
             let mut message: Value = serde_json::from_slice(&bytes).unwrap();
             if message["id"] == self.last {
                 assert!(message["error"].is_null(), "{method}: {message}");
@@ -87,7 +87,7 @@ impl Page {
         }
     }
 
-    /// The value of an expression in the page.
+    /// Returns the value of an expression in the web page.
     pub(super) fn value(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
         let mut result = self.call("Runtime.evaluate", &params);
@@ -103,8 +103,8 @@ impl Page {
     pub(super) fn until(&mut self, expression: &str) {
         let began = Instant::now();
         while self.value(expression) != true {
-            let page = if began.elapsed() < PATIENCE { String::new() } else { self.text("document.body.innerText") };
-            assert!(page.is_empty(), "not within {PATIENCE:?}: {expression}\n{page}\n{:?}", self.complaints);
+            let page = if began.elapsed() < TIMEOUT { String::new() } else { self.text("document.body.innerText") };
+            assert!(page.is_empty(), "not within {TIMEOUT:?}: {expression}\n{page}\n{:?}", self.complaints);
             std::thread::sleep(Duration::from_millis(20));
         }
     }

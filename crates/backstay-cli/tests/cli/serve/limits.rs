@@ -1,4 +1,4 @@
-//! What one client cannot do to the others.
+//! Limits that keep one client from blocking the others.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,13 +11,13 @@ use super::{Served, answer, stale};
 const REQUEST: &str = "GET /api/page HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
-fn a_head_is_bounded() {
+fn the_head_of_a_request_is_limited() {
     let served = Served::start(&[]);
     let long = format!("Host: localhost\r\nX: {}\r\n", "x".repeat(15_000));
     assert_eq!(served.ask("GET /healthz", &long).status, 200);
     let many = format!("Host: localhost\r\n{}", "X: y\r\n".repeat(70));
     assert_eq!(served.ask("GET /healthz", &many).status, 431);
-    // More than is read is answered by an error, or by nothing at all.
+    // A longer head gets an error, or the connection is closed.
     let mut stream = served.connect();
     let _ = write!(stream, "GET / HTTP/1.1\r\nHost: localhost\r\nX: ");
     let mut written = 0;
@@ -27,7 +27,7 @@ fn a_head_is_bounded() {
             _ => break,
         }
     }
-    assert!(written < 100 << 20, "it reads for ever");
+    assert!(written < 100 << 20, "it reads without limit");
     let mut first = [0; 12];
     if stream.read_exact(&mut first).is_ok() {
         assert_eq!(&first, b"HTTP/1.1 431");
@@ -35,9 +35,9 @@ fn a_head_is_bounded() {
     assert_eq!(served.read("/healthz").status, 200);
 }
 
-// More than there are places for, each of them silent in the middle of its request.
+// More connections than the limit, each silent in the middle of its request.
 #[test]
-fn who_never_finishes_asking_is_sent_away() {
+fn an_unfinished_request_is_closed() {
     let served = Served::start(&[]);
     let silent: Vec<TcpStream> = (0..300)
         .map(|_| {
@@ -46,17 +46,17 @@ fn who_never_finishes_asking_is_sent_away() {
             stream
         })
         .collect();
-    assert_eq!(served.read("/healthz").status, 200, "who asks has its turn");
+    assert_eq!(served.read("/healthz").status, 200, "a complete request is answered");
     for mut stream in silent {
         let mut rest = Vec::new();
-        // Closed by a farewell, or by a reset.
+        // Closed in order, or by a reset.
         let _ = stream.read_to_end(&mut rest);
         assert!(!rest.starts_with(b"HTTP/1.1 200"));
     }
 }
 
 #[test]
-fn who_does_not_take_its_answer_loses_it() {
+fn a_client_that_does_not_read_is_closed() {
     let served = Served::start(&[]);
     for index in 0..1000 {
         stale(&served.folder(), &format!("{index}"), &json!({"large": "x".repeat(8000)}));
@@ -73,7 +73,7 @@ fn who_does_not_take_its_answer_loses_it() {
 }
 
 #[test]
-fn a_thousand_clients_have_their_answers() {
+fn a_thousand_clients_are_answered() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum.map(|most| most.min(4096)), ..limit }).unwrap();
     let served = Served::start(&[]);
@@ -93,13 +93,13 @@ fn a_thousand_clients_have_their_answers() {
     }
 }
 
-// SD-1: a signal ends it in order, whoever is connected.
+// SD-1: a signal ends it in order, also with open connections.
 #[test]
 fn it_stops_with_clients_connected() {
     let mut served = Served::start(&[]);
     let mut idle: Vec<TcpStream> = (0..20).map(|_| served.connect()).collect();
     idle[0].write_all(b"GET / HTTP/1.1\r\n").unwrap();
-    // All of them are taken.
+    // All connections are accepted.
     served.read_until("/metrics", |answer| answer.body.contains("\nbackstay_serve_connections 21\n"));
     served.terminate();
     assert_eq!(served.wait().code(), Some(0));
@@ -107,7 +107,7 @@ fn it_stops_with_clients_connected() {
 }
 
 #[test]
-fn no_time_between_looks_is_too_long() {
+fn the_longest_interval_is_accepted() {
     let it = Served::start(&["--every", "18446744073709549568"]);
     it.read_until("/readyz", |answer| answer.status == 200);
 }

@@ -1,4 +1,4 @@
-//! `backstay serve`, asked over real connections.
+//! `backstay serve` over real connections.
 
 mod answers;
 mod browser;
@@ -13,9 +13,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{PATIENCE, backstay, until};
+use crate::{TIMEOUT, backstay, until};
 
-/// A server at work.
+/// A running server.
 struct Served {
     home: TempDir,
     child: Child,
@@ -29,7 +29,7 @@ struct Answer {
 }
 
 impl Served {
-    /// Of the folder `beats`, which is there.
+    /// Serves the folder `beats`, which exists.
     fn start(options: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("beats")).unwrap();
@@ -58,11 +58,11 @@ impl Served {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream
     }
 
-    /// One request, with lines of one's own after the first.
+    /// Sends one request, with extra header lines.
     fn ask(&self, first: &str, lines: &str) -> Answer {
         let mut stream = self.connect();
         write!(stream, "{first} HTTP/1.1\r\n{lines}\r\n").unwrap();
@@ -77,7 +77,7 @@ impl Served {
         serde_json::from_str(&self.read(path).body).unwrap()
     }
 
-    /// Looks again and again until an answer fits.
+    /// Repeats a request until the answer fits.
     fn read_until(&self, path: &str, fits: impl Fn(&Answer) -> bool) {
         until(path, || fits(&self.read(path)));
     }
@@ -103,7 +103,7 @@ impl Drop for Served {
     }
 }
 
-/// All that is still said; a connection carries one answer.
+/// Reads the answer to the end; a connection carries one answer.
 fn answer(mut stream: TcpStream) -> Answer {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -112,7 +112,7 @@ fn answer(mut stream: TcpStream) -> Answer {
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-/// A heartbeat of another machine, long ago.
+/// Writes an old heartbeat of another machine.
 fn stale(folder: &Path, name: &str, metadata: &serde_json::Value) {
     let json =
         serde_json::json!({"timestamp": "2001-01-01T00:00:00Z", "pid": 7, "hostname": "far", "metadata": metadata});

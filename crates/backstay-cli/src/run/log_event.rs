@@ -1,4 +1,4 @@
-//! The supervisor's news: log lines for people, and fields for programs.
+//! What the supervisor logs: lines for people, and fields for programs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGTTIN, SIGTTOU};
 
-use super::gate::{Reason, Wait};
-use super::life::Source;
+use super::freeze_detector::Source;
+use super::restart_limiter::{Reason, Wait};
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Exit {
         self == Self::Code(0)
     }
 
-    /// As a shell says it.
+    /// The exit code as in a shell: 128 + N after signal N.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Code(code) => u8::try_from(code).unwrap_or(u8::MAX),
@@ -39,18 +39,18 @@ impl std::fmt::Display for Exit {
     }
 }
 
-/// The signal that asks the supervisor to stop.
+/// A request to stop the supervisor, by this signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ask(pub(crate) i32);
+pub(crate) struct StopRequest(pub(crate) i32);
 
-impl Ask {
+impl StopRequest {
     pub(crate) fn signal(self) -> i32 {
         self.0
     }
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum News {
+pub(crate) enum LogEvent {
     Started {
         pid: u32,
         restarts: u64,
@@ -58,11 +58,11 @@ pub(crate) enum News {
     NotStarted {
         error: String,
     },
-    /// The name that was derived from the program is taken, and has a suffix.
+    /// The name that was derived from the program is taken; the supervisor uses one with a suffix.
     Renamed {
-        asked: String,
+        wanted: String,
     },
-    /// What is watched.
+    /// The health checks that must pass.
     Watched {
         what: String,
     },
@@ -70,7 +70,7 @@ pub(crate) enum News {
     Configured {
         files: Vec<PathBuf>,
     },
-    /// Nothing is, so far: the program gave no sign of life in this time.
+    /// No health check counts so far: none has passed in this time.
     NotWatched {
         time: Duration,
     },
@@ -93,19 +93,19 @@ pub(crate) enum News {
         error: String,
     },
     Killing,
-    /// Killed processes are not gone.
+    /// Some processes survived SIGKILL.
     GaveUp,
     Waiting(Wait),
-    Asked(Ask),
-    AskedAgain(Ask),
+    StopRequested(StopRequest),
+    StopRequestedAgain(StopRequest),
     /// A part of the supervisor does not work; the program runs without it.
     Trouble {
         what: String,
     },
 }
 
-impl News {
-    pub(crate) fn is_bad(&self) -> bool {
+impl LogEvent {
+    pub(crate) fn is_warning(&self) -> bool {
         match self {
             Self::Started { .. }
             | Self::Renamed { .. }
@@ -115,13 +115,13 @@ impl News {
             | Self::Continued
             | Self::Ready
             | Self::Stopping
-            | Self::Asked(_) => false,
+            | Self::StopRequested(_) => false,
             Self::Exited { exit, .. } => !exit.is_success(),
             _ => true,
         }
     }
 
-    /// One word for programs.
+    /// The name of the event, for programs.
     pub(crate) fn event(&self) -> &'static str {
         match self {
             Self::Started { .. } => "started",
@@ -141,19 +141,19 @@ impl News {
             Self::Killing => "killing",
             Self::GaveUp => "gave_up",
             Self::Waiting(_) => "waiting",
-            Self::Asked(_) => "asked_to_stop",
-            Self::AskedAgain(_) => "asked_again",
+            Self::StopRequested(_) => "asked_to_stop",
+            Self::StopRequestedAgain(_) => "asked_again",
             Self::Trouble { .. } => "trouble",
         }
     }
 
-    /// One line for people.
+    /// One line of text, for people.
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Started { pid, restarts: 0 } => format!("started, process {pid}"),
             Self::Started { pid, restarts } => format!("restarted, process {pid}, restart {restarts}"),
             Self::NotStarted { error } => format!("failed to start: {error}"),
-            Self::Renamed { asked } => format!("the name {asked:?} is taken by another supervisor"),
+            Self::Renamed { wanted } => format!("the name {wanted:?} is taken by another supervisor"),
             Self::Watched { what } => format!("health: {what}"),
             Self::Configured { files } => format!("configuration read from {}", shown(files).join(", ")),
             Self::NotWatched { time } => {
@@ -182,13 +182,13 @@ impl News {
                 Reason::RateLimit => format!("restart limit reached: next start in {}", seconds(*time)),
                 Reason::CircuitOpen => format!("crash loop: next start attempt in {}", seconds(*time)),
             },
-            Self::Asked(ask) => format!("{}: stopping", name(ask.signal())),
-            Self::AskedAgain(ask) => format!("{} again: stopping at once", name(ask.signal())),
+            Self::StopRequested(request) => format!("{}: stopping", name(request.signal())),
+            Self::StopRequestedAgain(request) => format!("{} again: stopping at once", name(request.signal())),
             Self::Trouble { what } => what.clone(),
         }
     }
 
-    /// The numbers in it, for programs. Times are in seconds.
+    /// The data of the event, for programs. Times are in seconds.
     pub(crate) fn fields(&self) -> Vec<(&'static str, Value)> {
         match self {
             Self::Started { pid, restarts } => vec![("pid", json!(pid)), ("restarts", json!(restarts))],
@@ -211,7 +211,9 @@ impl News {
                 };
                 vec![("reason", json!(reason)), ("wait", json!(time.as_secs_f64()))]
             }
-            Self::Asked(ask) | Self::AskedAgain(ask) => vec![("signal", json!(name(ask.signal())))],
+            Self::StopRequested(request) | Self::StopRequestedAgain(request) => {
+                vec![("signal", json!(name(request.signal())))]
+            }
             Self::Suspended { signal } => vec![("signal", json!(name(*signal)))],
             Self::Configured { files } => vec![("files", json!(shown(files)))],
             Self::NotWatched { time } => vec![("inactive", json!(time.as_secs_f64()))],
@@ -224,7 +226,7 @@ fn shown(files: &[PathBuf]) -> Vec<String> {
     files.iter().map(|file| file.display().to_string()).collect()
 }
 
-/// The signal's name, where it has one.
+/// Returns the name of a signal, or "signal N".
 pub(crate) fn name(signal: i32) -> String {
     signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }

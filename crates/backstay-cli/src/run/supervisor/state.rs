@@ -1,21 +1,21 @@
-//! The state of the supervisor as its reports and its shell see it.
+//! The state of the supervisor, for the reporter and the event loop.
 
-use super::super::event::Standing;
-use super::super::news::Exit;
+use super::super::event::SupervisorState;
+use super::super::log_event::Exit;
 use super::{Phase, Stage, Supervisor};
 
 impl Supervisor {
-    pub(crate) fn standing(&self) -> Standing {
+    pub(crate) fn state(&self) -> SupervisorState {
         match &self.phase {
-            Phase::Waiting { .. } => Standing::Waiting,
-            Phase::Starting(_) => Standing::Starting,
-            Phase::Done => Standing::Done,
+            Phase::Waiting { .. } => SupervisorState::Waiting,
+            Phase::Starting(_) => SupervisorState::Starting,
+            Phase::Done => SupervisorState::Done,
             Phase::Child(child) => match child.stage {
-                Stage::Dumping { .. } => Standing::Frozen,
-                Stage::Ending { .. } => Standing::Ending,
-                Stage::Running if child.suspended => Standing::Suspended,
-                Stage::Running if child.ready => Standing::Running,
-                Stage::Running => Standing::Starting,
+                Stage::Dumping { .. } => SupervisorState::Frozen,
+                Stage::Ending { .. } => SupervisorState::Ending,
+                Stage::Running if child.suspended => SupervisorState::Suspended,
+                Stage::Running if child.ready => SupervisorState::Running,
+                Stage::Running => SupervisorState::Starting,
             },
         }
     }
@@ -33,18 +33,18 @@ impl Supervisor {
     }
 
     /// Whether the program has ended and its descendants may be left.
-    pub(crate) fn waits_for_family(&self) -> bool {
+    pub(crate) fn waits_for_tree(&self) -> bool {
         matches!(&self.phase, Phase::Child(child) if child.exit.is_some())
     }
 
     /// Whether the program ended by itself with a failure.
     pub(crate) fn has_failed(&self) -> bool {
-        !self.was_asked() && self.last_exit.is_some_and(|exit| !exit.is_success())
+        !self.stop_was_requested() && self.last_exit.is_some_and(|exit| !exit.is_success())
     }
 
-    /// Whether the supervisor was asked to stop.
-    pub(crate) fn was_asked(&self) -> bool {
-        self.asked.is_some()
+    /// Whether the supervisor was asked to stop, or a key of the terminal ended the program.
+    pub(crate) fn stop_was_requested(&self) -> bool {
+        self.stop_requested_at.is_some()
     }
 
     /// Number of starts of the program.

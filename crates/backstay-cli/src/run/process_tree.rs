@@ -1,4 +1,4 @@
-//! The program's process tree: one process group, and adopted orphans.
+//! The program's process tree: its process group, and orphans that the supervisor adopted.
 
 use std::fs;
 use std::io;
@@ -10,38 +10,38 @@ use rustix::process::{
     wait,
 };
 
-use super::news::Exit;
-use super::tree;
+use super::log_event::Exit;
+use super::proc_fs;
 
-/// One start of the program.
+/// The process tree of one start of the program.
 #[derive(Debug)]
-pub(crate) struct Family {
+pub(crate) struct ProcessTree {
     program: Pid,
-    /// Reaped: the kernel may reuse its id.
-    fetched: bool,
-    /// The last signal to end that the tree got,
+    /// The program was reaped: the kernel may reuse its id.
+    reaped: bool,
+    /// The last signal to end that was sent to the tree.
     ending: Option<Signal>,
-    /// and the processes outside the group that got it.
-    told: Vec<Pid>,
+    /// The processes outside the group that it was sent to.
+    signalled: Vec<Pid>,
 }
 
 /// A change of state of a child.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
     Ended(Exit),
-    /// By this signal, until it is continued.
+    /// Stopped by this signal, until SIGCONT.
     Stopped(i32),
     Continued,
 }
 
-impl Family {
+impl ProcessTree {
     pub(crate) fn of(program: Pid) -> Self {
-        Self { program, fetched: false, ending: None, told: Vec::new() }
+        Self { program, reaped: false, ending: None, signalled: Vec::new() }
     }
 
-    /// The user that the program runs as, while it does.
+    /// The user id of the program, while it runs.
     pub(crate) fn user(&self) -> Option<u32> {
-        (!self.fetched).then(|| tree::user(self.program)).flatten()
+        (!self.reaped).then(|| proc_fs::user(self.program)).flatten()
     }
 
     /// The process group that the program leads.
@@ -51,11 +51,11 @@ impl Family {
 
     /// Whether this is the program itself.
     pub(crate) fn is_led_by(&self, pid: Pid) -> bool {
-        !self.fetched && self.program == pid
+        !self.reaped && self.program == pid
     }
 
-    pub(crate) fn fetched(&mut self) {
-        self.fetched = true;
+    pub(crate) fn reaped(&mut self) {
+        self.reaped = true;
     }
 
     /// Signals the whole tree.
@@ -67,28 +67,28 @@ impl Family {
             let _ = kill_process(*process, signal);
         }
         if !matches!(signal, Signal::STOP | Signal::CONT) {
-            (self.ending, self.told) = (Some(signal), outside);
+            (self.ending, self.signalled) = (Some(signal), outside);
         }
     }
 
-    /// Signals orphans that were adopted since the last signal to end: a descendant that left the group cannot be listed
+    /// Sends the last signal to end to orphans that were adopted since. A descendant that left the group cannot be listed
     /// until its parent ends. SIGKILL is repeated until no process is left.
-    pub(crate) fn remind(&mut self, known: &[Pid]) {
+    pub(crate) fn signal_orphans(&mut self, known: &[Pid]) {
         let Some(signal) = self.ending else { return };
         if signal == Signal::KILL {
             return self.signal(signal.as_raw(), known);
         }
         let outside = self.outside(known);
-        for process in outside.iter().filter(|process| !self.told.contains(process)) {
+        for process in outside.iter().filter(|process| !self.signalled.contains(process)) {
             let _ = kill_process(*process, signal);
             let _ = kill_process(*process, Signal::CONT);
         }
-        self.told = outside;
+        self.signalled = outside;
     }
 
     pub(crate) fn signal_program(&self, signal: i32) {
         if let Some(signal) = Signal::from_named_raw(signal)
-            && !self.fetched
+            && !self.reaped
         {
             let _ = kill_process(self.program, signal);
         }
@@ -96,25 +96,26 @@ impl Family {
 
     /// Whether no process is left.
     pub(crate) fn is_gone(&self, known: &[Pid]) -> bool {
-        self.fetched
+        self.reaped
             && test_kill_process_group(self.program) == Err(Errno::SRCH)
-            && strays(self.program, known).is_empty()
+            && orphans(self.program, known).is_empty()
     }
 
-    /// Processes that a signal to the group does not reach: orphans that left it, and perhaps the program itself.
+    /// Returns the processes that a signal to the group does not reach: orphans that left the group, and the program itself
+    /// if it left the group.
     fn outside(&self, known: &[Pid]) -> Vec<Pid> {
-        let program = (!self.fetched).then_some(self.program);
-        let all = strays(self.program, known).into_iter().chain(program);
+        let program = (!self.reaped).then_some(self.program);
+        let all = orphans(self.program, known).into_iter().chain(program);
         all.filter(|process| !is_in(self.program, *process)).collect()
     }
 }
 
-/// Children of ours that are neither the program nor `known`: orphans of the family.
-fn strays(program: Pid, known: &[Pid]) -> Vec<Pid> {
+/// Returns the adopted orphans: children of this process other than the program and `known`.
+fn orphans(program: Pid, known: &[Pid]) -> Vec<Pid> {
     children().into_iter().filter(|pid| *pid != program && !known.contains(pid)).collect()
 }
 
-/// All children of this process, whichever thread started them.
+/// Returns all children of this process, of all its threads.
 pub(crate) fn children() -> Vec<Pid> {
     let mut all = Vec::new();
     for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
@@ -124,40 +125,41 @@ pub(crate) fn children() -> Vec<Pid> {
     all
 }
 
-/// Whether the parent could continue this process after a stop, as a shell with job control does.
-pub(crate) fn can_stand_still() -> bool {
-    let session = |process| Some(tree::place(process)?.session);
+/// Whether the parent could continue this process after a stop, as a shell with job control does: it is in the same
+/// session.
+pub(crate) fn can_pause() -> bool {
+    let session = |process| Some(proc_fs::stat(process)?.session);
     getppid().and_then(session).is_some_and(|theirs| session(getpid()) == Some(theirs))
 }
 
 /// Whether a process is in the group that `leader` leads.
 pub(crate) fn is_in(leader: Pid, process: Pid) -> bool {
-    // Assumed where /proc is missing: a process must not get the group's signal twice.
-    tree::place(process).is_none_or(|place| place.group == leader.as_raw_nonzero().get())
+    // True if /proc is missing, because a process must not get a signal twice.
+    proc_fs::stat(process).is_none_or(|stat| stat.group == leader.as_raw_nonzero().get())
 }
 
-/// A bit for each signal that this process ignores, the lowest for signal 1.
+/// Returns the signals that this process ignores as a bit mask; the lowest bit is signal 1.
 pub(crate) fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Starts a program at the head of its own group.
+/// Starts a program as the leader of its own process group.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     use std::os::unix::process::CommandExt;
 
     command.process_group(0).spawn()
 }
 
-/// Standard input of the program. A background group that reads from a terminal would be stopped; everything else is
-/// passed through.
+/// Returns the standard input of the program. A terminal is replaced by /dev/null, because a process in the background that
+/// reads from a terminal is stopped; everything else is inherited.
 pub(crate) fn stdin(is_foreground: bool) -> Stdio {
     use std::io::IsTerminal;
     if !is_foreground && io::stdin().is_terminal() { Stdio::null() } else { Stdio::inherit() }
 }
 
-/// Takes one change of a child, which may be an adopted orphan. One that has ended is reaped.
+/// Returns one change of a child, which may be an adopted orphan; reaps a child that has ended.
 pub(crate) fn next_change() -> Option<(Pid, Change)> {
     loop {
         match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED) {

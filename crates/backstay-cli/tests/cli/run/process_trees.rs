@@ -1,10 +1,10 @@
-//! Whatever the program started ends with it, wherever it went; and nobody else.
+//! The whole process tree of the program ends with it, and no other process does.
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Supervised, by_shell, is_gone, python};
 
-/// A family of which each is the child of the one before, and none in the group of another; none listens.
+/// A chain of five processes: each is the child of the one before, in a group of its own, and ignores SIGTERM.
 fn nested(options: &[&str], end: &str) -> Supervised {
     Supervised::start(options, &["sh", "nest", "4"], |backstay| {
         let home = backstay.get_current_dir().unwrap();
@@ -17,30 +17,30 @@ fn nested(options: &[&str], end: &str) -> Supervised {
 }
 
 #[test]
-fn nobody_survives_the_last_signal() {
+fn no_process_of_the_tree_survives_sigkill() {
     let mut it = nested(&["--grace", "100ms"], ":");
-    let family: Vec<_> = (0..=4).map(|at| it.pid(&format!("at{at}"))).collect();
+    let tree: Vec<_> = (0..=4).map(|at| it.pid(&format!("at{at}"))).collect();
     it.signal(Signal::TERM);
     assert_eq!(it.code(), 137);
-    assert!(family.iter().all(|process| is_gone(*process)));
-    assert!(it.rest().iter().all(|news| news["event"] != "gave_up"));
+    assert!(tree.iter().all(|process| is_gone(*process)));
+    assert!(it.rest().iter().all(|event| event["event"] != "gave_up"));
 }
 
 #[test]
-fn nobody_lives_beside_the_next_start() {
+fn no_process_of_the_tree_survives_until_the_next_start() {
     let end = "[ $1 = 4 ] && [ -e again ] && exit 0; [ $1 = 0 ] && touch again";
     let options = ["--backoff", "1ms", "--grace", "100ms", "--health", "output", "--timeout", "1s"];
     let mut it = nested(&options, end);
-    let family: Vec<_> = (0..=4).map(|at| it.pid(&format!("at{at}"))).collect();
-    it.news("froze");
-    it.news("waiting");
-    assert!(family.iter().all(|process| is_gone(*process)));
+    let tree: Vec<_> = (0..=4).map(|at| it.pid(&format!("at{at}"))).collect();
+    it.log_event("froze");
+    it.log_event("waiting");
+    assert!(tree.iter().all(|process| is_gone(*process)));
     assert_eq!(it.code(), 0);
 }
 
-// The polite signal comes to those as well who are seen only when their parents have ended.
+// Processes that can be listed only after their parents have ended also get SIGTERM.
 #[test]
-fn those_who_left_the_group_end_politely() {
+fn processes_outside_the_group_get_sigterm() {
     for leave in ["setsid", "setsid -w"] {
         let away = "trap 'echo bye > last; exit 0' TERM; echo $$ > away; while :; do sleep 0.05; done";
         let mut it =
@@ -54,7 +54,7 @@ fn those_who_left_the_group_end_politely() {
 }
 
 #[test]
-fn a_program_in_another_group_is_told_too() {
+fn a_program_that_left_its_group_is_signalled() {
     let script = "
 os.setpgid(0, os.getpgid(os.getppid()))
 open('pid', 'w').write(f'{os.getpid()}\\n')
@@ -65,9 +65,9 @@ time.sleep(1000)";
     assert_eq!(it.code(), 143);
 }
 
-// `sidecar & exec backstay run`, as in a container: the shell's children are ours, and not the program's.
+// `sidecar & exec backstay run`, as in a container: the sidecar is a child of the supervisor, but not of the program.
 #[test]
-fn whom_the_shell_started_before_us_is_left_alone() {
+fn children_from_before_the_start_are_not_signalled() {
     let home = tempfile::tempdir().unwrap();
     let script = "sleep 1000 >&- 2>&- & echo $! > sidecar
         exec \"$0\" run --backoff 1ms -- sh -c 'echo >> starts; [ $(wc -l < starts) -ge 2 ]'";

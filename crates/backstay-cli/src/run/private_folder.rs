@@ -1,4 +1,4 @@
-//! The supervisor's private folder: where the program notifies it and, unless told otherwise, beats.
+//! The supervisor's private folder, with the notification socket and, by default, the program's heartbeat file.
 
 use std::fs::{DirBuilder, File, Permissions, set_permissions};
 use std::io;
@@ -11,38 +11,38 @@ use rustix::process::getuid;
 use tempfile::TempDir;
 
 use super::background::{Task, within};
-use super::notify::Ear;
+use super::notify::NotifyListener;
 use super::user::User;
 
 const PREFIX: &str = "backstay-run-";
 const SOCKET: &str = "notify";
-const BEATS: &str = "beats";
-const BEAT_FILE: &str = "beats.heartbeat";
-/// How often to begin anew where another supervisor takes a new folder for a left one.
+const HEARTBEAT_FOLDER: &str = "beats";
+const HEARTBEAT_FILE: &str = "beats.heartbeat";
+/// Maximum number of attempts if another supervisor removes the new folder as a leftover.
 const ATTEMPTS: usize = 10;
 
-/// How long a file system may take to answer: another place is tried then, and the end does not wait for longer.
+/// Time limit for the file system. After it another folder is tried, and the end of the supervisor does not wait longer.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Owned by this user. Where that is root, others may look up what they know the name of, because the program may become
-/// another user after its start: the socket is then open to all, and each message is judged by its sender. What the
-/// program beats into is a folder of its user's own.
+/// A folder of this user. If that is root, the program may change its user after the start. So other users can reach files
+/// with a known name, the socket is open to all users, and each message is checked by its sender. The heartbeat file is
+/// in a subfolder that belongs to the program's user.
 pub(crate) struct PrivateFolder {
-    /// Removed with what is in it when we end.
+    /// Removed with its contents when the supervisor ends.
     folder: TempDir,
-    /// Says that the folder is in use: locked for as long as this process lives, however it ends.
+    /// Marks the folder as in use: the kernel releases the lock when the process ends.
     lock: File,
     user: Option<User>,
-    /// One that has not ended yet.
+    /// A renewal that is still running.
     renewal: Option<Task<Renewed>>,
 }
 
-type Renewed = io::Result<Option<(File, Ear)>>;
+type Renewed = io::Result<Option<(File, NotifyListener)>>;
 
 impl PrivateFolder {
-    /// Where the socket can be, first of all where temporary files belong: that may be missing, have a path that is too long
-    /// for a socket, hang, or be read-only, as in many a container.
-    pub(crate) fn new(user: Option<&User>) -> io::Result<(Self, Ear)> {
+    /// Makes the folder in the folder for temporary files, or else in /run, /tmp or /dev/shm. The first may be missing, too
+    /// long a path for a socket, read-only (as in some containers), or on a file system that hangs.
+    pub(crate) fn new(user: Option<&User>) -> io::Result<(Self, NotifyListener)> {
         let attempt = |parent: PathBuf| {
             let user = user.cloned();
             within(LIMIT, move || Self::in_folder(&parent, user.as_ref()))?
@@ -53,14 +53,16 @@ impl PrivateFolder {
         })
     }
 
-    fn in_folder(parent: &Path, user: Option<&User>) -> io::Result<(Self, Ear)> {
+    fn in_folder(parent: &Path, user: Option<&User>) -> io::Result<(Self, NotifyListener)> {
         sweep(parent);
         let mut last = io::Error::from(io::ErrorKind::WouldBlock);
         for _ in 0..ATTEMPTS {
             let mut builder = tempfile::Builder::new();
             let folder = builder.prefix(PREFIX).permissions(Permissions::from_mode(0o700)).tempdir_in(parent)?;
             match open(folder.path(), user) {
-                Ok((lock, ear)) => return Ok((Self { folder, lock, user: user.cloned(), renewal: None }, ear)),
+                Ok((lock, listener)) => {
+                    return Ok((Self { folder, lock, user: user.cloned(), renewal: None }, listener));
+                }
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotFound) => {
                     last = error;
                 }
@@ -70,11 +72,11 @@ impl PrivateFolder {
         Err(last)
     }
 
-    /// Makes the folder again where it is gone, and listens there.
-    pub(crate) fn renew(&mut self) -> io::Result<Option<Ear>> {
+    /// Makes the folder again if it is gone; returns the new listener.
+    pub(crate) fn renew(&mut self) -> io::Result<Option<NotifyListener>> {
         let hangs = || io::Error::from(io::ErrorKind::TimedOut);
         let (task, limit) = match self.renewal.take() {
-            // It has had its time.
+            // An earlier call has waited for it already.
             Some(task) => (task, Duration::ZERO),
             None => {
                 let (folder, user) = (self.path().to_owned(), self.user.clone());
@@ -89,13 +91,13 @@ impl PrivateFolder {
             self.renewal = Some(task);
             return Err(hangs());
         };
-        Ok(renewed?.map(|(lock, ear)| {
+        Ok(renewed?.map(|(lock, listener)| {
             self.lock = lock;
-            ear
+            listener
         }))
     }
 
-    /// Removes it, unless that takes too long: then the next start does.
+    /// Removes the folder. If that takes too long, the next start of a supervisor does it.
     pub(crate) fn remove(self) {
         let _ = within(LIMIT, move || drop(self));
     }
@@ -108,23 +110,23 @@ impl PrivateFolder {
         socket(self.path())
     }
 
-    pub(crate) fn beats(&self) -> PathBuf {
-        self.path().join(BEATS).join(BEAT_FILE)
+    pub(crate) fn heartbeat_file(&self) -> PathBuf {
+        self.path().join(HEARTBEAT_FOLDER).join(HEARTBEAT_FILE)
     }
 }
 
-/// Makes what is not there, and listens.
-fn open(folder: &Path, user: Option<&User>) -> io::Result<(File, Ear)> {
+/// Makes the folder and its contents where they are missing, and opens the socket.
+fn open(folder: &Path, user: Option<&User>) -> io::Result<(File, NotifyListener)> {
     let is_root = getuid().is_root();
     make(folder, if is_root { 0o711 } else { 0o700 })?;
     let lock = in_use(folder)?;
-    let (beats, socket) = (folder.join(BEATS), socket(folder));
+    let (beats, socket) = (folder.join(HEARTBEAT_FOLDER), socket(folder));
     make_new(&beats)?;
     let _ = std::fs::remove_file(&socket);
-    let ear = Ear::open(&socket)?;
+    let listener = NotifyListener::open(&socket)?;
     match user {
         Some(user) if is_root => {
-            // No other user can replace them: the folder is root's.
+            // No other user can replace these files, because the folder belongs to root.
             let give = |path: &Path| {
                 let fail = |error: io::Error| {
                     let what = format!("{} cannot be given to user {}: {error}", path.display(), user.uid);
@@ -139,10 +141,10 @@ fn open(folder: &Path, user: Option<&User>) -> io::Result<(File, Ear)> {
         _ if is_root => set_permissions(&socket, Permissions::from_mode(0o666))?,
         _ => {}
     }
-    Ok((lock, ear))
+    Ok((lock, listener))
 }
 
-/// The socket in a private folder.
+/// Returns the path of the socket in a private folder.
 pub(crate) fn socket(folder: &Path) -> PathBuf {
     folder.join(SOCKET)
 }
@@ -158,11 +160,11 @@ pub(crate) fn remove(folder: &Path) {
 pub(crate) fn in_use(folder: &Path) -> io::Result<File> {
     let lock = open_folder(folder)?;
     match lock.try_lock_shared() {
-        // A file system without locks: then none is swept either.
+        // The file system has no locks; then no folder on it is swept either.
         Ok(()) | Err(std::fs::TryLockError::Error(_)) => {}
         Err(std::fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
     }
-    // Swept and made again between opening and locking, it would be another.
+    // Between opening and locking, the folder may have been removed and made again.
     let (locked, there) = (lock.metadata()?, folder.symlink_metadata()?);
     if (locked.dev(), locked.ino()) == (there.dev(), there.ino()) {
         Ok(lock)
@@ -183,7 +185,7 @@ fn sweep(parent: &Path) {
         if !is_named_as_ours(&folder) || !is_ours(&folder).unwrap_or(false) {
             continue;
         }
-        // Held until the folder is gone: no supervisor begins to use it meanwhile.
+        // The lock is held until the folder is removed, so that no supervisor begins to use it.
         if let Ok(lock) = open_folder(&folder)
             && lock.try_lock().is_ok()
         {
@@ -196,13 +198,13 @@ fn is_named_as_ours(folder: &Path) -> bool {
     folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
 }
 
-/// One that another user made meanwhile is not ours.
+/// Makes a folder, or accepts an existing one of this user. An existing folder of another user is an error.
 fn make(folder: &Path, mode: u32) -> io::Result<()> {
     make_new(folder)?;
     if !is_ours(folder)? {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    // Whatever the umask says.
+    // Independent of the umask.
     set_permissions(folder, Permissions::from_mode(mode))
 }
 
@@ -224,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_left_is_swept_and_nothing_else() {
+    fn only_leftover_folders_are_swept() {
         let parent = tempfile::tempdir().unwrap();
         let make = |name: &str| {
             let folder = parent.path().join(name);
@@ -235,21 +237,21 @@ mod tests {
         let left = make("backstay-run-aB3dE6");
         let (first, _ear) = PrivateFolder::in_folder(parent.path(), None).unwrap();
         assert!(!left.exists());
-        // What is in use, has another name, or is a link.
+        // A folder in use, a folder with another name, and a link are kept.
         let kept = [make("backstay-1000"), make("backstay-run"), first.path().to_owned()];
         let link = parent.path().join("backstay-run-aB3dE7");
         std::os::unix::fs::symlink(&kept[0], &link).unwrap();
         let (second, _ear) = PrivateFolder::in_folder(parent.path(), None).unwrap();
         assert!(kept.iter().chain([&link]).all(|folder| folder.join(SOCKET).exists()));
-        let guards = in_use(first.path()).unwrap();
+        let guard_lock = in_use(first.path()).unwrap();
         let path = first.path().to_owned();
-        // As where the supervisor is killed: nothing is removed, and its lock goes.
+        // As if the supervisor is killed: nothing is removed, and its lock is released.
         let mut first = first;
         first.folder.disable_cleanup(true);
         drop(first);
         sweep(parent.path());
-        assert!(path.exists(), "its guard still looks after it");
-        drop(guards);
+        assert!(path.exists(), "its guard still uses it");
+        drop(guard_lock);
         sweep(parent.path());
         assert!(!path.exists() && second.path().exists());
     }

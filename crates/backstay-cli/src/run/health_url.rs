@@ -1,4 +1,4 @@
-//! Signs of life from a health URL: plain HTTP/1.1, one request at a time, on a thread of its own.
+//! Polls a health URL on a thread of its own: plain HTTP/1.1, one request at a time.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddrV6, TcpStream, ToSocketAddrs};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use backstay::clock::{Clock, Moment};
 
-use super::signs::LastSeen;
+use super::health_checks::LastSeen;
 
-/// Bytes of an answer that are read.
+/// Maximum number of bytes of an answer that are read.
 const LONGEST: usize = 64 << 10;
 
-/// A URL that can be asked: `http://host[:port][/path]`.
+/// A health URL: `http://host[:port][/path]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HealthUrl {
     authority: String,
@@ -29,7 +29,7 @@ impl HealthUrl {
         if url.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(wrong("has a space or a control character"));
         }
-        // A fragment is the asker's own, and nothing for the server.
+        // The fragment is not sent to the server.
         let rest = rest.split('#').next().unwrap_or_default();
         let (authority, path) = match rest.find(['/', '?']) {
             Some(at) if rest.as_bytes()[at] == b'/' => (&rest[..at], rest[at..].to_owned()),
@@ -37,7 +37,7 @@ impl HealthUrl {
             None => (rest, "/".to_owned()),
         };
         let (host, port) = match authority.rsplit_once(':') {
-            // What follows a colon within brackets is the address's.
+            // A colon within brackets is part of the address.
             Some((host, port)) if !port.contains(']') => (host, port),
             _ => (authority, "80"),
         };
@@ -47,7 +47,7 @@ impl HealthUrl {
             !host.is_empty() && !host.contains(['@', ':', '[', ']'])
         };
         if !is_host {
-            return Err(wrong("has no host that can be asked"));
+            return Err(wrong("has no valid host"));
         }
         let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
         if !is_port {
@@ -56,8 +56,9 @@ impl HealthUrl {
         Ok(Self { authority: authority.to_owned(), address: format!("{host}:{port}"), path })
     }
 
-    /// When it answered well (2xx or 3xx), if it did within `time`. The rest of the answer may take `rest`.
-    fn ask(&self, time: Duration, rest: Duration, clock: &Clock) -> io::Result<Option<Moment>> {
+    /// Sends one request. Returns when the server answered with status 2xx or 3xx, or `None` for another answer. The head of
+    /// the answer must come within `time`; reading the rest may take `rest`.
+    fn get(&self, time: Duration, rest: Duration, clock: &Clock) -> io::Result<Option<Moment>> {
         let until = clock.now() + time;
         let left = || {
             let left = until.since(clock.now());
@@ -77,7 +78,7 @@ impl HealthUrl {
             let request =
                 format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: backstay\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes())?;
-            // "HTTP/1.1 200": the first digit of the code says enough.
+            // Only the first digit of the status is needed: "HTTP/1.1 200".
             let mut head = [0; 12];
             let mut length = 0;
             while length < head.len() {
@@ -88,39 +89,39 @@ impl HealthUrl {
                 }
             }
             let answered = clock.now();
-            let is_well = head.starts_with(b"HTTP/1.") && matches!(head[9], b'2' | b'3');
-            hear_out(&mut stream, answered + rest, clock);
-            return Ok(is_well.then_some(answered));
+            let is_success = head.starts_with(b"HTTP/1.") && matches!(head[9], b'2' | b'3');
+            read_rest(&mut stream, answered + rest, clock);
+            return Ok(is_success.then_some(answered));
         }
         Err(last)
     }
 
-    /// Asks every so often for as long as the process lives: three times in each `timeout`, where the answers come fast.
-    pub(crate) fn ask_for_ever(self, timeout: Duration, seen: LastSeen) -> io::Result<()> {
+    /// Polls the URL three times in each `timeout`, until the process ends.
+    pub(crate) fn start_polling(self, timeout: Duration, seen: LastSeen) -> io::Result<()> {
         let every = (timeout / 3).clamp(Duration::from_millis(50), Duration::from_secs(10));
         let clock = Clock::system();
-        let asking = move || {
+        let polling = move || {
             loop {
                 let until = clock.now() + every;
-                if let Ok(Some(answered)) = self.ask(timeout, every, &clock) {
-                    seen.note(answered);
+                if let Ok(Some(answered)) = self.get(timeout, every, &clock) {
+                    seen.set(answered);
                 }
                 while clock.now() < until {
                     std::thread::park_timeout(until.since(clock.now()));
                 }
             }
         };
-        std::thread::Builder::new().name("backstay-health".to_owned()).spawn(asking).map(drop)
+        std::thread::Builder::new().name("backstay-health".to_owned()).spawn(polling).map(drop)
     }
 }
 
-/// Reads to the end of the answer: closing earlier would reset the connection, which ends simple servers.
-fn hear_out(stream: &mut TcpStream, until: Moment, clock: &Clock) {
+/// Reads to the end of the answer: closing the connection earlier would reset it, which ends simple servers.
+fn read_rest(stream: &mut TcpStream, until: Moment, clock: &Clock) {
     let mut chunk = [0; 4096];
     let mut length = 0;
     while length < LONGEST {
         let left = until.since(clock.now());
-        // A time of zero would be none at all.
+        // A timeout of zero is an error.
         if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
             return;
         }
@@ -138,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_answers_is_heard_out() {
+    fn the_whole_answer_is_read() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = HealthUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let server = std::thread::spawn(move || {
@@ -150,13 +151,13 @@ mod tests {
             stream.shutdown(std::net::Shutdown::Write)?;
             stream.read(&mut request)
         });
-        let patience = Duration::from_secs(60);
-        assert!(url.ask(patience, patience, &Clock::system()).unwrap().is_some());
-        assert_eq!(server.join().unwrap().unwrap(), 0, "hung up in order");
+        let timeout = Duration::from_secs(60);
+        assert!(url.get(timeout, timeout, &Clock::system()).unwrap().is_some());
+        assert_eq!(server.join().unwrap().unwrap(), 0, "closed in order");
     }
 
     #[test]
-    fn urls_are_taken_apart() {
+    fn urls_are_parsed() {
         let parts = |url| HealthUrl::parse(url).map(|url| (url.authority, url.address, url.path)).unwrap();
         let parts = |url| {
             let (authority, address, path) = parts(url);
@@ -172,23 +173,23 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_nobody_can_ask_is_refused() {
+    fn an_invalid_url_is_rejected() {
         for (wrong, what) in [
             ("https://x", "is not an http:// URL"),
             ("x", "is not an http:// URL"),
             ("http:/h", "is not an http:// URL"),
             ("http://a b", "has a space"),
             ("http://a\r\nX: y", "has a space"),
-            ("http://", "has no host"),
-            ("http://#h", "has no host"),
-            ("http://u@h", "has no host"),
-            ("http://[::1", "has no host"),
-            ("http://[zz]/", "has no host"),
-            ("http://[::1]x/", "has no host"),
-            ("http://::1/", "has no host"),
-            ("http://a:b:c/", "has no host"),
-            ("http://:80", "has no host"),
-            ("http://h:80:80/", "has no host"),
+            ("http://", "has no valid host"),
+            ("http://#h", "has no valid host"),
+            ("http://u@h", "has no valid host"),
+            ("http://[::1", "has no valid host"),
+            ("http://[zz]/", "has no valid host"),
+            ("http://[::1]x/", "has no valid host"),
+            ("http://::1/", "has no valid host"),
+            ("http://a:b:c/", "has no valid host"),
+            ("http://:80", "has no valid host"),
+            ("http://h:80:80/", "has no valid host"),
             ("http://h:/", "has no port"),
             ("http://h:0/", "has no port"),
             ("http://h:+1/", "has no port"),

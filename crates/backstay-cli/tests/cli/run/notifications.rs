@@ -1,4 +1,4 @@
-//! systemd's protocol: programs that speak it, and a supervisor that speaks it to its own.
+//! sd_notify(3): programs that use it, and a supervisor that uses it towards its own supervisor.
 
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use super::{AT_ONCE, Supervised, python};
-use crate::{PATIENCE, backstay, until};
+use crate::{TIMEOUT, backstay, until};
 
 #[test]
 fn ready_status_and_a_missing_watchdog() {
@@ -21,17 +21,17 @@ if first: time.sleep(1000)
 "#;
     let options = [&AT_ONCE[..], &["--health", "notify", "--timeout", "1500ms", "--start-timeout", "1m"]].concat();
     let Some(mut it) = python(&options, script) else { return };
-    it.news("ready");
-    until("status shows what it says", || {
+    it.log_event("ready");
+    until("status shows its text", || {
         let output = backstay(it.path()).args(["status"]).output().unwrap();
         crate::stdout(&output).contains("  running · serving\n")
     });
-    assert_eq!(it.news("froze")["source"], "notify");
+    assert_eq!(it.log_event("froze")["source"], "notify");
     assert_eq!(it.code(), 0);
 }
 
 #[test]
-fn what_the_last_start_said_does_not_hold_for_the_next() {
+fn a_status_text_ends_with_its_start() {
     let script = r#"
 if os.environ["BACKSTAY_RESTARTS"] == "0":
     say("STATUS=first")
@@ -48,9 +48,9 @@ time.sleep(1000)
     });
 }
 
-// CL-6: a text that changes all the time is written now and then, and the last one is there in the end.
+// CL-6: a status text that changes all the time is written once a second, and the last one is written.
 #[test]
-fn status_texts_without_end_are_few_writes() {
+fn a_flood_of_status_texts_causes_few_writes() {
     let script = r#"
 end = time.monotonic() + 3
 count = 0
@@ -69,7 +69,7 @@ time.sleep(1000)
 }
 
 #[test]
-fn more_time_and_an_end_that_was_told() {
+fn extended_time_and_an_announced_stop() {
     let script = r#"
 say("EXTEND_TIMEOUT_USEC=60000000")
 time.sleep(5)
@@ -79,58 +79,58 @@ sys.exit(4)
 "#;
     let options = ["--health", "notify", "--timeout", "30s", "--start-timeout", "4s", "--restart", "never"];
     let Some(mut it) = python(&options, script) else { return };
-    it.news("ready");
-    it.news("stopping");
+    it.log_event("ready");
+    it.log_event("stopping");
     assert_eq!(it.code(), 4);
 }
 
 #[test]
-fn a_program_can_say_that_it_froze() {
+fn a_program_can_report_a_freeze() {
     let Some(mut it) = python(&["--restart", "never"], "say('WATCHDOG=trigger')\ntime.sleep(1000)") else { return };
-    it.news("froze");
+    it.log_event("froze");
     assert_eq!(it.code(), 143);
 }
 
-// A program of others that was not written for us.
+// A standard program, not written for Backstay.
 #[test]
 fn systemd_notify_is_understood() {
     if Command::new("systemd-notify").arg("--version").output().is_err() {
         eprintln!("passed over: no systemd-notify");
         return;
     }
-    let script = "systemd-notify --ready --status='all is well'; exit 3";
+    let script = "systemd-notify --ready --status='40 orders'; exit 3";
     let mut it = Supervised::sh(&["--health", "notify", "--restart", "never", "--start-timeout", "1m"], script);
-    it.news("ready");
+    it.log_event("ready");
     assert_eq!(it.code(), 3);
 }
 
-// A server of others, as Debian ships it: it knows of systemd alone.
+// A server as Debian ships it, which supports systemd.
 #[test]
-fn a_real_server_says_that_it_serves() {
+fn a_real_server_reports_ready() {
     if Command::new("redis-server").arg("--version").output().is_err() {
         eprintln!("passed over: no redis-server");
         return;
     }
     let server = ["redis-server", "--supervised", "systemd", "--port", "0", "--unixsocket", "redis.sock", "--save", ""];
     let mut it = Supervised::start(&["--restart", "never", "--grace", "1m"], &server, |_| {});
-    it.news("ready");
-    until("status shows what it says", || {
+    it.log_event("ready");
+    until("status shows its text", || {
         let output = backstay(it.path()).arg("status").output().unwrap();
         crate::stdout(&output).contains("Ready to accept connections")
     });
     let probe = backstay(it.path()).args(["probe", "--strict", "run/it.heartbeat"]).output().unwrap();
     assert_eq!(probe.status.code(), Some(0), "{}", crate::stdout(&probe));
     it.signal(Signal::TERM);
-    it.news("stopping");
+    it.log_event("stopping");
     assert_eq!(it.code(), 0);
 }
 
 #[test]
-fn a_good_citizen_under_systemd() {
+fn the_supervisor_notifies_systemd() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("above");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     let hears = |what: &str| {
         let mut bytes = [0; 4096];
         until(what, || {

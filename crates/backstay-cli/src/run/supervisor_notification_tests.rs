@@ -1,82 +1,81 @@
-//! A program that speaks the protocol of sd_notify(3).
+//! Tests with a program that uses the protocol of sd_notify(3).
 
 use super::*;
 
-// The protocol of sd_notify(3).
 #[test]
-fn notify_is_waited_for_where_it_is_required() {
+fn a_required_notify_check_must_pass() {
     let mut world = notified(vec![Source::Notify]);
     world.start();
-    assert_eq!(world.supervisor.standing(), Standing::Starting);
+    assert_eq!(world.supervisor.state(), SupervisorState::Starting);
     let _ = world.on(Event::Extend(100 * SECOND));
     world.clock.advance(90 * SECOND);
     assert!(world.on(Event::Tick).is_empty());
-    assert_eq!(world.on(Event::Ready), [Action::Tell(News::Ready)]);
-    assert_eq!(world.supervisor.standing(), Standing::Running);
+    assert_eq!(world.on(Event::Ready), [Action::Log(LogEvent::Ready)]);
+    assert_eq!(world.supervisor.state(), SupervisorState::Running);
     let (time, actions) = world.tick();
     assert_eq!(time, 30 * SECOND);
-    assert!(is_polite(&actions));
-    // More time for the end, too.
+    assert!(is_stop(&actions));
+    // More time for the stop, too.
     let _ = world.on(Event::Extend(40 * SECOND));
     assert_eq!(world.supervisor.deadline().since(world.clock.now()), 40 * SECOND);
 }
 
-// A long time to start must not make the first freeze late.
+// A long start timeout must not delay the detection of the first freeze.
 #[test]
-fn a_first_sign_is_looked_for_as_often_as_the_others() {
+fn the_first_heartbeat_is_polled_as_often_as_later_ones() {
     let mut world = notified(vec![Source::Heartbeat]);
     world.start();
     world.clock.advance(SECOND);
     let beat = world.clock.now();
     assert_eq!(world.supervisor.deadline().since(beat), 29 * SECOND);
     world.clock.advance(29 * SECOND);
-    world.supervisor.sign(Source::Heartbeat, beat);
+    world.supervisor.check_passed(Source::Heartbeat, beat);
     assert!(world.on(Event::Tick).is_empty());
-    assert!(is_polite(&world.tick().1));
+    assert!(is_stop(&world.tick().1));
     assert_eq!(world.clock.now().since(beat), 30 * SECOND);
 }
 
 #[test]
-fn without_a_requirement_silence_counts_only_after_a_first_sign() {
+fn an_optional_check_counts_only_after_it_has_passed_once() {
     let mut world = notified(vec![]);
     world.start();
     let _ = world.on(Event::Ready);
     for _ in 0..10 {
-        assert!(without_news(&world.tick().1).is_empty());
+        assert!(without_log(&world.tick().1).is_empty());
     }
-    world.supervisor.sign(Source::Notify, world.clock.now());
+    world.supervisor.check_passed(Source::Notify, world.clock.now());
     world.clock.advance(30 * SECOND);
-    assert!(is_polite(&world.on(Event::Tick)));
+    assert!(is_stop(&world.on(Event::Tick)));
 }
 
 #[test]
-fn a_program_can_say_that_it_froze_or_stops() {
+fn a_program_can_report_a_freeze_or_a_stop() {
     let mut world = notified(vec![Source::Notify]);
     world.start();
-    assert!(is_polite(&world.on(Event::Trigger)));
+    assert!(is_stop(&world.on(Event::Trigger)));
 
     let mut world = notified(vec![Source::Notify]);
     world.start();
     let _ = world.on(Event::Ready);
-    assert_eq!(world.on(Event::Stopping), [Action::Tell(News::Stopping)]);
+    assert_eq!(world.on(Event::Stopping), [Action::Log(LogEvent::Stopping)]);
     world.clock.advance(SECOND);
-    assert!(world.on(Event::Stopping).is_empty(), "said again, it is no news and gives no more time");
-    world.supervisor.sign(Source::Notify, world.clock.now());
+    assert!(world.on(Event::Stopping).is_empty(), "a second STOPPING=1 is not logged and grants no more time");
+    world.supervisor.check_passed(Source::Notify, world.clock.now());
     let _ = (world.on(Event::Ready), world.on(Event::WatchdogTime(3600 * SECOND)));
     let (time, actions) = world.tick();
     assert_eq!(time + SECOND, 30 * SECOND, "the timeout, which is longer than the grace");
-    assert!(is_polite(&actions));
+    assert!(is_stop(&actions));
 }
 
 #[test]
-fn the_program_may_choose_its_own_watchdog_time() {
+fn the_program_can_set_its_own_watchdog_timeout() {
     let mut world = notified(vec![Source::Notify]);
     world.start();
     let _ = world.on(Event::Ready);
     let _ = world.on(Event::WatchdogTime(3 * SECOND));
     assert_eq!(world.tick().0, 3 * SECOND);
 
-    // Before it is ready it has its time to start all the same.
+    // Before it is ready, the start timeout still applies.
     let mut world = notified(vec![Source::Notify]);
     world.start();
     let _ = world.on(Event::WatchdogTime(3 * SECOND));
@@ -87,5 +86,5 @@ fn the_program_may_choose_its_own_watchdog_time() {
     let _ = world.on(Event::Ready);
     let (time, actions) = world.tick();
     assert_eq!(time, 3 * SECOND);
-    assert!(is_polite(&actions));
+    assert!(is_stop(&actions));
 }

@@ -1,47 +1,47 @@
-//! What `/proc` says of the place of a process: its parent, its group, its session, and its user.
+//! Reads the parent, process group, session and user of a process from `/proc`.
 
 use std::fs;
 
 use rustix::process::{Pid, getpid};
 
-/// Deeper than any tree of processes.
+/// Maximum depth of a process tree.
 const DEEPEST: usize = 10_000;
-/// How often to look again where a parent ended while we looked.
+/// Maximum number of attempts if a parent ends during the search.
 const ATTEMPTS: usize = 5;
 
-/// Where a process stands. Each is 0 where it is out of our pid namespace, as for a shell that was started in our
-/// container from outside: getpgid and getsid of rustix take that to be impossible, and panic.
-pub(crate) struct Place {
+/// The ids of a process's parent, group and session. An id outside this process's pid namespace is 0, as for a shell that
+/// was started in a container from outside. getpgid and getsid of rustix panic in that case.
+pub(crate) struct ProcessStat {
     pub(crate) parent: i32,
     pub(crate) group: i32,
     pub(crate) session: i32,
 }
 
-/// Of a process that is there.
-pub(crate) fn place(process: Pid) -> Option<Place> {
+/// Returns `None` if there is no such process.
+pub(crate) fn stat(process: Pid) -> Option<ProcessStat> {
     let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
-    // The name in brackets may hold anything; behind it are the state, the parent, the group, and the session.
+    // The name in brackets may contain anything. After it come the state, the parent, the group and the session.
     let behind = stat.get(stat.iter().rposition(|byte| *byte == b')')? + 1..)?;
     let mut fields = std::str::from_utf8(behind).ok()?.split_whitespace().skip(1).map(str::parse);
     let mut next = || fields.next()?.ok();
-    Some(Place { parent: next()?, group: next()?, session: next()? })
+    Some(ProcessStat { parent: next()?, group: next()?, session: next()? })
 }
 
-/// Whether a process descends from this one, by another child than those `known`; `None` where there is no such process.
-/// Orphans of the program count: they are children of this process, its subreaper.
+/// Whether a process descends from this process, but not through a `known` child; `None` if there is no such process.
+/// Orphans of the program count: they are children of this process, which is their subreaper.
 pub(crate) fn descends_from_us(process: Pid, known: &[Pid]) -> Option<bool> {
     let me = getpid();
     'again: for _ in 0..ATTEMPTS {
         let mut at = process;
         for _ in 0..DEEPEST {
-            match place(at) {
-                Some(place) => match Pid::from_raw(place.parent) {
+            match stat(at) {
+                Some(stat) => match Pid::from_raw(stat.parent) {
                     Some(parent) if parent == me => return Some(!known.contains(&at)),
                     Some(parent) => at = parent,
                     None => return Some(false),
                 },
                 None if at == process => return None,
-                // It ended, and its children have another parent now.
+                // The parent ended, and its children have another parent now.
                 None => continue 'again,
             }
         }
@@ -49,7 +49,7 @@ pub(crate) fn descends_from_us(process: Pid, known: &[Pid]) -> Option<bool> {
     Some(false)
 }
 
-/// The user id of a process.
+/// Returns the user id of a process.
 pub(crate) fn user(process: Pid) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! What a heartbeat file says about its service: the state, the reason, the exit code.
+//! Checks a heartbeat file: the state of its service, the reason, and the exit code.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 
 use crate::values::duration;
 
-/// How a heartbeat is judged.
+/// Options of a heartbeat check.
 #[derive(Clone, Copy, Debug, Default, Args)]
-pub(crate) struct Judging {
+pub(crate) struct CheckOptions {
     /// Maximum age of the last heartbeat [default: three of its intervals, at least 30s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) max_age: Option<Duration>,
     /// Judge readiness: only status `ready` passes
     #[arg(long)]
     pub(crate) strict: bool,
-    /// A supervisor's heartbeat is judged without regard to its program.
+    /// Judge a supervisor alone, whether or not its program runs.
     #[arg(skip)]
     pub(crate) supervisor: bool,
 }
@@ -49,9 +49,9 @@ Exit codes:
 }
 pub(crate) use with_codes;
 
-/// What became of a service, the best first. An orderly end is no failure.
+/// The result of a heartbeat check, the best first. An orderly end is not a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Verdict {
+pub(crate) enum CheckResult {
     Alive,
     Stopped,
     NotReady,
@@ -60,13 +60,13 @@ pub(crate) enum Verdict {
     Unreadable,
     Damaged,
     FromFuture,
-    /// Its supervisor is alive.
+    /// The program is not running, but its supervisor is alive.
     NotRunning,
     Stale,
     ProcessGone,
 }
 
-/// The verdict in one word of a few.
+/// The state of a service: a summary of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Alive,
@@ -75,7 +75,7 @@ pub(crate) enum State {
     Dead,
 }
 
-impl Verdict {
+impl CheckResult {
     #[cfg(test)]
     pub(crate) const ALL: [Self; 11] = [
         Self::Alive,
@@ -91,7 +91,7 @@ impl Verdict {
         Self::ProcessGone,
     ];
 
-    /// The exit code of `probe`. 1 stays free for unexpected failures.
+    /// The exit code of `probe`. Code 1 is reserved for unexpected failures.
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Alive => 0,
@@ -145,10 +145,10 @@ impl State {
     }
 }
 
-/// How it is shown: the states, and what people want to tell apart at a glance. The best first.
+/// How a service is shown and sorted, the best first: its state, with a separate value for services that are not ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Look {
-    Well,
+pub(crate) enum Severity {
+    Healthy,
     Stopped,
     /// Alive, and degraded, starting or stopping.
     Unready,
@@ -156,10 +156,10 @@ pub(crate) enum Look {
     Dead,
 }
 
-impl Look {
+impl Severity {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::Well => "well",
+            Self::Healthy => "well",
             Self::Unready => "unready",
             Self::Stopped => "stopped",
             Self::Unknown => "unknown",
@@ -168,99 +168,99 @@ impl Look {
     }
 }
 
-/// One look at one heartbeat file.
+/// The check of one heartbeat file.
 #[derive(Clone, Debug)]
-pub(crate) struct Sighting {
+pub(crate) struct HeartbeatCheck {
     pub(crate) path: PathBuf,
-    pub(crate) verdict: Verdict,
-    /// The verdict in words, with what led to it.
+    pub(crate) result: CheckResult,
+    /// The result as text, with its reason.
     pub(crate) message: String,
-    /// How old the last beat is, as far as anyone can say.
+    /// Age of the last heartbeat, if known.
     pub(crate) age: Option<Duration>,
-    /// What the file says, where it says anything.
+    /// The contents of the file, if it is valid.
     pub(crate) heartbeat: Option<HeartbeatState>,
 }
 
-impl Sighting {
-    pub(crate) fn of(path: &Path, judging: Judging) -> Self {
+impl HeartbeatCheck {
+    pub(crate) fn of(path: &Path, check_options: CheckOptions) -> Self {
         match Heartbeat::read_state(path) {
-            Ok(heartbeat) => Self::read(path, heartbeat, judging),
+            Ok(heartbeat) => Self::read(path, heartbeat, check_options),
             Err(error) => {
-                let verdict = match error {
-                    HeartbeatError::Missing { .. } => Verdict::Missing,
+                let result = match error {
+                    HeartbeatError::Missing { .. } => CheckResult::Missing,
                     HeartbeatError::Damaged { .. }
                     | HeartbeatError::TooLarge { .. }
-                    | HeartbeatError::NotAFile { .. } => Verdict::Damaged,
-                    _ => Verdict::Unreadable,
+                    | HeartbeatError::NotAFile { .. } => CheckResult::Damaged,
+                    _ => CheckResult::Unreadable,
                 };
-                Self { path: path.to_owned(), verdict, message: error.to_string(), age: None, heartbeat: None }
+                Self { path: path.to_owned(), result, message: error.to_string(), age: None, heartbeat: None }
             }
         }
     }
 
-    /// Of a folder that cannot be looked at.
+    /// The result for a folder that cannot be read.
     pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
         let message = format!("{}: {error}", path.display());
-        Self { path: path.to_owned(), verdict: Verdict::Unreadable, message, age: None, heartbeat: None }
+        Self { path: path.to_owned(), result: CheckResult::Unreadable, message, age: None, heartbeat: None }
     }
 
-    fn read(path: &Path, heartbeat: HeartbeatState, judging: Judging) -> Self {
-        let max_age = judging.max_age.unwrap_or_else(|| tolerated_age(heartbeat.interval));
+    fn read(path: &Path, heartbeat: HeartbeatState, check_options: CheckOptions) -> Self {
+        let max_age = check_options.max_age.unwrap_or_else(|| tolerated_age(heartbeat.interval));
         let liveness = heartbeat.liveness(max_age);
         let by_timestamp = heartbeat.timestamp.elapsed().ok();
-        let (verdict, age) = match liveness {
-            Liveness::Alive { age } => (alive(&heartbeat, judging), Some(age)),
-            Liveness::Stale { age } => (Verdict::Stale, Some(age)),
-            Liveness::FromFuture { .. } => (Verdict::FromFuture, None),
-            Liveness::Stopped => (Verdict::Stopped, by_timestamp),
-            _ => (Verdict::ProcessGone, by_timestamp),
+        let (result, age) = match liveness {
+            Liveness::Alive { age } => (alive(&heartbeat, check_options), Some(age)),
+            Liveness::Stale { age } => (CheckResult::Stale, Some(age)),
+            Liveness::FromFuture { .. } => (CheckResult::FromFuture, None),
+            Liveness::Stopped => (CheckResult::Stopped, by_timestamp),
+            _ => (CheckResult::ProcessGone, by_timestamp),
         };
-        let status = heartbeat.status.filter(|_| verdict.state() == State::Alive);
-        let said = match verdict {
-            Verdict::NotRunning => "program not running, supervisor ".to_owned(),
+        let status = heartbeat.status.filter(|_| result.state() == State::Alive);
+        let prefix = match result {
+            CheckResult::NotRunning => "program not running, supervisor ".to_owned(),
             _ => status.map(|status| format!("{status}, ")).unwrap_or_default(),
         };
-        let limit = match verdict {
-            Verdict::Stale => format!(", {:.1} s allowed", max_age.as_secs_f64()),
+        let limit = match result {
+            CheckResult::Stale => format!(", {:.1} s allowed", max_age.as_secs_f64()),
             _ => String::new(),
         };
-        let message = format!("{}: {said}process {}: {liveness}{limit}", path.display(), heartbeat.pid);
-        Self { path: path.to_owned(), verdict, message, age, heartbeat: Some(heartbeat) }
+        let message = format!("{}: {prefix}process {}: {liveness}{limit}", path.display(), heartbeat.pid);
+        Self { path: path.to_owned(), result, message, age, heartbeat: Some(heartbeat) }
     }
 
-    pub(crate) fn look(&self) -> Look {
+    pub(crate) fn severity(&self) -> Severity {
         let status = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.status);
-        match self.verdict.state() {
-            State::Dead => Look::Dead,
-            State::Unknown => Look::Unknown,
-            State::Stopped => Look::Stopped,
-            State::Alive if readiness(status) == Verdict::Alive => Look::Well,
-            State::Alive => Look::Unready,
+        match self.result.state() {
+            State::Dead => Severity::Dead,
+            State::Unknown => Severity::Unknown,
+            State::Stopped => Severity::Stopped,
+            State::Alive if readiness(status) == CheckResult::Alive => Severity::Healthy,
+            State::Alive => Severity::Unready,
         }
     }
 
-    /// How bad it is, for an order with the worst first. A service that is alive may be degraded all the same.
-    pub(crate) fn rank(&self) -> (Look, Verdict) {
-        (self.look(), self.verdict)
+    /// The key to sort by, the worst last. A service that is alive can still be degraded.
+    pub(crate) fn rank(&self) -> (Severity, CheckResult) {
+        (self.severity(), self.result)
     }
 
-    /// What a person wants to know first, in one line: "running · 2 restarts · 40 orders".
+    /// A summary in one line, such as "running · 2 restarts · 40 orders".
     pub(crate) fn summary(&self) -> String {
         let heartbeat = self.heartbeat.as_ref();
-        // Metadata may hold anything; only text is shown as text.
+        // Metadata may have any type; only text is shown as text.
         let text = |key| heartbeat.and_then(|beat| beat.metadata.get(key)?.as_str()).unwrap_or_default();
         let count = |key: &str, word| {
             let count = heartbeat.and_then(|beat| beat.metadata.get(key)?.as_u64()).filter(|count| *count > 0);
             count.map(|count| format!("{count} {word}{}", if count == 1 { "" } else { "s" })).unwrap_or_default()
         };
         let status = heartbeat.and_then(|beat| beat.status).map(Status::as_str);
-        let state = match (self.verdict, text("state")) {
-            (Verdict::NotRunning, state) if !state.is_empty() => state,
-            (verdict, _) if verdict.state() != State::Alive => verdict.as_str(),
+        let state = match (self.result, text("state")) {
+            (CheckResult::NotRunning, state) if !state.is_empty() => state,
+            (result, _) if result.state() != State::Alive => result.as_str(),
             (_, "") => status.unwrap_or_default(),
             (_, state) => state,
         };
-        let last_exit = Some(text("last_exit")).filter(|exit| !exit.is_empty() && self.look() != Look::Well);
+        let last_exit = Some(text("last_exit")).filter(|exit| !exit.is_empty() && self.severity() != Severity::Healthy);
         let parts = [
             state.to_owned(),
             count("restarts", "restart"),
@@ -271,13 +271,13 @@ impl Sighting {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ")
     }
 
-    /// One object, for programs. Times are in seconds.
+    /// The check as a JSON object. Times are in seconds.
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "file": self.path.to_string_lossy(),
-            "state": self.verdict.state().as_str(),
-            "verdict": self.verdict.as_str(),
-            "exit_code": self.verdict.code(),
+            "state": self.result.state().as_str(),
+            "verdict": self.result.as_str(),
+            "exit_code": self.result.code(),
             "message": self.message,
             "age": self.age.map(|age| age.as_secs_f64()),
             "heartbeat": self.heartbeat.as_ref().and_then(|heartbeat| serde_json::to_value(heartbeat).ok()),
@@ -285,23 +285,24 @@ impl Sighting {
     }
 }
 
-/// What a live process says of itself, or of its program.
-fn alive(heartbeat: &HeartbeatState, judging: Judging) -> Verdict {
-    if is_supervisor(heartbeat) && !judging.supervisor && !heartbeat.metadata.contains_key("child") {
-        return Verdict::NotRunning;
+/// The result for a live process: its own status, or that of its program.
+fn alive(heartbeat: &HeartbeatState, check_options: CheckOptions) -> CheckResult {
+    if is_supervisor(heartbeat) && !check_options.supervisor && !heartbeat.metadata.contains_key("child") {
+        return CheckResult::NotRunning;
     }
-    if judging.strict { readiness(heartbeat.status) } else { Verdict::Alive }
+    if check_options.strict { readiness(heartbeat.status) } else { CheckResult::Alive }
 }
 
-fn readiness(status: Option<Status>) -> Verdict {
+fn readiness(status: Option<Status>) -> CheckResult {
     match status {
-        Some(Status::Degraded) => Verdict::Degraded,
-        Some(Status::Starting | Status::Stopping) => Verdict::NotReady,
-        _ => Verdict::Alive,
+        Some(Status::Degraded) => CheckResult::Degraded,
+        Some(Status::Starting | Status::Stopping) => CheckResult::NotReady,
+        _ => CheckResult::Alive,
     }
 }
 
-/// Whether `backstay run` wrote a heartbeat: by the facts that its metadata always has. A program that runs is `child`.
+/// Whether `backstay run` wrote a heartbeat: its metadata always has these keys. While the program runs, it also has
+/// `child`.
 pub(crate) fn is_supervisor(heartbeat: &HeartbeatState) -> bool {
     ["command", "state", "restarts", "freezes"].iter().all(|key| heartbeat.metadata.contains_key(*key))
 }
@@ -310,53 +311,53 @@ pub(crate) fn is_supervisor(heartbeat: &HeartbeatState) -> bool {
 mod tests {
     use super::*;
 
-    fn of(verdict: Verdict, status: &str, metadata: &Value) -> Sighting {
+    fn of(result: CheckResult, status: &str, metadata: &Value) -> HeartbeatCheck {
         let json = json!({
             "timestamp": "2001-01-01T00:00:00Z", "pid": 7, "hostname": "h", "status": status, "metadata": metadata,
         });
         let heartbeat = serde_json::from_value(json).unwrap();
-        Sighting { path: "x".into(), verdict, message: String::new(), age: None, heartbeat: Some(heartbeat) }
+        HeartbeatCheck { path: "x".into(), result, message: String::new(), age: None, heartbeat: Some(heartbeat) }
     }
 
     #[test]
-    fn a_summary_says_what_a_person_wants_to_know_first() {
+    fn a_summary_shows_state_counts_last_exit_and_status_text() {
         let supervisor = json!({
             "command": "x", "state": "waiting to restart", "restarts": 1, "freezes": 2, "last_exit": "exit code 1",
             "says": "40 orders",
         });
-        let summary = |verdict, status, metadata: &Value| of(verdict, status, metadata).summary();
+        let summary = |result, status, metadata: &Value| of(result, status, metadata).summary();
         assert_eq!(
-            summary(Verdict::NotRunning, "degraded", &supervisor),
+            summary(CheckResult::NotRunning, "degraded", &supervisor),
             "waiting to restart · 1 restart · 2 freezes · last: exit code 1 · 40 orders"
         );
         assert_eq!(
-            summary(Verdict::Alive, "ready", &supervisor),
+            summary(CheckResult::Alive, "ready", &supervisor),
             "waiting to restart · 1 restart · 2 freezes · 40 orders"
         );
-        assert_eq!(summary(Verdict::Stale, "ready", &json!({"restarts": "many", "says": [1]})), "stale");
-        assert_eq!(summary(Verdict::Alive, "degraded", &json!({})), "degraded");
-        assert_eq!(summary(Verdict::Stopped, "stopped", &json!({"state": "stopping"})), "stopped");
+        assert_eq!(summary(CheckResult::Stale, "ready", &json!({"restarts": "many", "says": [1]})), "stale");
+        assert_eq!(summary(CheckResult::Alive, "degraded", &json!({})), "degraded");
+        assert_eq!(summary(CheckResult::Stopped, "stopped", &json!({"state": "stopping"})), "stopped");
     }
 
     #[test]
-    fn a_program_that_does_not_run_is_told_by_its_supervisors_heartbeat_alone() {
+    fn only_a_supervisors_heartbeat_can_say_that_its_program_is_not_running() {
         let judged = |metadata: &Value, supervisor| {
-            let heartbeat = of(Verdict::Alive, "ready", metadata).heartbeat.unwrap();
-            alive(&heartbeat, Judging { supervisor, ..Judging::default() })
+            let heartbeat = of(CheckResult::Alive, "ready", metadata).heartbeat.unwrap();
+            alive(&heartbeat, CheckOptions { supervisor, ..CheckOptions::default() })
         };
         let mut metadata = json!({"command": "x", "state": "waiting to restart", "restarts": 1, "freezes": 0});
-        assert_eq!(judged(&metadata, false), Verdict::NotRunning);
-        assert_eq!(judged(&metadata, true), Verdict::Alive);
+        assert_eq!(judged(&metadata, false), CheckResult::NotRunning);
+        assert_eq!(judged(&metadata, true), CheckResult::Alive);
         metadata["child"] = json!(7);
-        assert_eq!(judged(&metadata, false), Verdict::Alive);
-        assert_eq!(judged(&json!({"state": "fine"}), false), Verdict::Alive, "a program of its own");
+        assert_eq!(judged(&metadata, false), CheckResult::Alive);
+        assert_eq!(judged(&json!({"state": "fine"}), false), CheckResult::Alive, "not a supervisor");
     }
 
     #[test]
     fn the_help_lists_every_exit_code() {
         let help = with_codes!("");
-        for verdict in Verdict::ALL {
-            assert_eq!(help.lines().filter(|line| line.starts_with(&format!("{:>4}  ", verdict.code()))).count(), 1);
+        for result in CheckResult::ALL {
+            assert_eq!(help.lines().filter(|line| line.starts_with(&format!("{:>4}  ", result.code()))).count(), 1);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where heartbeat files are.
+//! Finds heartbeat files, and names the services that write them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -9,44 +9,45 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::getuid;
 
-use crate::output::steers;
+use crate::output::controls_terminal;
 
-/// How the names of heartbeat files end.
+/// The extension of heartbeat files.
 pub(crate) const EXTENSION: &str = "heartbeat";
 
-/// Where `run` puts its heartbeats and `status` looks for them: `BACKSTAY_DIR`, or else a folder that is the user's own.
+/// Returns the folder in which `run` writes heartbeats and `status` finds them: `BACKSTAY_DIR`, or else a folder of this
+/// user.
 pub(crate) fn folder() -> PathBuf {
-    chosen().unwrap_or_else(among_others)
+    configured_folder().unwrap_or_else(default_folder)
 }
 
-fn chosen() -> Option<PathBuf> {
+fn configured_folder() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("BACKSTAY_DIR")
         .or_else(|| variable("XDG_RUNTIME_DIR").map(|folder| folder.join("backstay")))
         .or_else(|| getuid().is_root().then(|| PathBuf::from("/run/backstay")))
 }
 
-/// Beside what belongs to others.
-fn among_others() -> PathBuf {
+/// The default folder, in the shared folder for temporary files.
+fn default_folder() -> PathBuf {
     std::env::temp_dir().join(format!("backstay-{}", getuid().as_raw()))
 }
 
-/// Makes the folder where it is missing. The default one below a shared folder must be writable by this user alone.
+/// Makes the folder if it is missing. The default folder must be writable by this user alone.
 pub(crate) fn make_folder() -> io::Result<PathBuf> {
-    if let Some(folder) = chosen() {
+    if let Some(folder) = configured_folder() {
         let _ = std::fs::create_dir_all(&folder);
         return Ok(folder);
     }
-    let folder = among_others();
+    let folder = default_folder();
     let _ = DirBuilder::new().mode(0o700).create(&folder);
     check_owner(&folder).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
     Ok(folder)
 }
 
-/// Rejects the default folder below one that all users can write to, unless it belongs to this user alone: another user
-/// may have made it, and would choose what is read from it. A folder that was named is the caller's choice.
+/// Rejects the default folder unless only this user can write to it: another user could have made it in the shared folder,
+/// and would control what is read from it. A configured folder is not checked.
 fn check_owner(folder: &Path) -> io::Result<()> {
-    if chosen().is_some() || folder != among_others() {
+    if configured_folder().is_some() || folder != default_folder() {
         return Ok(());
     }
     let there = folder.symlink_metadata()?;
@@ -57,12 +58,12 @@ fn check_owner(folder: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, WHY))
 }
 
-/// The heartbeat files in a folder, by name.
+/// Returns the heartbeat files in a folder, sorted by name.
 pub(crate) fn heartbeats(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
     first_heartbeats(folder, usize::MAX).map(|(files, _)| files)
 }
 
-/// The first `most` of them, however many there are, and how many are left out.
+/// Returns the first `most` heartbeat files in a folder, sorted by name, and the number of files left out.
 pub(crate) fn first_heartbeats(folder: &Path, most: usize) -> io::Result<(BTreeSet<PathBuf>, usize)> {
     check_owner(folder)?;
     let (mut files, mut left_out) = (BTreeSet::new(), 0);
@@ -79,20 +80,22 @@ pub(crate) fn first_heartbeats(folder: &Path, most: usize) -> io::Result<(BTreeS
     Ok((files, left_out))
 }
 
-/// What to call the service that writes a file. No two files of a folder share a name, and no name steers a terminal,
-/// wherever it is shown: the bytes of such characters are escaped.
+/// Returns the name of the service that writes a file. Two files of a folder never have the same name. Characters that
+/// control a terminal are escaped byte by byte.
 pub(crate) fn name(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or_default();
     let Some(text) = stem.to_str() else { return stem.as_encoded_bytes().escape_ascii().to_string() };
     // A literal `\x` is escaped as well, so that it differs from an escaped byte.
-    if !text.contains(r"\x") && !text.contains(steers) {
+    if !text.contains(r"\x") && !text.contains(controls_terminal) {
         return text.to_owned();
     }
     let mut name = String::new();
     for c in text.chars() {
         match c {
             '\\' => name += r"\\",
-            c if steers(c) => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| name += &format!(r"\x{byte:02x}")),
+            c if controls_terminal(c) => {
+                c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| name += &format!(r"\x{byte:02x}"));
+            }
             c => name.push(c),
         }
     }
@@ -106,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_files_share_a_name() {
+    fn every_file_has_a_unique_name() {
         let name = |file: &[u8]| name(Path::new(OsStr::from_bytes(file)));
         assert_eq!(name(b"bot.heartbeat"), "bot");
         assert_eq!(name("bücher.heartbeat".as_bytes()), "bücher");
