@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::freeze_detector::{Source, Watch};
 use super::log_event::{Exit, LogEvent, StopRequest};
 
-/// Settings that hold for every start.
+/// Settings of the supervisor.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     pub(crate) restart: Restart,

@@ -104,7 +104,7 @@ pub(crate) fn guard(arguments: &GuardArguments) -> ExitCode {
         output::error("error: this command is for `backstay run` alone");
         return ExitCode::from(2);
     };
-    // Otherwise its name would be "exe", from the path that it was started by.
+    // Without this, the process would be listed as "exe", after the path that it was started by.
     let _ = rustix::thread::set_name(c"backstay-guard");
     // Another supervisor must not sweep the folder while the program lives.
     let here = folder.clone();

@@ -14,7 +14,7 @@ pub(crate) struct Processes {
     pub(crate) guard: Option<Guard>,
     /// The --on-freeze command, while it runs.
     pub(crate) hook: Option<Pid>,
-    /// Children from before the start, for example of a shell that replaced itself by this process with `exec`.
+    /// Children from before the start, for example of a shell that ran `sidecar & exec backstay run`.
     pub(crate) inherited: Vec<Pid>,
     /// Some process of the last start survived SIGKILL.
     pub(crate) abandoned: bool,

@@ -22,8 +22,8 @@ impl Sender {
     /// program's; `users` are the user ids that the program is known to run with.
     pub(crate) fn is_trusted(self, known: &[Pid], users: &[u32]) -> bool {
         let Some(pid) = self.pid else { return self.uid == 0 };
-        // A sender that has ended is no longer in the process tree. Then every process of the supervisor's
-        // or the program's user is trusted: such a process could also stop or trace the program.
+        // A sender that has ended is no longer in the process tree. Then every process of the supervisor's or the
+        // program's user is trusted: such a process could also stop or trace the program.
         let has_ended = || self.uid == getuid().as_raw() || users.contains(&self.uid);
         self.uid == 0 || proc_fs::descends_from_us(pid, known).unwrap_or_else(has_ended)
     }
@@ -42,7 +42,8 @@ struct Control([u8; CONTROL]);
 
 /// Receives one datagram from a socket with `SO_PASSCRED`: its length and its sender.
 ///
-/// This does not use rustix, which panics if the process id is 0 (a sender in another pid namespace).
+/// rustix can receive credentials too, but assumes that the process id is never 0, as it is for a sender in another pid
+/// namespace.
 #[allow(unsafe_code)]
 pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Option<Sender>)> {
     let mut control = Control([0; CONTROL]);

@@ -44,7 +44,7 @@ impl EventLoop {
             }
         };
         let spawned = process_tree::spawn(&mut command);
-        // The command holds the program's ends of the pipes. They must be closed, or the supervisor never reads an end.
+        // The command holds the program's ends of the pipes. They must be closed, or the supervisor would never read end of file.
         drop(command);
         match spawned {
             Ok(child) => {

@@ -1,7 +1,7 @@
 //! `backstay serve`: shows the heartbeats of a folder in the browser, and as metrics for Prometheus.
 //!
 //! A thread reads the folder (`snapshot`) and keeps the last minutes (`history`). `site` answers requests from the last
-//! snapshot; `connections` limits the number and duration of connections. The library's graceful shutdown ends the process.
+//! snapshot; `connections` limits the number and duration of connections. The library's graceful shutdown ends it.
 
 mod arguments;
 mod connections;

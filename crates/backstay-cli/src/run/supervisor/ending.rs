@@ -76,7 +76,7 @@ impl Supervisor {
                     self.act(Action::SignalProgram(SIGCONT));
                 }
             }
-            // The terminal is gone, and no program runs that could handle this.
+            // The terminal is gone, and no program runs that could handle the signal.
             Phase::Waiting { .. } if signal == SIGHUP => self.stop_requested(StopRequest(signal), now),
             _ => {}
         }
