@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::{Contestant, Plan};
-use races::{breaker, clock, keyed, limiter, tasks, watchdog};
+use races::{breaker, clock, keyed, limiter, tasks, watchdog, windows};
 use report::{Budget, Report, Standing, Unit};
 use scenes::{allocations, apart, herd, waiting};
 
@@ -181,6 +181,38 @@ const RACES: &[(Race, Enter)] = &[
             limits: &[limit(1, 0.7, None), limit(2, 0.7, None)],
         },
         breaker::failing,
+    ),
+    (
+        Race {
+            title: "breaker, window of time",
+            note: "calls that succeed, with a failure rate over ten seconds; the goal is a count, a coarse clock and 2 ns",
+            limits: &[limit(1, 1.3, Some(windows::COUNT_AND_CLOCK)), limit(2, 1.3, Some(windows::COUNT_AND_CLOCK))],
+        },
+        windows::time,
+    ),
+    (
+        Race {
+            title: "breaker, window of calls",
+            note: "calls that succeed, with a failure rate over a hundred calls, which share one counter; the goal is 0.5",
+            limits: &[limit(1, 0.9, None)],
+        },
+        windows::calls,
+    ),
+    (
+        Race {
+            title: "breaker, failing in a window",
+            note: "a call that fails and one that succeeds, together; beside reading the time once",
+            limits: &[limit(1, 2.5, Some("Instant::now"))],
+        },
+        windows::failures,
+    ),
+    (
+        Race {
+            title: "breaker, half-open",
+            note: "a failure that opens the circuit for 1 µs, the rejections meanwhile, and a half-open call that closes it",
+            limits: &[],
+        },
+        windows::half_open,
     ),
     (
         Race {

@@ -206,6 +206,21 @@ def rejection() -> Contestants:
     }
 
 
+def rated(**more: Any) -> Any:
+    """With a failure rate over the last ten seconds."""
+    return module(OURS).CircuitBreaker(failure_rate=1.0, reset_timeout=60, **more)
+
+
+def failing() -> Names:
+    one = rated(minimum_calls=1_000_000)
+    one.call(work)
+    return {"call": one.call, "fail": fail, "error": ConnectionError}
+
+
+def undecided(result: object, exception: Exception | None) -> None:
+    """A classifier that leaves each call as it is."""
+
+
 OPERATIONS: dict[str, Contestants] = {
     "call": {
         "a bare call": ("work()", lambda: {"work": work}),
@@ -214,6 +229,15 @@ OPERATIONS: dict[str, Contestants] = {
         "pybreaker": ("call(work)", lambda: {"call": pybreaker_breaker().call, "work": work}),
         "circuitbreaker": ("call(work)", lambda: {"call": circuitbreaker_breaker().call, "work": work}),
         "purgatory": ("with one: work()", lambda: {"one": purgatory_breaker(), "work": work}),
+    },
+    "call, in a window": {
+        OURS: ("call(work)", lambda: {"call": rated().call, "work": work}),
+        "the same, of 100 calls": ("call(work)", lambda: {"call": rated(window_calls=100).call, "work": work}),
+        "the same, slow calls of 1 s": ("call(work)", lambda: {"call": rated(slow_call=1).call, "work": work}),
+        "the same, a classifier": ("call(work)", lambda: {"call": rated(classify=undecided).call, "work": work}),
+        "the same, failing": (CAUGHT.format("call(fail)"), failing),
+        "without a window": ("call(work)", lambda: {"call": breaker(OURS).call, "work": work}),
+        "a permit": ("with permit(): work()", lambda: {"permit": rated().permit, "work": work}),
     },
     "rejection": rejection(),
     "decorated": {

@@ -231,8 +231,8 @@ def test_a_trial_that_never_reports_gives_its_place_back():
 
     while breaker.state is not CircuitState.HALF_OPEN:
         time.sleep(0.001)
-    trial = threading.Thread(target=breaker.call, args=(hangs,))
-    trial.start()
+    half_open = threading.Thread(target=breaker.call, args=(hangs,))
+    half_open.start()
     assert admitted.wait(30)
     with pytest.raises(CircuitOpenError) as caught:
         breaker.call(int)
@@ -243,7 +243,7 @@ def test_a_trial_that_never_reports_gives_its_place_back():
         except CircuitOpenError as error:
             time.sleep(min(error.remaining_seconds, 1))
     over.set()
-    trial.join(30)
+    half_open.join(30)
     assert breaker.state is CircuitState.CLOSED and breaker.stats.state_changes == 3
 
 

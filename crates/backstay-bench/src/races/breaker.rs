@@ -27,7 +27,7 @@ pub(super) fn well() -> Result<u64, u64> {
     service(true)
 }
 
-fn ill() -> Result<u64, u64> {
+pub(super) fn ill() -> Result<u64, u64> {
     service(false)
 }
 
@@ -136,7 +136,7 @@ pub(super) fn nobreak() -> nobreak::CircuitBreaker {
 }
 
 #[derive(Clone)]
-struct Well(bool);
+pub(super) struct Well(pub(super) bool);
 
 impl Service<()> for Well {
     type Response = u64;
@@ -173,7 +173,7 @@ fn tower(open: bool) -> Contestant {
     )
 }
 
-fn call<S: Service<(), Future: Unpin>>(service: &mut S) -> Result<S::Response, S::Error> {
+pub(super) fn call<S: Service<(), Future: Unpin>>(service: &mut S) -> Result<S::Response, S::Error> {
     let mut context = Context::from_waker(Waker::noop());
     let mut future = service.call(());
     loop {

@@ -6,3 +6,4 @@ pub(crate) mod keyed;
 pub(crate) mod limiter;
 pub(crate) mod tasks;
 pub(crate) mod watchdog;
+pub(crate) mod windows;

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use backstay::circuit_breaker::Window;
 use backstay::{CircuitBreaker, KeyedRateLimiter, RateLimiter, Watchdog};
 
 use crate::memory::allocations;
@@ -17,6 +18,13 @@ pub(crate) fn count() -> Vec<(&'static str, u64)> {
         let builder = CircuitBreaker::builder().name("payment-api").max_failures(1).half_open_max_calls(1);
         builder.reset_timeout(hour).build().expect("the numbers are sensible")
     };
+    let rated = |window| {
+        let builder = CircuitBreaker::builder().failure_rate(1.0).window(window).slow_call(hour / 4);
+        builder.build().expect("the numbers are sensible")
+    };
+    let (in_time, in_calls) = (rated(Window::default()), rated(Window::calls(100)));
+    let cycling = CircuitBreaker::builder().max_failures(1).reset_timeout(Duration::from_micros(1)).failure_rate(1.0);
+    let cycling = cycling.build().expect("the numbers are sensible");
     let (closed, open) = (breaker(), breaker());
     let _ = open.call(|| Err::<(), _>(()));
     let watchdog = Watchdog::builder().timeout(hour).build().expect("an hour is sensible");
@@ -37,6 +45,26 @@ pub(crate) fn count() -> Vec<(&'static str, u64)> {
         ("limiter granted", thousand(Box::new(move || granting.try_acquire()))),
         ("limiter refused", thousand(Box::new(move || refusing.try_acquire()))),
         ("breaker closed", thousand(Box::new(move || closed.call(|| Ok::<_, ()>(1)).is_ok()))),
+        (
+            "breaker in a window of time, failing and succeeding",
+            thousand(Box::new(move || {
+                in_time.call(|| Err::<(), _>(1)).is_err() && in_time.call(|| Ok::<_, ()>(1)).is_ok()
+            })),
+        ),
+        (
+            "breaker in a window of calls, failing and succeeding",
+            thousand(Box::new(move || {
+                in_calls.call(|| Err::<(), _>(1)).is_err() && in_calls.call(|| Ok::<_, ()>(1)).is_ok()
+            })),
+        ),
+        (
+            "breaker that opens and closes",
+            thousand(Box::new(move || {
+                let _ = cycling.call(|| Err::<(), _>(()));
+                while cycling.call(|| Ok::<_, ()>(1)).is_err() {}
+                true
+            })),
+        ),
         ("breaker open", thousand(Box::new(move || open.call(|| Ok::<_, ()>(1)).is_ok()))),
         ("keyed, a known key", thousand(Box::new(move || keyed.try_acquire(&7)))),
         (

@@ -7,6 +7,7 @@ use super::listeners::Transition;
 use super::meter::Meter;
 use super::window::RateWindow;
 use super::{Arc, Inner};
+use crate::clock::Moment;
 use crate::error::CircuitOpenError;
 use crate::log::log_now;
 use crate::sync::atomic::Ordering;
@@ -57,7 +58,15 @@ impl Inner {
     #[inline(always)]
     pub(super) fn judge(&self, pass: Pass, outcome: Outcome) {
         if let Some(meter) = self.meter.get() {
-            return self.judge_measured(meter, pass, outcome);
+            // The hot path of a window without slow calls and listeners. The word is looked at before the call is counted.
+            return match &meter.rates {
+                Some(rates)
+                    if outcome == Outcome::Success && pass.begun == Moment::NEVER && self.is_still_healthy(pass) =>
+                {
+                    rates.count_success(&self.counters, &self.clock);
+                }
+                _ => self.judge_measured(meter, pass, outcome),
+            };
         }
         self.judge_by_count(pass, outcome);
     }

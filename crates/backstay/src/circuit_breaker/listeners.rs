@@ -63,11 +63,6 @@ impl<T> List<T> {
         }
     }
 
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.get().is_none()
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         std::iter::successors(self.0.get(), |node| node.next.get()).map(|node| &node.value)
     }

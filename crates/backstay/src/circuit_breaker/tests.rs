@@ -267,7 +267,7 @@ fn verdicts_of_another_generation_only_count() {
 
 // CB-7: an excluded error, a dropped permit and a cancelled future are ignored and return the half-open call slot.
 #[test]
-fn neutral_ends_change_nothing_and_return_the_place() {
+fn ignored_ends_change_nothing_and_free_the_slot() {
     let (breaker, clock) = breaker();
     half_open(&breaker, &clock);
     for round in 1..=3 {

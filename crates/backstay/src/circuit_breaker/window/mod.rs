@@ -51,7 +51,7 @@ impl RateWindow {
     }
 
     /// Counts a call of the closed period that succeeded and was not slow.
-    #[inline]
+    #[inline(never)]
     pub(super) fn count_success(&self, counters: &Striped<4>, clock: &Clock) {
         match &self.kind {
             Kind::Time { window, .. } => {
