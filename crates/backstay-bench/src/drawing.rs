@@ -1,18 +1,18 @@
-//! The picture in the README: a panel for each operation, a pair of bars for each contestant.
+//! Draws the chart of the README: a panel per operation, a pair of bars per contestant.
 
 pub(crate) mod growth;
 
 use std::fmt::Write as _;
 
 use crate::harness::{Sample, Side};
-use crate::report::{Standing, nanos};
+use crate::report::{OperationResults, nanos};
 
-/// What is drawn, in reading order.
+/// The operations in the chart, in reading order.
 const PANELS: [&str; 16] = [
     "limiter, granted",
     "limiter, granted when full",
-    "limiter, refused",
-    "limiter, refused until",
+    "limiter, rejected",
+    "limiter, rejected, retry after",
     "limiter, saturated at 1,000/s",
     "limiter, saturated at 100,000/s",
     "limiter, acquire in a task",
@@ -21,7 +21,7 @@ const PANELS: [&str; 16] = [
     "breaker, open",
     "breaker, closed, in a task",
     "breaker, permit",
-    "breaker, failing and well",
+    "breaker, failing and succeeding",
     "keyed limiter, 1,000 idle keys",
     "keyed limiter, 1 M keys",
     "watchdog ping",
@@ -33,17 +33,17 @@ const GUTTER: f64 = 40.0;
 const HEAD: f64 = 78.0;
 const PANEL: f64 = (WIDTH - 2.0 * MARGIN - GUTTER) / 2.0;
 const NAMES: f64 = 118.0;
-/// Room for the figure after the longest bar.
+/// Space for the figure after the longest bar.
 const FIGURES: f64 = 34.0;
 const BAR: f64 = 9.0;
 const ROW: f64 = 2.0 * BAR + 11.0;
 const TITLE: f64 = 30.0;
 const AXIS: f64 = 34.0;
-/// The scale, in nanoseconds: the same in all panels.
+/// The range of the axis in nanoseconds, the same in all panels.
 const SCALE: (f64, f64) = (0.5, 5000.0);
 const LINES: [f64; 4] = [1.0, 10.0, 100.0, 1000.0];
 
-/// Readable on white and on black, whatever the page's background is.
+/// Readable on light and dark backgrounds.
 const STYLE: &str = "\
   text { font-family: system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', Helvetica, Arial, sans-serif; fill: #24292f }
   .head { font-size: 17px; font-weight: 600 }
@@ -65,23 +65,23 @@ const STYLE: &str = "\
     text.strong { fill: #3bc9db }
   }";
 
-/// Draws the standings that are there.
-pub(crate) fn svg(standings: &[Standing]) -> String {
+/// Draws the operations that were measured.
+pub(crate) fn svg(operations: &[OperationResults]) -> String {
     let panels: Vec<_> =
-        PANELS.iter().filter_map(|title| standings.iter().find(|standing| standing.title == *title)).collect();
+        PANELS.iter().filter_map(|title| operations.iter().find(|results| results.title == *title)).collect();
     let mut body = String::new();
     let mut top = HEAD;
     for pair in panels.chunks(2) {
-        let rows = pair.iter().map(|standing| rows(standing).len()).max().unwrap_or(0);
-        for (column, standing) in pair.iter().enumerate() {
-            panel(&mut body, standing, MARGIN + column as f64 * (PANEL + GUTTER), top);
+        let rows = pair.iter().map(|results| rows(results).len()).max().unwrap_or(0);
+        for (column, results) in pair.iter().enumerate() {
+            panel(&mut body, results, MARGIN + column as f64 * (PANEL + GUTTER), top);
         }
         top += TITLE + rows as f64 * ROW + AXIS;
     }
     let legend = legend();
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {top}\" width=\"{WIDTH}\" height=\"{top}\" \
-         role=\"img\" aria-label=\"Nanoseconds for one operation, Backstay beside its peers\">\n\
+         role=\"img\" aria-label=\"Nanoseconds for one operation, Backstay and other crates\">\n\
          <style>\n{STYLE}\n</style>\n{legend}{body}</svg>\n"
     )
 }
@@ -89,14 +89,14 @@ pub(crate) fn svg(standings: &[Standing]) -> String {
 fn legend() -> String {
     format!(
         "<text class=\"head\" x=\"{MARGIN}\" y=\"26\">Nanoseconds for one operation</text>\n\
-         <text class=\"soft\" x=\"{MARGIN}\" y=\"45\">Logarithmic, shorter is better; medians of short windows in turn, \
+         <text class=\"soft\" x=\"{MARGIN}\" y=\"45\">Logarithmic, shorter is better; medians of alternating short windows, \
          in one run of scripts/bench.</text>\n\
          <rect class=\"ours\" x=\"{MARGIN}\" y=\"55\" width=\"22\" height=\"{BAR}\" rx=\"2\"/>\n\
          <text class=\"soft\" x=\"{}\" y=\"63\">one thread</text>\n\
          <rect class=\"ours two\" x=\"{}\" y=\"55\" width=\"22\" height=\"{BAR}\" rx=\"2\"/>\n\
          <text class=\"soft\" x=\"{}\" y=\"63\">two threads on one object</text>\n\
          <rect class=\"floor\" x=\"{}\" y=\"55.5\" width=\"22\" height=\"{}\" rx=\"2\"/>\n\
-         <text class=\"soft\" x=\"{}\" y=\"63\">what no limiter or breaker can beat</text>\n",
+         <text class=\"soft\" x=\"{}\" y=\"63\">lower bound</text>\n",
         MARGIN + 28.0,
         MARGIN + 104.0,
         MARGIN + 132.0,
@@ -106,17 +106,17 @@ fn legend() -> String {
     )
 }
 
-/// Who is drawn: the name, whose it is, and the samples of one thread and of two.
+/// A row of a panel: the name, its side, and the samples by number of threads.
 type Row = (&'static str, Side, Vec<(usize, Sample)>);
 
-fn rows(standing: &Standing) -> Vec<Row> {
-    let samples = |index: usize| standing.samples.iter().map(|(threads, samples)| (*threads, samples[index])).collect();
-    let rows = standing.names.iter().enumerate().map(|(index, &(name, side))| (name, side, samples(index)));
+fn rows(results: &OperationResults) -> Vec<Row> {
+    let samples = |index: usize| results.samples.iter().map(|(threads, samples)| (*threads, samples[index])).collect();
+    let rows = results.names.iter().enumerate().map(|(index, &(name, side))| (name, side, samples(index)));
     rows.filter(|(_, side, _)| *side != Side::OursToo).collect()
 }
 
-fn panel(body: &mut String, standing: &Standing, left: f64, top: f64) {
-    let rows = rows(standing);
+fn panel(body: &mut String, results: &OperationResults, left: f64, top: f64) {
+    let rows = rows(results);
     let begin = left + NAMES;
     let length = PANEL - NAMES - FIGURES;
     let at = |cost: f64| {
@@ -125,7 +125,7 @@ fn panel(body: &mut String, standing: &Standing, left: f64, top: f64) {
     };
     let bottom = top + TITLE + rows.len() as f64 * ROW - 4.0;
 
-    let _ = writeln!(body, "<text class=\"title\" x=\"{left:.1}\" y=\"{:.1}\">{}</text>", top + 14.0, standing.title);
+    let _ = writeln!(body, "<text class=\"title\" x=\"{left:.1}\" y=\"{:.1}\">{}</text>", top + 14.0, results.title);
     for cost in LINES {
         let x = at(cost);
         let _ = writeln!(

@@ -1,4 +1,4 @@
-//! Measures Backstay's hot paths beside its peers in one run, and fails past a budget: `scripts/bench`.
+//! Measures Backstay's hot paths next to other crates in one run, and fails if a budget is exceeded: `scripts/bench`.
 #![allow(clippy::disallowed_methods)] // a benchmark is about the real time
 
 mod drawing;
@@ -16,18 +16,18 @@ use std::time::Duration;
 
 use harness::{Contestant, Plan};
 use races::{breaker, clock, keyed, limiter, tasks, watchdog, windows};
-use report::{Budget, Report, Standing, Unit};
+use report::{Budget, OperationResults, Report, Unit};
 use scenes::{allocations, apart, herd, waiting};
 
-/// How often a budget is measured before it counts as failed: the machines of a CI are noisy.
+/// How often a budget is measured before it counts as failed: CI machines are noisy.
 const TRIES: usize = 3;
 
 const USAGE: &str = "\
 scripts/bench [--short] [--draw] [--json] [--only WORD]
   --short      fewer windows, for CI: under a minute
   --json       prints JSON instead of the table
-  --only WORD  only the operations and scenes whose title contains WORD
-  --draw       with one of these too writes docs/benchmarks.svg, docs/scaling.svg and docs/benchmarks.md";
+  --only WORD  only the operations and scenes with WORD in their title
+  --draw       also writes docs/benchmarks.svg, docs/scaling.svg and docs/benchmarks.md with these options";
 
 #[derive(Default)]
 struct Options {
@@ -56,7 +56,7 @@ impl Options {
         self.only.as_deref().is_none_or(|word| title.contains(word))
     }
 
-    /// A whole run is drawn; a part or a hasty one only where that is asked for.
+    /// A complete run is drawn; a partial or short one only with `--draw`.
     fn draws(&self) -> bool {
         self.draw || !(self.short || self.json || self.only.is_some())
     }
@@ -70,14 +70,14 @@ impl Options {
     }
 }
 
-/// An operation, and what ours may cost.
-struct Race {
+/// An operation, and the limits of its cost.
+struct Operation {
     title: &'static str,
     note: &'static str,
     limits: &'static [Limit],
 }
 
-/// On so many threads at most so many times the cost of a peer: of the one named, else of the fastest.
+/// The maximum cost with `threads` threads, as a multiple of the cost of `peer` or of the fastest peer.
 struct Limit {
     threads: usize,
     times: f64,
@@ -92,10 +92,13 @@ const GOVERNOR: Option<&str> = Some("governor");
 
 type Enter = fn() -> Vec<Contestant>;
 
-const RACES: &[(Race, Enter)] = &[
-    (Race { title: "clocks", note: "what the time costs, and what one shared word costs", limits: &[] }, clock::clocks),
+const OPERATIONS: &[(Operation, Enter)] = &[
     (
-        Race {
+        Operation { title: "clocks", note: "the cost of reading the time, and of changing a shared word", limits: &[] },
+        clock::clocks,
+    ),
+    (
+        Operation {
             title: "limiter, granted",
             note: "the bucket is partly full, and every call gets a token",
             limits: &[limit(1, 0.7, GOVERNOR), limit(2, 0.7, GOVERNOR)],
@@ -103,7 +106,7 @@ const RACES: &[(Race, Enter)] = &[
         limiter::granted,
     ),
     (
-        Race {
+        Operation {
             title: "limiter, granted when full",
             note: "every call finds the bucket full, as in a limiter that is hardly used; the goal is 1.05",
             limits: &[limit(1, 1.15, GOVERNOR), limit(2, 1.15, GOVERNOR)],
@@ -111,31 +114,31 @@ const RACES: &[(Race, Enter)] = &[
         limiter::granted_when_full,
     ),
     (
-        Race {
+        Operation {
             title: "limiter, saturated at 1,000/s",
-            note: "calls back to back, of which nearly all are refused; the goal is 1.05",
+            note: "calls back to back, nearly all of which are rejected; the goal is 1.05",
             limits: &[limit(1, 1.4, GOVERNOR), limit(2, 1.4, GOVERNOR)],
         },
         limiter::saturated::<1_000>,
     ),
     (
-        Race {
+        Operation {
             title: "limiter, saturated at 100,000/s",
-            note: "calls back to back, of which nearly all are refused; the goal is 1.05",
+            note: "calls back to back, nearly all of which are rejected; the goal is 1.05",
             limits: &[limit(1, 1.4, GOVERNOR), limit(2, 1.4, GOVERNOR)],
         },
         limiter::saturated::<100_000>,
     ),
     (
-        Race {
-            title: "limiter, refused until",
-            note: "every call is refused, and asks how long to wait; the goal is 1.0",
+        Operation {
+            title: "limiter, rejected, retry after",
+            note: "every call is rejected and computes `retry_after`; the goal is 1.0",
             limits: &[limit(1, 1.7, GOVERNOR), limit(2, 1.7, GOVERNOR)],
         },
         limiter::refused_until,
     ),
     (
-        Race {
+        Operation {
             title: "limiter, acquire in a task",
             note: "the bucket is full, and the future is ready at once; the goal is 1.0",
             limits: &[limit(1, 1.15, None), limit(2, 1.15, None)],
@@ -143,15 +146,15 @@ const RACES: &[(Race, Enter)] = &[
         tasks::acquire,
     ),
     (
-        Race {
-            title: "limiter, refused",
-            note: "the bucket is empty, and every call is refused",
+        Operation {
+            title: "limiter, rejected",
+            note: "the bucket is empty, and every call is rejected",
             limits: &[limit(1, 0.7, GOVERNOR), limit(2, 0.7, GOVERNOR)],
         },
         limiter::refused,
     ),
     (
-        Race {
+        Operation {
             title: "breaker, closed",
             note: "calls that succeed; tower-resilience is polled until it is ready, without a runtime",
             limits: &[limit(1, 0.4, None), limit(2, 0.15, None)],
@@ -159,7 +162,7 @@ const RACES: &[(Race, Enter)] = &[
         breaker::closed,
     ),
     (
-        Race {
+        Operation {
             title: "breaker, closed, in a task",
             note: "futures that are ready at once and succeed",
             limits: &[limit(1, 0.8, Some("recloser")), limit(2, 0.8, Some("recloser"))],
@@ -167,23 +170,23 @@ const RACES: &[(Race, Enter)] = &[
         tasks::call,
     ),
     (
-        Race {
+        Operation {
             title: "breaker, permit",
-            note: "`try_acquire` and `success`, beside a call of those who have no such form; the goal is 0.6",
+            note: "`try_acquire` and `success`, next to a call of peers without such a form; the goal is 0.6",
             limits: &[limit(1, 0.8, None), limit(2, 0.8, None)],
         },
         breaker::permit,
     ),
     (
-        Race {
-            title: "breaker, failing and well",
+        Operation {
+            title: "breaker, failing and succeeding",
             note: "a call that fails and one that succeeds, together",
             limits: &[limit(1, 0.7, None), limit(2, 0.7, None)],
         },
         breaker::failing,
     ),
     (
-        Race {
+        Operation {
             title: "breaker, window of time",
             note: "calls that succeed, with a failure rate over ten seconds; the goal is a count, a coarse clock and 2 ns",
             limits: &[limit(1, 1.3, Some(windows::COUNT_AND_CLOCK)), limit(2, 1.3, Some(windows::COUNT_AND_CLOCK))],
@@ -191,7 +194,7 @@ const RACES: &[(Race, Enter)] = &[
         windows::time,
     ),
     (
-        Race {
+        Operation {
             title: "breaker, window of calls",
             note: "calls that succeed, with a failure rate over a hundred calls, which share one counter; the goal is 0.5",
             limits: &[limit(1, 0.9, None)],
@@ -199,50 +202,50 @@ const RACES: &[(Race, Enter)] = &[
         windows::calls,
     ),
     (
-        Race {
+        Operation {
             title: "breaker, failing in a window",
-            note: "a call that fails and one that succeeds, together; beside reading the time once",
+            note: "a call that fails and one that succeeds, together; next to reading the time once",
             limits: &[limit(1, 2.5, Some("Instant::now"))],
         },
         windows::failures,
     ),
     (
-        Race {
+        Operation {
             title: "breaker, half-open",
-            note: "a failure that opens the circuit for 1 µs, the rejections meanwhile, and a half-open call that closes it",
+            note: "a failure that opens the circuit for 1 µs, the rejections until it is half-open, and the call that closes it",
             limits: &[],
         },
         windows::half_open,
     ),
     (
-        Race {
+        Operation {
             title: "breaker, open",
-            note: "calls that are turned away; with a name, the error holds a counted reference to it",
+            note: "calls that are rejected; the error of a named breaker holds a counted reference to the name",
             limits: &[limit(1, 0.4, None), limit(2, 0.4, None)],
         },
         breaker::open,
     ),
     (
-        Race {
+        Operation {
             title: "keyed limiter, 1,000 idle keys",
-            note: "every key has all its tokens whenever it is asked for",
+            note: "every call finds the bucket of its key full",
             limits: &[limit(1, 1.0, None), limit(2, 1.0, None)],
         },
         keyed::idle,
     ),
     (
-        Race {
+        Operation {
             title: "watchdog ping",
-            note: "beside reading the time, and beside reading and storing it",
+            note: "next to reading the time, and next to reading and storing it",
             limits: &[limit(1, 0.5, Some("Instant::now"))],
         },
         watchdog::ping,
     ),
 ];
 
-const KEYED: Race = Race {
+const KEYED: Operation = Operation {
     title: "keyed limiter, 1 M keys",
-    note: "the keys are 64 random bits, asked for in random order; every call gets a token",
+    note: "the keys are 64 random bits, in random order; every call gets a token",
     limits: &[limit(1, 0.8, None), limit(2, 0.8, None)],
 };
 
@@ -268,7 +271,7 @@ fn finish(options: &Options, report: &Report) -> ExitCode {
     }
     if options.draws() {
         let written = std::fs::create_dir_all("docs")
-            .and_then(|()| std::fs::write("docs/benchmarks.svg", drawing::svg(&report.standings)))
+            .and_then(|()| std::fs::write("docs/benchmarks.svg", drawing::svg(&report.operations)))
             .and_then(|()| std::fs::write("docs/scaling.svg", drawing::growth::svg(&report.growths)))
             .and_then(|()| std::fs::write("docs/benchmarks.md", report.markdown()));
         if let Err(error) = written {
@@ -287,15 +290,15 @@ fn finish(options: &Options, report: &Report) -> ExitCode {
 fn measure(options: &Options) -> Result<Report, String> {
     let plan = options.plan();
     let mut report = Report { machine: machine(), method: method(plan), ..Report::default() };
-    for (race, enter) in RACES.iter().filter(|(race, _)| options.wants(race.title)) {
-        run(race, enter(), plan, &mut report)?;
+    for (operation, enter) in OPERATIONS.iter().filter(|(operation, _)| options.wants(operation.title)) {
+        run(operation, enter(), plan, &mut report)?;
     }
     if options.wants(KEYED.title) {
         keyed_limiters(plan, &mut report)?;
     }
     if options.wants(apart::TITLE) {
         progress(apart::TITLE);
-        report.standings.push(apart::limiters(plan));
+        report.operations.push(apart::limiters(plan));
     }
     if options.wants("waiting tasks") {
         waiting_tasks(plan, &mut report);
@@ -320,40 +323,40 @@ fn measure(options: &Options) -> Result<Report, String> {
     Ok(report)
 }
 
-/// Lets a race run, and holds it to its limits; where one fails, the race is run again.
-fn run(race: &Race, contestants: Vec<Contestant>, plan: Plan, report: &mut Report) -> Result<(), String> {
-    let Race { title, note, limits } = *race;
+/// Measures an operation and checks its limits; if one fails, it measures again.
+fn run(operation: &Operation, contestants: Vec<Contestant>, plan: Plan, report: &mut Report) -> Result<(), String> {
+    let Operation { title, note, limits } = *operation;
     let contestants = Arc::<[Contestant]>::from(contestants);
     let names = contestants.iter().map(|contestant| (contestant.name, contestant.side)).collect();
-    let mut standing = Standing { title, note, names, samples: Vec::new() };
+    let mut results = OperationResults { title, note, names, samples: Vec::new() };
     for threads in 1..=os::processors().len().min(2) {
         progress(&format!("{title}, {}", report::plural(threads, "thread")));
         let mut tries = 0;
         let budget = loop {
             tries += 1;
             let samples = harness::race(&contestants, threads, plan)
-                .map_err(|name| format!("{title}: {name} did not do what is measured here"))?;
-            standing.samples.retain(|(count, _)| *count != threads);
-            standing.samples.push((threads, samples));
+                .map_err(|name| format!("{title}: {name} had an unexpected result"))?;
+            results.samples.retain(|(count, _)| *count != threads);
+            results.samples.push((threads, samples));
             let budget = limits.iter().find(|limit| limit.threads == threads).and_then(|limit| {
-                let (peer, cost) = standing.peer(threads, limit.peer)?;
-                let what = format!("{title}, {}, beside {peer}", report::plural(threads, "thread"));
-                let measured = standing.ours(threads)? / cost;
+                let (peer, cost) = results.peer(threads, limit.peer)?;
+                let what = format!("{title}, {}, versus {peer}", report::plural(threads, "thread"));
+                let measured = results.ours(threads)? / cost;
                 Some(Budget { what, measured, limit: limit.times, unit: Unit::Times, tries })
             });
             match budget {
-                Some(budget) if !budget.holds() && tries < TRIES => progress("past the budget, once more"),
+                Some(budget) if !budget.holds() && tries < TRIES => progress("over budget, measuring again"),
                 budget => break budget,
             }
         };
         report.budgets.extend(budget);
     }
-    report.standings.push(standing);
+    report.operations.push(results);
     Ok(())
 }
 
 fn keyed_limiters(plan: Plan, report: &mut Report) -> Result<(), String> {
-    progress("keyed limiters are filled");
+    progress("filling keyed limiters");
     let keyed::Filled { contestants, bytes: [ours, governor] } = keyed::filled();
     run(&KEYED, contestants, plan, report)?;
     report.facts.push(("bytes for a key, of 1 M".into(), format!("{ours:.1}, governor {governor:.1}")));
@@ -364,7 +367,7 @@ fn keyed_limiters(plan: Plan, report: &mut Report) -> Result<(), String> {
 
 fn waiting_tasks(plan: Plan, report: &mut Report) {
     let (rate, worst) = report::waiting_limits();
-    let budgets = |waited: &waiting::Waited, tries| {
+    let budgets = |waited: &waiting::WaitResult, tries| {
         let budget = |what: &str, measured, limit, unit| Budget { what: what.into(), measured, limit, unit, tries };
         [
             budget("20 waiting tasks, rate", waited.reached * 100.0, rate, Unit::AtLeastPercent),
@@ -419,12 +422,12 @@ fn machine() -> String {
 fn method(plan: Plan) -> String {
     format!(
         "All contestants are in one program, built with thin LTO and one codegen unit, and take turns (A B C A B C) in\n\
-         windows of {} ms, after two windows each of warm-up: {} windows each. Threads are pinned, start each window\n\
+         windows of {} ms: {} windows each, after two for warm-up. Threads are pinned, start each window\n\
          together and work on one object. A window in which a thread was preempted (`getrusage`), or in which the threads\n\
-         did not start together, is thrown out; ~ marks a figure for which hardly a window was left, so that the\n\
-         disturbed ones stand in. The figure is the median, the quartiles show the noise; results pass through\n\
-         `black_box`, and every single call is checked to have done what the row says. A budget that fails is measured\n\
-         again, twice at most, before it counts. Peers run as their users get them, with default features.",
+         did not start together, is discarded; ~ marks the median of such windows, because almost none was\n\
+         undisturbed. The figure is the median, the quartiles show the noise; results pass through\n\
+         `black_box`, and the result of every call is checked. A budget that fails is measured up to three times. Peers\n\
+         run with default features.",
         plan.window.as_millis(),
         plan.windows,
     )

@@ -1,4 +1,4 @@
-//! An allocator that counts: how many allocations this thread made, how many bytes the process holds.
+//! A global allocator that counts the allocations of each thread and the bytes of the process.
 #![allow(unsafe_code)] // an allocator cannot be written without; every call goes to the system's
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -13,12 +13,12 @@ static ALLOCATOR: Counting = Counting;
 static HELD: AtomicIsize = AtomicIsize::new(0);
 thread_local! { static ALLOCATIONS: Cell<u64> = const { Cell::new(0) } }
 
-/// The bytes that the process holds now.
+/// Returns the bytes that the process has allocated.
 pub(crate) fn held() -> isize {
     HELD.load(Ordering::Relaxed)
 }
 
-/// How many allocations `f` makes on this thread.
+/// Returns how many allocations `f` makes on this thread.
 pub(crate) fn allocations(f: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.get();
     f();
@@ -28,35 +28,36 @@ pub(crate) fn allocations(f: impl FnOnce()) -> u64 {
 fn note(bytes: isize) {
     HELD.fetch_add(bytes, Ordering::Relaxed);
     if bytes >= 0 {
-        // While a thread ends its counter is gone, and nobody asks for it any more.
+        // While a thread exits, its counter is gone and no longer needed.
         let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
     }
 }
 
-// SAFETY: every method hands its arguments to the system's allocator, whose contract is the same, and returns its answer.
+// SAFETY: every method passes its arguments to the system's allocator, which has the same contract, and returns its
+// result.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size().cast_signed());
-        // SAFETY: the caller's promise is the one that `System` asks for.
+        // SAFETY: the caller upholds the contract of `System`, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note(layout.size().cast_signed());
-        // SAFETY: as above.
+        // SAFETY: the caller upholds the contract of `System`, which is the same.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         note(-layout.size().cast_signed());
-        // SAFETY: as above.
+        // SAFETY: the caller upholds the contract of `System`, which is the same.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note(-layout.size().cast_signed());
         note(size.cast_signed());
-        // SAFETY: as above.
+        // SAFETY: the caller upholds the contract of `System`, which is the same.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }

@@ -1,4 +1,4 @@
-//! What was measured and what it should have been, as text, as markdown and as JSON.
+//! The report of a run, as text, Markdown and JSON.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,19 +7,19 @@ use serde_json::json;
 
 use crate::harness::{Sample, Side};
 use crate::scenes::growth::Growth;
-use crate::scenes::waiting::{IDEAL, Waited};
+use crate::scenes::waiting::{IDEAL, WaitResult};
 
-/// One operation's results.
-pub(crate) struct Standing {
+/// The results of one operation.
+pub(crate) struct OperationResults {
     pub(crate) title: &'static str,
     pub(crate) note: &'static str,
     pub(crate) names: Vec<(&'static str, Side)>,
-    /// For each number of threads the samples of all, in the order of their names.
+    /// For each number of threads, the samples in the order of `names`.
     pub(crate) samples: Vec<(usize, Vec<Sample>)>,
 }
 
-impl Standing {
-    /// What the cheapest of the peers costs on so many threads, or the one of this name.
+impl OperationResults {
+    /// Returns the cost of the named peer, or of the cheapest one.
     pub(crate) fn peer(&self, threads: usize, name: Option<&str>) -> Option<(&'static str, f64)> {
         let (_, samples) = self.samples.iter().find(|(count, _)| *count == threads)?;
         let peers = self.names.iter().zip(samples).filter(|((other, side), _)| match name {
@@ -29,33 +29,33 @@ impl Standing {
         peers.map(|((name, _), sample)| (*name, sample.median)).min_by(|a, b| a.1.total_cmp(&b.1))
     }
 
-    /// What our own costs on so many threads.
+    /// Returns the cost of our contestant.
     pub(crate) fn ours(&self, threads: usize) -> Option<f64> {
         let (_, samples) = self.samples.iter().find(|(count, _)| *count == threads)?;
         self.names.iter().zip(samples).find(|((_, side), _)| *side == Side::Ours).map(|(_, sample)| sample.median)
     }
 }
 
-/// One line of the budgets.
+/// One row of the budgets.
 pub(crate) struct Budget {
     pub(crate) what: String,
     pub(crate) measured: f64,
     pub(crate) limit: f64,
     pub(crate) unit: Unit,
-    /// How often it was measured until it held.
+    /// How many measurements it took.
     pub(crate) tries: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// Times what a peer costs.
+    /// A multiple of a peer's cost.
     Times,
-    /// Of a whole; the only one that should be large.
+    /// A share, which must be at least the limit.
     AtLeastPercent,
     Percent,
     Milliseconds,
     Microseconds,
-    /// Things, of which there should be few.
+    /// A number of things, at most the limit.
     Count,
     Bytes,
     Allocations,
@@ -83,35 +83,35 @@ impl Budget {
     }
 }
 
-/// All that a run found out.
+/// All results of a run.
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) machine: String,
     pub(crate) method: String,
-    pub(crate) standings: Vec<Standing>,
-    pub(crate) waited: Vec<Waited>,
+    pub(crate) operations: Vec<OperationResults>,
+    pub(crate) waited: Vec<WaitResult>,
     pub(crate) growths: Vec<Growth>,
-    /// Sizes and shares that are not times.
+    /// Sizes and shares, as pairs of name and value.
     pub(crate) facts: Vec<(String, String)>,
     pub(crate) budgets: Vec<Budget>,
 }
 
 impl Report {
-    /// For a terminal.
+    /// Formats the report for a terminal.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{}\n{}\n", self.machine, self.method);
-        for standing in &self.standings {
-            let _ = write!(text, "\n{:<26}", standing.title);
-            for (threads, _) in &standing.samples {
+        for results in &self.operations {
+            let _ = write!(text, "\n{:<26}", results.title);
+            for (threads, _) in &results.samples {
                 let _ = write!(text, "{:>11}   quartiles  x best peer", plural(*threads, "thread"));
             }
-            let _ = writeln!(text, "\n  ({})", standing.note);
-            for (index, (name, _)) in standing.names.iter().enumerate() {
+            let _ = writeln!(text, "\n  ({})", results.note);
+            for (index, (name, _)) in results.names.iter().enumerate() {
                 let _ = write!(text, "  {name:<24}");
-                for (threads, samples) in &standing.samples {
+                for (threads, samples) in &results.samples {
                     let sample = samples[index];
                     let quartiles = format!("{} - {}", nanos(sample.quartiles.0), nanos(sample.quartiles.1));
-                    let ratio = ratio(standing, *threads, sample);
+                    let ratio = ratio(results, *threads, sample);
                     let median = format!("{}{}", if sample.disturbed { "~" } else { "" }, nanos(sample.median));
                     let _ = write!(text, "{median:>11}{quartiles:>12}{ratio:>13}");
                 }
@@ -134,36 +134,37 @@ impl Report {
         for (what, figure) in &self.facts {
             let _ = writeln!(text, "{what}: {figure}");
         }
-        text.push_str("\nBudgets (one that fails is measured again, twice at most, before it counts)\n");
+        text.push_str("\nBudgets (one that fails is measured up to three times)\n");
         for budget in &self.budgets {
             let (measured, limit) = budget.figures();
-            let verdict = if budget.holds() { "PASS" } else { "FAIL" };
+            let status = if budget.holds() { "PASS" } else { "FAIL" };
             let tries = if budget.tries > 1 { format!("  (measured {} times)", budget.tries) } else { String::new() };
-            let _ = writeln!(text, "  {verdict}  {:<58}{measured:>10}  {limit}{tries}", budget.what);
+            let _ = writeln!(text, "  {status}  {:<58}{measured:>10}  {limit}{tries}", budget.what);
         }
         text
     }
 
-    /// For `docs/benchmarks.md`.
+    /// Formats the report for `docs/benchmarks.md`.
     pub(crate) fn markdown(&self) -> String {
-        let mut text = String::from("# What Backstay costs, beside its peers\n\nWritten by `scripts/bench`.\n\n");
+        let mut text =
+            String::from("# The cost of Backstay, compared with other crates\n\nWritten by `scripts/bench`.\n\n");
         let _ = write!(text, "![Nanoseconds for one operation](benchmarks.svg)\n\n{}\n\n", self.machine);
         let _ = write!(text, "## Method\n\n{}\n\n## Operations\n\n", self.method);
-        text.push_str("Nanoseconds for one operation as its caller sees it: median (quartiles), and how many times\n");
-        text.push_str("the fastest peer's cost that is.\n");
-        for standing in &self.standings {
-            let _ = write!(text, "\n### {}\n\n{}.\n\n| |", capital(standing.title), capital(standing.note));
-            for (threads, _) in &standing.samples {
+        text.push_str("Nanoseconds for one operation as its caller sees it: median (quartiles), and as a\n");
+        text.push_str("multiple of the fastest peer's cost.\n");
+        for results in &self.operations {
+            let _ = write!(text, "\n### {}\n\n{}.\n\n| |", capital(results.title), capital(results.note));
+            for (threads, _) in &results.samples {
                 let _ = write!(text, " {} | |", plural(*threads, "thread"));
             }
-            let _ = write!(text, "\n|---|{}\n", "--:|--:|".repeat(standing.samples.len()));
-            for (index, (name, side)) in standing.names.iter().enumerate() {
+            let _ = write!(text, "\n|---|{}\n", "--:|--:|".repeat(results.samples.len()));
+            for (index, (name, side)) in results.names.iter().enumerate() {
                 let mark = if *side == Side::Ours { "**" } else { "" };
                 let _ = write!(text, "| {mark}{name}{mark} |");
-                for (threads, samples) in &standing.samples {
+                for (threads, samples) in &results.samples {
                     let sample = samples[index];
                     let (low, high) = sample.quartiles;
-                    let ratio = ratio(standing, *threads, sample);
+                    let ratio = ratio(results, *threads, sample);
                     let median = format!("{}{}", if sample.disturbed { "~" } else { "" }, nanos(sample.median));
                     let _ = write!(text, " {mark}{median}{mark} ({}–{}) |", nanos(low), nanos(high));
                     let _ = write!(text, " {ratio} |");
@@ -184,12 +185,12 @@ impl Report {
         for (what, figure) in &self.facts {
             let _ = writeln!(text, "| {what} | {figure} |");
         }
-        text.push_str("\n## Budgets\n\n`scripts/bench` fails past one of these.\n\n| | measured | budget | |\n|---|--:|--:|---|\n");
+        text.push_str("\n## Budgets\n\n`scripts/bench` fails if a budget is exceeded.\n\n| | measured | budget | |\n|---|--:|--:|---|\n");
         for budget in &self.budgets {
             let (measured, limit) = budget.figures();
             let limit = limit.replace("<=", "≤").replace(">=", "≥");
-            let verdict = if budget.holds() { "holds" } else { "**fails**" };
-            let _ = writeln!(text, "| {} | {measured} | {limit} | {verdict} |", budget.what);
+            let status = if budget.holds() { "holds" } else { "**fails**" };
+            let _ = writeln!(text, "| {} | {measured} | {limit} | {status} |", budget.what);
         }
         text
     }
@@ -198,8 +199,8 @@ impl Report {
         if self.growths.is_empty() {
             return;
         }
-        text.push_str("\n## Scaling\n\n![Nanoseconds for one operation, by how many there are](scaling.svg)\n\n");
-        text.push_str("Nanoseconds for one operation, by how many there are.\n\n| |");
+        text.push_str("\n## Scaling\n\n![Nanoseconds for one operation, by the number of objects](scaling.svg)\n\n");
+        text.push_str("Nanoseconds for one operation, by the number of objects.\n\n| |");
         let sizes: BTreeSet<_> = self.growths.iter().flat_map(|growth| &growth.points).map(|(size, _)| *size).collect();
         sizes.iter().for_each(|size| text.push_str(&format!(" {size} |")));
         let _ = writeln!(text, "\n|---|{}", "--:|".repeat(sizes.len()));
@@ -213,22 +214,22 @@ impl Report {
         }
     }
 
-    /// For programs.
+    /// Formats the report for programs.
     pub(crate) fn json(&self) -> serde_json::Value {
-        let operations = self.standings.iter().flat_map(|standing| {
-            standing.samples.iter().flat_map(move |(threads, samples)| {
-                standing.names.iter().zip(samples).map(move |((name, side), sample)| {
+        let operations = self.operations.iter().flat_map(|results| {
+            results.samples.iter().flat_map(move |(threads, samples)| {
+                results.names.iter().zip(samples).map(move |((name, side), sample)| {
                     json!({
-                        "operation": standing.title, "threads": threads, "who": name, "side": format!("{side:?}"),
+                        "operation": results.title, "threads": threads, "name": name, "side": format!("{side:?}"),
                         "ns": sample.median, "quartiles": [sample.quartiles.0, sample.quartiles.1],
-                        "windows": sample.windows, "thrown_out": sample.thrown_out, "disturbed": sample.disturbed,
+                        "windows": sample.windows, "discarded": sample.discarded, "disturbed": sample.disturbed,
                     })
                 })
             })
         });
         let waiting = self.waited.iter().map(|waited| {
             json!({
-                "who": waited.name, "rate_reached": waited.reached, "worst_wait_ms": waited.worst.as_secs_f64() * 1e3,
+                "name": waited.name, "rate_reached": waited.reached, "worst_wait_ms": waited.worst.as_secs_f64() * 1e3,
                 "tokens_of_a_task": [waited.spread.0, waited.spread.1],
             })
         });
@@ -249,17 +250,17 @@ impl Report {
 
 const WAITING: &str = "20 waiting tasks";
 
-fn cells(waited: &Waited) -> [String; 4] {
+fn cells(waited: &WaitResult) -> [String; 4] {
     let worst = format!("{:.1} ms", waited.worst.as_secs_f64() * 1e3);
     let (least, most) = waited.spread;
     [waited.name.into(), format!("{:.2} %", waited.reached * 100.0), worst, format!("{least} to {most}")]
 }
 
-fn ratio(standing: &Standing, threads: usize, sample: Sample) -> String {
-    standing.peer(threads, None).map_or_else(String::new, |(_, best)| format!("{:.2}", sample.median / best))
+fn ratio(results: &OperationResults, threads: usize, sample: Sample) -> String {
+    results.peer(threads, None).map_or_else(String::new, |(_, best)| format!("{:.2}", sample.median / best))
 }
 
-/// Three digits are what a measurement is worth.
+/// Formats a cost with at most three digits, which is what a measurement is worth.
 pub(crate) fn nanos(cost: f64) -> String {
     if cost < 10.0 { format!("{cost:.1}") } else { format!("{cost:.0}") }
 }
@@ -273,7 +274,7 @@ fn capital(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// What waiting is held to: the rate in percent, the worst wait in milliseconds.
+/// Returns the limits of the waiting tasks: the rate in percent, the longest wait in milliseconds.
 pub(crate) fn waiting_limits() -> (f64, f64) {
     (99.9, IDEAL.as_secs_f64() * 1e3 * 2.0)
 }

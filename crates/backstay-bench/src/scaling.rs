@@ -1,4 +1,4 @@
-//! The budgets of what happens with many waiters, keys, breakers and watchdogs.
+//! Budgets of operations among many waiters, keys, breakers and watchdogs.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
             let played = growth.insert(scene.play(options.short));
             let (few, many) = (played.points.first(), played.points.last());
             let size = |point: Option<&(usize, f64)>| point.map_or(0, |(size, _)| *size);
-            let what = format!("{}, {} beside {}", scene.title, size(many), size(few));
+            let what = format!("{}, {} versus {}", scene.title, size(many), size(few));
             vec![Budget { what, measured: played.factor(), limit: played.limit, unit: Unit::Times, tries }]
         });
         report.growths.extend(growth);
         report.budgets.extend(budgets);
     }
     let crowds: [(&str, Measure); 4] =
-        [("a crowd leaves", leaving), ("sizes", sizes), ("a flood of new keys", flood), ("watchdogs fire", firing)];
+        [("waiters leave", leaving), ("sizes", sizes), ("a flood of new keys", flood), ("watchdogs fire", firing)];
     for (title, budgets) in crowds {
         if options.wants(title) {
             report.budgets.extend(tried(title, budgets));
@@ -30,7 +30,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
 
 type Measure = fn(usize) -> Vec<Budget>;
 
-/// Measures again what fails.
+/// Measures again if a budget fails.
 fn tried(title: &str, mut measure: impl FnMut(usize) -> Vec<Budget>) -> Vec<Budget> {
     let mut tries = 0;
     loop {
@@ -51,13 +51,13 @@ fn leaving(tries: usize) -> Vec<Budget> {
     let (took, look) = crowds::leave();
     let crowd = report::plural(crowds::WAITERS, "waiter");
     let all = Budget {
-        what: format!("a crowd leaves: {crowd}, worst order, processor time"),
+        what: format!("waiters leave: {crowd}, worst order, processor time"),
         measured: micros(took) / 1e3,
         limit: 200.0,
         unit: Unit::Milliseconds,
         tries,
     };
-    let what = String::from("a crowd leaves: 99.99 % of stats() meanwhile");
+    let what = String::from("waiters leave: 99.99 % of stats() meanwhile");
     vec![all, Budget { what, measured: micros(look), limit: 50.0, unit: Unit::Microseconds, tries }]
 }
 

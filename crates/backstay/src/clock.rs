@@ -1,8 +1,12 @@
-//! The only place that reads the operating system's clocks.
+//! Clocks: the only module that reads the operating system's clocks.
 //!
-//! A handle holds a [`Clock`] and asks it for a [`Moment`] or, where some uncertainty can be tolerated, for a
-//! [`Reading`]: milliseconds at a fifth of the price, or microseconds at half of it. Tests hold the clock in their hand:
+//! A component holds a [`Clock`] and reads a [`Moment`] from it or, where some uncertainty is acceptable, a
+//! [`Reading`]: accurate to milliseconds at a fifth of the cost, or to microseconds at half the cost. Tests use a
 //! [`ManualClock`].
+//!
+//! # Memory ordering
+//! [`ManualClock`] is for tests and sequentially consistent throughout. The staleness of the coarse clock is relaxed:
+//! each thread may compute it again.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod counter;
@@ -16,21 +20,21 @@ pub use backstay_core::time::{Moment, Reading};
 
 use crate::sync::{Mutex, Wake};
 
-/// Where a component takes its time from. The default is the system's monotonic clock.
+/// The source of a component's time. The default is the system's monotonic clock.
 ///
 /// ```
 /// use backstay::clock::{Clock, ManualClock};
 /// use std::time::Duration;
 ///
-/// let hand = ManualClock::new();
-/// let clock = Clock::from(&hand);
+/// let manual = ManualClock::new();
+/// let clock = Clock::from(&manual);
 /// let before = clock.now();
-/// hand.advance(Duration::from_secs(5));
+/// manual.advance(Duration::from_secs(5));
 /// assert_eq!(clock.now().since(before), Duration::from_secs(5));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Clock(
-    /// None: the system's, which nearly every component has. So a handle needs one word for it.
+    /// `None` is the system's clock, which nearly every component has, so a component needs only one word for it.
     Option<Box<Source>>,
 );
 
@@ -43,24 +47,24 @@ pub(crate) enum Source {
 }
 
 impl Clock {
-    /// The system's monotonic clock; what every builder takes by default.
+    /// Returns the system's monotonic clock, the default of every builder.
     #[must_use]
     pub const fn system() -> Self {
         Self(None)
     }
 
-    /// Tokio's clock, so that `#[tokio::test(start_paused = true)]` and `tokio::time::advance` hold for the component.
+    /// Returns tokio's clock, which `tokio::time::advance` controls in tests.
     ///
     /// # Panics
-    /// Reading it outside a tokio runtime with time enabled panics only where tokio's own `Instant::now` does: with
-    /// the feature `test-util` on a paused runtime that has gone.
+    /// Only if tokio's `Instant::now` panics: with the feature `test-util`, outside of a runtime, after a paused
+    /// runtime was dropped.
     #[cfg(feature = "tokio")]
     #[must_use]
     pub fn tokio() -> Self {
         Self(Some(Box::new(Source::Tokio(tokio::time::Instant::now()))))
     }
 
-    /// The time, exactly.
+    /// Returns the exact time.
     #[inline]
     #[must_use]
     pub fn now(&self) -> Moment {
@@ -72,29 +76,32 @@ impl Clock {
         }
     }
 
-    /// The time as far as it is to be had cheaply: never ahead of [`now`](Self::now), behind it by a few ticks at most.
+    /// Returns the time at the lowest cost.
+    ///
+    /// It is never ahead of [`now`](Self::now), and behind it by a few ticks at most.
     #[inline]
     #[must_use]
     pub fn coarse(&self) -> Reading {
-        // The other clocks out of line, so that the hot paths stay small.
-        if self.0.is_none() { system::coarse() } else { self.coarse_of_others() }
+        // The other clocks are out of line, so that the hot paths stay small.
+        if self.0.is_none() { system::coarse() } else { self.other_coarse() }
     }
 
-    /// The time to within microseconds, at half the price of [`now`](Self::now) where the thread asks at least every few
-    /// milliseconds and the system keeps time by a counter that programs can read (Linux's `tsc`, on x86-64). Elsewhere
-    /// exactly.
+    /// Returns the time to within microseconds, at half the cost of [`now`](Self::now).
+    ///
+    /// This requires that the thread reads it at least every few milliseconds, and that Linux keeps time by the
+    /// processor's `tsc` (x86-64). Otherwise the reading is exact.
     #[inline]
     #[must_use]
     pub fn fine(&self) -> Reading {
         if self.0.is_none() { counter::read(system::now) } else { Reading::exact(self.now()) }
     }
 
-    /// The time, exactly, for those who will ask for [`fine`](Self::fine) readings after it.
+    /// Returns the exact time, from which later [`fine`](Self::fine) readings of this thread continue.
     pub(crate) fn anchor(&self) -> Moment {
         if self.0.is_none() { counter::anchor(system::now) } else { self.now() }
     }
 
-    /// Prepares what [`fine`](Self::fine) needs to know about the machine. May read a file.
+    /// Finds out what [`fine`](Self::fine) needs to know about the machine. May read a file.
     pub(crate) fn prepare(&self) {
         if self.0.is_none() {
             counter::prepare();
@@ -102,7 +109,7 @@ impl Clock {
     }
 
     #[cold]
-    fn coarse_of_others(&self) -> Reading {
+    fn other_coarse(&self) -> Reading {
         match self.source() {
             Source::System => system::coarse(),
             Source::Manual(clock) => Reading::stale(clock.coarse(), clock.staleness()),
@@ -111,9 +118,9 @@ impl Clock {
         }
     }
 
-    /// Parks the calling thread until it is woken ([`Wake::this_thread`]), and not for long after `moment`.
+    /// Parks the calling thread until it is woken ([`Wake::this_thread`]) or `moment` has come.
     ///
-    /// May come back early, as every park may. With tokio's clock outside a runtime, the system's time counts.
+    /// May return early, like every park. With tokio's clock outside of a runtime, the system's time counts.
     pub(crate) fn park_until(&self, moment: Moment) {
         if moment == Moment::NEVER {
             return crate::sync::park();
@@ -130,7 +137,7 @@ impl Clock {
             #[cfg(feature = "tokio")]
             Source::Tokio(_) => match tokio::runtime::Handle::try_current() {
                 Ok(runtime) => {
-                    // Wakes also when the runtime goes and takes the timer with it.
+                    // Wakes also when the runtime is dropped together with its timer.
                     let alarm = WakeOnDrop(Some(Wake::this_thread()));
                     let timer = runtime.spawn(async move {
                         let _alarm = alarm;
@@ -163,29 +170,31 @@ impl Drop for WakeOnDrop {
     }
 }
 
-/// A clock that stands still until it is told to go on; for tests, one's own as well as ours.
+/// A clock for tests that moves only when it is advanced.
 ///
-/// Clones share one time. [`advance`](Self::advance) wakes whatever waits on it, threads and tasks.
+/// Clones share one time. [`advance`](Self::advance) wakes the threads and tasks that wait on the clock.
 #[derive(Clone, Debug, Default)]
 pub struct ManualClock(Arc<Manual>);
 
 #[derive(Debug, Default)]
 struct Manual {
     now: AtomicU64,
-    /// How far coarse readings lag behind, to test what stale readings do.
+    /// How far coarse readings are behind, to test stale readings.
     lag: AtomicU64,
     staleness: AtomicU64,
     sleepers: Mutex<Vec<Wake>>,
 }
 
 impl ManualClock {
-    /// A clock that shows its origin.
+    /// Creates a clock at [`Moment::ORIGIN`].
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A clock whose coarse readings claim to be up to `staleness` behind; [`lag`](Self::lag) sets how far they are.
+    /// Creates a clock with coarse readings of the given staleness.
+    ///
+    /// [`lag`](Self::lag) sets how far they are behind.
     #[must_use]
     pub fn with_staleness(staleness: Duration) -> Self {
         let clock = Self::default();
@@ -193,7 +202,7 @@ impl ManualClock {
         clock
     }
 
-    /// Lets `duration` pass, and wakes all who wait on this clock.
+    /// Advances the time by `duration`, and wakes all that waits on this clock.
     pub fn advance(&self, duration: Duration) {
         let later = self.now() + duration;
         self.0.now.store(later.as_nanos(), Ordering::SeqCst);
@@ -203,12 +212,12 @@ impl ManualClock {
         }
     }
 
-    /// Makes coarse readings lag by `behind`, at most the staleness that the clock was made with.
+    /// Sets how far coarse readings are behind, up to the clock's staleness.
     pub fn lag(&self, behind: Duration) {
         self.0.lag.store(nanos(behind.min(self.staleness())), Ordering::SeqCst);
     }
 
-    /// What the clock shows.
+    /// Returns the clock's time.
     #[must_use]
     pub fn now(&self) -> Moment {
         Moment::from_nanos(self.0.now.load(Ordering::SeqCst))
@@ -222,7 +231,7 @@ impl ManualClock {
         Duration::from_nanos(self.0.staleness.load(Ordering::SeqCst))
     }
 
-    /// Asks to be woken at the next `advance`.
+    /// Registers `wake` for the next [`advance`](Self::advance).
     pub(crate) fn on_advance(&self, wake: Wake) {
         self.0.sleepers.lock().push(wake);
     }
@@ -234,13 +243,14 @@ impl From<&ManualClock> for Clock {
     }
 }
 
-/// The wall clock. For time stamps that people and other machines read; never for measuring.
+/// Returns the wall clock's time, for time stamps only; it is never used to measure time.
 #[allow(clippy::disallowed_methods)]
 pub(crate) fn wall() -> std::time::SystemTime {
     std::time::SystemTime::now()
 }
 
-/// Time since the machine was started, suspension included, where the system tells. It outlives processes.
+/// Returns the time since the machine booted, including suspend, if the system provides it. Comparable between
+/// processes.
 #[cfg(target_os = "linux")]
 pub(crate) fn boottime() -> Option<Duration> {
     use rustix::time::{ClockId, clock_gettime};
@@ -260,8 +270,8 @@ mod system {
     use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// How many ticks a coarse reading may be behind. The kernel promises one; a virtual processor that is not run
-    /// for a moment delays its tick, and granting too much is worse than reading the exact clock now and then.
+    /// How many ticks a coarse reading may be behind. The kernel promises one; a virtual processor that is paused
+    /// delays its tick, and granting too many tokens is worse than sometimes reading the exact clock.
     const TICKS: u64 = 4;
 
     #[inline]
@@ -275,7 +285,7 @@ mod system {
         Reading::behind(earliest, staleness())
     }
 
-    /// In nanoseconds; computed once, for this is on every hot path.
+    /// In nanoseconds; computed once, because it is on every hot path.
     #[inline]
     fn staleness() -> u64 {
         match STALENESS.load(Ordering::Relaxed) {
@@ -294,7 +304,7 @@ mod system {
         staleness
     }
 
-    /// The monotonic clock starts at boot: neither field is negative, and 64 bits of nanoseconds last.
+    /// The monotonic clock starts at boot: neither field is negative, and 64 bits of nanoseconds suffice.
     #[inline]
     #[allow(clippy::cast_sign_loss)]
     fn moment(time: Timespec) -> Moment {
@@ -319,7 +329,7 @@ mod system {
     }
 }
 
-/// Without a counter, what is not coarse is exact.
+/// Without a counter, fine readings are exact.
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 mod counter {
     use super::{Moment, Reading};
@@ -349,12 +359,12 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_clock_lags_as_told_and_says_so() {
-        let hand = ManualClock::with_staleness(Duration::from_millis(8));
-        hand.advance(Duration::from_secs(1));
-        hand.lag(Duration::from_secs(9));
-        let reading = Clock::from(&hand).coarse();
-        assert_eq!(hand.now().since(reading.earliest), Duration::from_millis(8));
-        assert_eq!(reading.latest(), hand.now());
+    fn a_manual_clock_lags_as_set_and_reports_it() {
+        let manual = ManualClock::with_staleness(Duration::from_millis(8));
+        manual.advance(Duration::from_secs(1));
+        manual.lag(Duration::from_secs(9));
+        let reading = Clock::from(&manual).coarse();
+        assert_eq!(manual.now().since(reading.earliest), Duration::from_millis(8));
+        assert_eq!(reading.latest(), manual.now());
     }
 }

@@ -1,43 +1,43 @@
-//! Counters that threads add to without sharing a cache line.
+//! Striped counters: threads add to them without sharing a cache line.
 //!
-//! They begin inside of their handle, where the first thread that counts adds to them alone. When a second thread comes,
-//! the handle takes a block of stripes from a pool, and from then on all add there: so a handle is small until it is
-//! shared, and fast after. A call may run in a signal handler, where nothing may be allocated: handles that are built
-//! fill the pool, and blocks are taken from it by compare-and-swap. With none left, all but the first thread add to
-//! counters that they share.
+//! At first the counters are inside of their handle, and one thread adds to them alone. When a second thread adds, the
+//! handle takes a block of stripes from a pool, and all threads add there. So a handle is small until threads share
+//! it, and fast after that. A call may run in a signal handler, where nothing may be allocated: building a handle
+//! fills the pool, and blocks are taken from it by compare-and-swap. If none is left, all threads but the first add to
+//! shared counters.
 //!
 //! # Memory ordering
-//! The counts are statistics, not a protocol: every addition is relaxed, and a sum is exact once the additions are done.
-//! A block's pointer is published with release, by the pool and by the handle, and read with acquire: so each addition
-//! to it comes after the zeros that were written to it.
+//! The counts are statistics, not a protocol: every addition is relaxed, and a sum is exact once the additions are
+//! done. A block's pointer is published with release, by the pool and by the handle, and read with acquire, so each
+//! addition to it comes after the zeros that were written to it.
 
 use std::cell::Cell;
 use std::sync::atomic;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-use counting::{CHUNKS, Counts, Pool};
+use counting::{BlockPool, CHUNKS, Counters};
 
 mod counting;
 #[cfg(all(test, backstay_loom))]
 mod loom_tests;
 
-static POOL: Pool = Pool {
+static POOL: BlockPool = BlockPool {
     top: AtomicU64::new(0),
     left: AtomicUsize::new(0),
     chunks: [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS],
 };
 
-/// `N` counters.
+/// `N` striped counters.
 #[derive(Debug)]
-pub(crate) struct Striped<const N: usize>(Counts<N>);
+pub(crate) struct Striped<const N: usize>(Counters<N>);
 
 impl<const N: usize> Striped<N> {
     pub(crate) fn new() -> Self {
-        POOL.stock(stripes());
-        Self(Counts::new())
+        POOL.refill(stripes());
+        Self(Counters::new())
     }
 
-    /// Adds to a counter; also in a signal handler that interrupts an addition.
+    /// Adds to a counter. May be called in a signal handler that interrupts an addition.
     #[inline]
     pub(crate) fn add(&self, counter: usize, amount: u64) {
         self.0.add(&POOL, counter, amount, thread_number());
@@ -54,10 +54,10 @@ impl<const N: usize> Drop for Striped<N> {
     }
 }
 
-/// How many a block has: twice as many as there are processors, 32 at most.
+/// Returns the number of stripes in a block: twice the number of processors, at most 32.
 fn stripes() -> usize {
-    // To ask takes longer than all else that a new handle does: the system reads files to answer.
-    // No lock guards the answer: a process forked while another thread asks could never take it.
+    // Cached, because the system reads files to answer: that takes longer than the rest of building a handle. Without
+    // a lock, because a process that is forked while another thread holds it could never take it.
     static STRIPES: AtomicUsize = AtomicUsize::new(0);
     let mut stripes = STRIPES.load(Ordering::Relaxed);
     if stripes == 0 {
@@ -68,7 +68,8 @@ fn stripes() -> usize {
     stripes
 }
 
-/// A small number of this thread's own. Neither allocates nor registers a destructor, so a signal handler may ask.
+/// Returns a small number of this thread. Neither allocates nor registers a destructor, so a signal handler may call
+/// it.
 #[inline]
 fn thread_number() -> usize {
     thread_local! { static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) } }
@@ -90,9 +91,9 @@ fn next_number() -> usize {
 mod tests {
     use super::*;
 
-    // RL-10, CB-10: also while the counters move from the handle into stripes, and where there are no stripes left.
+    // RL-10, CB-10: also while the counters move from the handle to stripes, and without stripes left.
     #[test]
-    fn nothing_is_lost_between_threads() {
+    fn no_addition_is_lost_between_threads() {
         let counters = Striped::<2>::new();
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_goes_from_one_handle_to_the_next_and_is_empty() {
+    fn a_block_that_is_reused_is_empty() {
         let counters: Vec<_> = (0..5000).map(|_| Striped::<2>::new()).collect();
         counters.iter().for_each(|counters| counters.add(0, 1));
         std::thread::scope(|scope| {

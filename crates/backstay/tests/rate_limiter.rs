@@ -1,4 +1,4 @@
-//! The rate limiter as its users have it: real threads, real time, tasks of a runtime and of none.
+//! The rate limiter in use: real threads, real time, tasks with and without a runtime.
 #![cfg(feature = "rate-limiter")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use backstay::{CallError, KeyedRateLimiter, RateLimiter};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Runs a future to its end on this thread, without any runtime.
+/// Runs a future to completion on this thread, without a runtime.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
@@ -32,10 +32,10 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-// RL-2: many threads, on a real coarse clock, with waiters that give up: no window sees too much. Each thread notes a
-// time before and after; what was granted certainly within a window is what began and ended in it.
+// RL-2: with many threads, on the real coarse clock, and with waiters that give up, no window gets too many tokens.
+// Each thread notes a time before and after; a window certainly contains the takes that began and ended in it.
 #[test]
-fn no_window_sees_too_much_with_many_threads() {
+fn no_window_gets_too_many_tokens_with_many_threads() {
     let (rate, burst) = (20_000.0, 10.0);
     let limiter = RateLimiter::builder(rate).burst(burst).build().unwrap();
     let clock = Clock::system();
@@ -77,14 +77,14 @@ fn no_window_sees_too_much_with_many_threads() {
     }
 }
 
-// RL-2: a bucket that gets nothing gives what it has, however many ask at once, and however stale their clock.
+// RL-2: a bucket that gets no tokens grants those that it has, for any number of callers and any staleness.
 #[test]
-fn threads_do_not_mint_tokens() {
-    let hand = ManualClock::with_staleness(SECOND);
-    hand.advance(SECOND * 60);
-    hand.lag(SECOND);
-    let limiter = RateLimiter::builder(5000).burst(5000).clock(&hand).build().unwrap();
-    let keyed = KeyedRateLimiter::<u32>::builder(500).clock(&hand).build().unwrap();
+fn threads_create_no_tokens() {
+    let manual = ManualClock::with_staleness(SECOND);
+    manual.advance(SECOND * 60);
+    manual.lag(SECOND);
+    let limiter = RateLimiter::builder(5000).burst(5000).clock(&manual).build().unwrap();
+    let keyed = KeyedRateLimiter::<u32>::builder(500).clock(&manual).build().unwrap();
     let (granted, granted_to_keys) = (AtomicU32::new(0), AtomicU32::new(0));
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -102,12 +102,12 @@ fn threads_do_not_mint_tokens() {
     assert_eq!((granted.into_inner(), granted_to_keys.into_inner()), (5000, 2000));
 }
 
-// RL-9: the rate changes to and fro under the hands of the takers, and no token comes of it.
+// RL-9: the rate changes back and forth during takes, and creates no tokens.
 #[test]
-fn changing_the_rate_mints_no_tokens() {
+fn changing_the_rate_creates_no_tokens() {
     const CHANGES: usize = 1000;
-    let hand = ManualClock::new();
-    let limiter = RateLimiter::builder(3).burst(5000).clock(&hand).build().unwrap();
+    let manual = ManualClock::new();
+    let limiter = RateLimiter::builder(3).burst(5000).clock(&manual).build().unwrap();
     let granted = AtomicU32::new(0);
     thread::scope(|scope| {
         for _ in 0..3 {
@@ -123,13 +123,13 @@ fn changing_the_rate_mints_no_tokens() {
             }
         });
     });
-    // Each change rounds the level down, by two units at most. A unit is a nanosecond or finer: a thousandth of a token
+    // Each change rounds the level down, by at most two units. A unit is at most a nanosecond: a thousandth of a token
     // at the fastest of these rates, so that all changes together lose less than two tokens.
     let granted = granted.into_inner();
     assert!((4998..=5000).contains(&granted), "{granted}");
 }
 
-// RL-4: real time, threads and tasks without a runtime in one queue; nobody is early.
+// RL-4: real time, threads and tasks without a runtime in one queue; no waiter is served early.
 #[test]
 fn threads_and_tasks_wait_in_real_time() {
     let limiter = RateLimiter::builder(200).burst(1).build().unwrap();
@@ -150,20 +150,20 @@ fn threads_and_tasks_wait_in_real_time() {
     assert_eq!((stats.acquired, stats.rejected, stats.waiting), (40, 0, 0));
 }
 
-// RL-4: a task that is never polled again holds up nobody. RL-6: dropped, it lets those behind it go.
+// RL-4: a task that is never polled again delays no other waiter. RL-6: dropping it lets later waiters go on.
 #[test]
-fn a_forgotten_task_holds_up_nobody() {
+fn an_unpolled_task_delays_no_other_waiter() {
     let limiter = RateLimiter::builder(1).per(SECOND * 3600).burst(1).build().unwrap();
     assert!(limiter.try_acquire());
     let mut forgotten = Box::pin(limiter.acquire_async());
     assert!(forgotten.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     thread::scope(|scope| {
-        // Two hours off, were it not for the reset and for those who give up.
+        // The wait would take two hours, without the reset and the waiters that give up.
         let waiting = scope.spawn(|| block_on(limiter.acquire_async()));
         while limiter.stats().waiting < 2 {
             thread::yield_now();
         }
-        // The forgotten one gets the token, does not look, and leaves it.
+        // The task that is not polled gets the token, and leaves it unused.
         limiter.reset();
         drop(forgotten);
         limiter.reset();
@@ -185,7 +185,7 @@ fn a_call_without_a_token_is_not_made() {
 
 // RL-5: for event loops that wait in slices.
 #[test]
-fn a_reservation_can_be_waited_for_in_slices() {
+fn a_reservation_can_be_awaited_in_slices() {
     let limiter = RateLimiter::builder(1).per(SECOND * 3600).build().unwrap();
     limiter.acquire();
     let mut reservation = limiter.reserve(1, None).unwrap();
@@ -206,9 +206,9 @@ mod on_tokio {
         RateLimiter::builder(rate).burst(burst).clock(Clock::tokio()).build().unwrap()
     }
 
-    // RL-3, RL-4: all of the rate, evenly, on tokio's paused time.
+    // RL-3, RL-4: tasks get the whole rate, evenly, on tokio's paused time.
     #[tokio::test(start_paused = true)]
-    async fn twenty_tasks_share_all_of_the_rate() {
+    async fn twenty_tasks_share_the_whole_rate() {
         let limiter = paused(1000.0, 1.0);
         let start = Instant::now();
         let tasks: Vec<_> = (0..20)
@@ -237,9 +237,9 @@ mod on_tokio {
         assert!(total >= 4995, "{total}");
     }
 
-    // RL-5, RL-6: tasks that are cancelled from outside leave no trace.
+    // RL-5, RL-6: cancelled tasks use no tokens.
     #[tokio::test(start_paused = true)]
-    async fn cancelled_tasks_leave_no_trace() {
+    async fn cancelled_tasks_use_no_tokens() {
         let limiter = paused(10.0, 1.0);
         limiter.acquire_async().await;
         let start = Instant::now();
@@ -254,9 +254,9 @@ mod on_tokio {
         assert_eq!(limiter.acquire_timeout_async(Duration::from_millis(100)).await, Ok(()));
     }
 
-    // RL-4: on the system's clock, whatever the runtime has enabled.
+    // RL-4: on the system's clock, with any runtime.
     #[test]
-    fn a_runtime_without_timers_will_do() {
+    fn a_runtime_without_timers_is_enough() {
         let limiter = RateLimiter::builder(100).burst(1).build().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {

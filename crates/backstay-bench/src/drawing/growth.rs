@@ -1,4 +1,4 @@
-//! The picture of how costs grow: a line for each operation, both axes logarithmic.
+//! Draws the chart of growing costs: a line per operation, both axes logarithmic.
 
 use std::fmt::Write as _;
 
@@ -8,12 +8,12 @@ use crate::scenes::growth::Growth;
 
 const WIDTH: f64 = 880.0;
 const HEIGHT: f64 = 420.0;
-/// What the plot leaves free: left, top, right (for names), bottom.
+/// The margins of the plot: left, top, right (for names), bottom.
 const FREE: (f64, f64, f64, f64) = (60.0, 64.0, 250.0, 40.0);
 const NUMBERS: (f64, f64) = (1.0, 10_000_000.0);
 const COSTS: (f64, f64) = (1.0, 10_000.0);
 
-/// Draws them, largest names first from the top.
+/// Draws the lines; their names are in the order of the cost, and do not overlap.
 pub(crate) fn svg(growths: &[Growth]) -> String {
     let x = |number: f64| FREE.0 + (WIDTH - FREE.0 - FREE.2) * share(number, NUMBERS);
     let y = |cost: f64| HEIGHT - FREE.3 - (HEIGHT - FREE.1 - FREE.3) * share(cost, COSTS);
@@ -39,7 +39,7 @@ pub(crate) fn svg(growths: &[Growth]) -> String {
             count(number),
         );
     }
-    // Names stand at the ends of their lines, and never one on the other.
+    // Names are at the ends of their lines.
     let mut ends: Vec<_> =
         growths.iter().filter_map(|growth| growth.points.last().map(|(_, cost)| (y(*cost), *cost, growth))).collect();
     ends.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -61,14 +61,14 @@ pub(crate) fn svg(growths: &[Growth]) -> String {
     }
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-         role=\"img\" aria-label=\"Nanoseconds for one operation, by how many there are\">\n\
-         <style>\n{STYLE}\n</style>\n<text class=\"head\" x=\"16\" y=\"26\">Nanoseconds for one operation, by how many \
-         waiters, keys, breakers or watchdogs there are</text>\n<text class=\"soft\" x=\"16\" y=\"45\">Both axes \
+         role=\"img\" aria-label=\"Nanoseconds for one operation, by the number of objects\">\n\
+         <style>\n{STYLE}\n</style>\n<text class=\"head\" x=\"16\" y=\"26\">Nanoseconds for one operation, by the \
+         number of waiters, keys, breakers or watchdogs</text>\n<text class=\"soft\" x=\"16\" y=\"45\">Both axes \
          logarithmic; medians of one run of scripts/bench.</text>\n{body}</svg>\n"
     )
 }
 
-/// Where `value` lies on a logarithmic axis, from 0 to 1.
+/// Returns the position of `value` on a logarithmic axis, from 0 to 1.
 fn share(value: f64, (least, most): (f64, f64)) -> f64 {
     ((value / least).ln() / (most / least).ln()).clamp(0.0, 1.0)
 }

@@ -1,4 +1,4 @@
-//! The breaker, closed and well, and open.
+//! Measures the circuit breaker, closed and open.
 
 use std::hint::black_box;
 use std::task::{Context, Poll, Waker};
@@ -11,53 +11,53 @@ use tower_service::Service;
 
 use crate::harness::{Contestant, Side};
 
-/// Long enough that an open breaker stays open while it is measured.
+/// Long enough that an open breaker stays open during the measurement.
 const OPEN: Duration = Duration::from_secs(3600);
 const FAILURES: u32 = 5;
 
-/// What is called: next to nothing, but the compiler must not know the result. It stays in registers: a result that is
-/// written by the byte and read by the word would cost more than what is measured here.
+/// The protected function: it does almost nothing, but the compiler must not know its result. The result stays in
+/// registers: storing and reloading it would cost more than the breaker.
 #[inline]
-fn service(well: bool) -> Result<u64, u64> {
-    if black_box(well) { Ok(black_box(1)) } else { Err(black_box(1)) }
+fn service(succeeds: bool) -> Result<u64, u64> {
+    if black_box(succeeds) { Ok(black_box(1)) } else { Err(black_box(1)) }
 }
 
 #[inline]
-pub(super) fn well() -> Result<u64, u64> {
+pub(super) fn succeed() -> Result<u64, u64> {
     service(true)
 }
 
-pub(super) fn ill() -> Result<u64, u64> {
+pub(super) fn fail() -> Result<u64, u64> {
     service(false)
 }
 
-/// Calls that succeed, through a breaker that is closed.
+/// Calls that succeed, through a closed breaker.
 pub(crate) fn closed() -> Vec<Contestant> {
     let (ours, recloser, failsafe, nobreak) = (ours(None), recloser(), failsafe(), nobreak());
     vec![
-        Contestant::new(Side::Ours, "backstay", move || black_box(&ours).call(well).is_ok()),
-        Contestant::new(Side::Peer, "nobreak", move || black_box(&nobreak).call(well).is_ok()),
-        Contestant::new(Side::Peer, "recloser", move || black_box(&recloser).call(well).is_ok()),
-        Contestant::new(Side::Peer, "failsafe", move || black_box(&failsafe).call(well).is_ok()),
+        Contestant::new(Side::Ours, "backstay", move || black_box(&ours).call(succeed).is_ok()),
+        Contestant::new(Side::Peer, "nobreak", move || black_box(&nobreak).call(succeed).is_ok()),
+        Contestant::new(Side::Peer, "recloser", move || black_box(&recloser).call(succeed).is_ok()),
+        Contestant::new(Side::Peer, "failsafe", move || black_box(&failsafe).call(succeed).is_ok()),
         tower(false),
-        Contestant::new(Side::Floor, "bare call", || well().is_ok()),
+        Contestant::new(Side::Floor, "bare call", || succeed().is_ok()),
     ]
 }
 
-/// The two-step form, beside the calls of those who have no such form.
+/// The two-step form, next to calls of peers without such a form.
 pub(crate) fn permit() -> Vec<Contestant> {
     let (ours, recloser, nobreak) = (ours(None), recloser(), nobreak());
     vec![
         Contestant::new(Side::Ours, "backstay", move || match black_box(&ours).try_acquire() {
             Ok(permit) => {
-                let well = well().is_ok();
+                let succeeded = succeed().is_ok();
                 permit.success();
-                well
+                succeeded
             }
             Err(_) => false,
         }),
-        Contestant::new(Side::Peer, "nobreak, call", move || black_box(&nobreak).call(well).is_ok()),
-        Contestant::new(Side::Peer, "recloser, call", move || black_box(&recloser).call(well).is_ok()),
+        Contestant::new(Side::Peer, "nobreak, call", move || black_box(&nobreak).call(succeed).is_ok()),
+        Contestant::new(Side::Peer, "recloser, call", move || black_box(&recloser).call(succeed).is_ok()),
     ]
 }
 
@@ -67,46 +67,46 @@ pub(crate) fn failing() -> Vec<Contestant> {
     vec![
         Contestant::new(Side::Ours, "backstay", move || {
             let breaker = black_box(&ours);
-            breaker.call(ill).is_err() && breaker.call(well).is_ok()
+            breaker.call(fail).is_err() && breaker.call(succeed).is_ok()
         }),
         Contestant::new(Side::Peer, "nobreak", move || {
             let breaker = black_box(&nobreak);
-            breaker.call(ill).is_err() && breaker.call(well).is_ok()
+            breaker.call(fail).is_err() && breaker.call(succeed).is_ok()
         }),
         Contestant::new(Side::Peer, "failsafe", move || {
             let breaker = black_box(&failsafe);
-            breaker.call(ill).is_err() && breaker.call(well).is_ok()
+            breaker.call(fail).is_err() && breaker.call(succeed).is_ok()
         }),
     ]
 }
 
-/// Calls that are turned away, by a breaker that is open.
+/// Calls that are rejected by an open breaker.
 pub(crate) fn open() -> Vec<Contestant> {
     let (ours, named, recloser, failsafe, nobreak) =
         (ours(None), ours(Some("payment-api")), recloser(), failsafe(), nobreak());
-    // As many failures as the slowest to open wants to see.
+    // Enough failures for the peer that needs most of them to open.
     for _ in 0..200 {
-        let _ = ours.call(ill);
-        let _ = named.call(ill);
-        let _ = recloser.call(ill);
-        let _ = failsafe.call(ill);
-        let _ = nobreak.call(ill);
+        let _ = ours.call(fail);
+        let _ = named.call(fail);
+        let _ = recloser.call(fail);
+        let _ = failsafe.call(fail);
+        let _ = nobreak.call(fail);
     }
     vec![
         Contestant::new(Side::Ours, "backstay", move || {
-            matches!(black_box(&ours).call(well), Err(CallError::Rejected(_)))
+            matches!(black_box(&ours).call(succeed), Err(CallError::Rejected(_)))
         }),
         Contestant::new(Side::OursToo, "backstay, named", move || {
-            matches!(black_box(&named).call(well), Err(CallError::Rejected(_)))
+            matches!(black_box(&named).call(succeed), Err(CallError::Rejected(_)))
         }),
         Contestant::new(Side::Peer, "nobreak", move || {
-            matches!(black_box(&nobreak).call(well), Err(nobreak::CircuitError::Open))
+            matches!(black_box(&nobreak).call(succeed), Err(nobreak::CircuitError::Open))
         }),
         Contestant::new(Side::Peer, "recloser", move || {
-            matches!(black_box(&recloser).call(well), Err(recloser::Error::Rejected))
+            matches!(black_box(&recloser).call(succeed), Err(recloser::Error::Rejected))
         }),
         Contestant::new(Side::Peer, "failsafe", move || {
-            matches!(black_box(&failsafe).call(well), Err(failsafe::Error::Rejected))
+            matches!(black_box(&failsafe).call(succeed), Err(failsafe::Error::Rejected))
         }),
         tower(true),
     ]
@@ -118,14 +118,14 @@ pub(super) fn ours(name: Option<&str>) -> CircuitBreaker {
         Some(name) => builder.name(name),
         None => builder,
     };
-    builder.build().expect("the numbers are sensible")
+    builder.build().expect("the arguments are valid")
 }
 
 pub(super) fn recloser() -> recloser::Recloser {
     recloser::Recloser::custom().open_wait(OPEN).build()
 }
 
-/// With the one policy of the two it offers that reads no clock, and that is also ours.
+/// Uses the one of its two policies that reads no clock; it is also ours.
 fn failsafe() -> impl failsafe::CircuitBreaker + Send + Sync {
     let policy = failsafe::failure_policy::consecutive_failures(FAILURES, failsafe::backoff::constant(OPEN));
     failsafe::Config::new().failure_policy(policy).build()
@@ -136,9 +136,9 @@ pub(super) fn nobreak() -> nobreak::CircuitBreaker {
 }
 
 #[derive(Clone)]
-pub(super) struct Well(pub(super) bool);
+pub(super) struct TestService(pub(super) bool);
 
-impl Service<()> for Well {
+impl Service<()> for TestService {
     type Response = u64;
     type Error = u64;
     type Future = std::future::Ready<Result<u64, u64>>;
@@ -152,11 +152,13 @@ impl Service<()> for Well {
     }
 }
 
-/// The future of `call`, polled until it is ready, without a runtime: that costs less than being woken. Both in its favour:
-/// `poll_ready` is left out, since on an open breaker that another thread holds at the moment it sleeps a millisecond.
+/// Polls the future of `call` until it is ready, without a runtime, which costs less than waking a task.
+///
+/// Leaves out `poll_ready`: it sleeps for a millisecond on an open breaker while another thread holds the lock. Both
+/// choices favour the peer.
 fn tower(open: bool) -> Contestant {
-    let layer = CircuitBreakerLayer::builder().wait_duration_in_open(OPEN).build().expect("the numbers are sensible");
-    let mut service = layer.layer_fn(Well(!open));
+    let layer = CircuitBreakerLayer::builder().wait_duration_in_open(OPEN).build().expect("the arguments are valid");
+    let mut service = layer.layer_fn(TestService(!open));
     if open {
         while service.state_sync() == CircuitState::Closed {
             let _ = call(&mut service);

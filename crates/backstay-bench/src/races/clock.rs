@@ -1,4 +1,4 @@
-//! What the time costs, and what an atomic word costs: everything else is made of these.
+//! Measures what every operation consists of: reading the time, and changing an atomic word.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::harness::{Contestant, Side};
 pub(crate) fn clocks() -> Vec<Contestant> {
     let clock = Clock::system();
     let (coarse, fine) = (clock.clone(), clock.clone());
-    // Finds out what the clock can do.
+    // Building a handle finds out what the clock can do.
     let _limiter = backstay::RateLimiter::builder(1).build();
     let quanta = quanta::Clock::new();
     let (read, added, swapped) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
@@ -51,7 +51,7 @@ pub(crate) fn clocks() -> Vec<Contestant> {
     ]
 }
 
-/// The least that refusing a token can cost: the kernel's coarse clock says what time it is.
+/// The lower bound of a rejection: reading the kernel's coarse clock.
 pub(crate) fn coarse_clock() -> Contestant {
     Contestant::new(Side::Floor, "the kernel's coarse", || {
         black_box(clock_gettime(ClockId::MonotonicCoarse));
@@ -59,7 +59,7 @@ pub(crate) fn coarse_clock() -> Contestant {
     })
 }
 
-/// The least that taking a token from a shared bucket can cost.
+/// The lower bound of taking a token from a shared bucket.
 pub(crate) fn compare_and_swap() -> Contestant {
     swap("compare-and-swap", AtomicU64::new(0))
 }

@@ -1,4 +1,4 @@
-//! A limiter for each of a million keys, asked at random: mostly a matter of memory.
+//! Measures keyed limiters with a million keys in random order: mostly a matter of memory.
 
 use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
@@ -15,28 +15,28 @@ use governor::state::keyed::DashMapStateStore;
 use crate::harness::{Contestant, Side};
 use crate::memory;
 
-/// How many keys there are.
+/// The number of keys.
 const KEYS: u32 = 1 << 20;
-/// A token an hour: no key is idle, and none can be forgotten while this goes on.
+/// One token per hour, so no key becomes idle, and none is removed during the measurement.
 const PER: Duration = Duration::from_secs(3600);
 const BURST: u32 = 10_000;
 
 type Governor = governor::RateLimiter<u64, DashMapStateStore<u64, ahash::RandomState>, DefaultClock>;
 
-/// Both limiters, full of keys, and what a key takes in each: ours first.
+/// Both limiters, full of keys, and the bytes of a key in each, ours first.
 pub(crate) struct Filled {
     pub(crate) contestants: Vec<Contestant>,
     pub(crate) bytes: [f64; 2],
 }
 
-/// Makes them, and asks for every key once.
+/// Builds the limiters, and takes a token of every key once.
 pub(crate) fn filled() -> Filled {
     let before = memory::held();
     let ours = Arc::new(ours(ahash::RandomState::new()));
     (0..KEYS).for_each(|number| assert!(ours.try_acquire(&key(number))));
     let between = memory::held();
     let burst = NonZeroU32::new(BURST).expect("it is not zero");
-    let quota = Quota::with_period(PER).expect("an hour is not nothing").allow_burst(burst);
+    let quota = Quota::with_period(PER).expect("an hour is not zero").allow_burst(burst);
     let governor = Arc::new(Governor::dashmap_with_hasher(quota, ahash::RandomState::new()));
     (0..KEYS).for_each(|number| assert!(governor.check_key(&key(number)).is_ok()));
     let after = memory::held();
@@ -62,12 +62,12 @@ pub(crate) fn filled() -> Filled {
     Filled { contestants, bytes }
 }
 
-/// A thousand keys, and each has all its tokens whenever it is asked for.
+/// A thousand keys, each with a full bucket at every call.
 pub(crate) fn idle() -> Vec<Contestant> {
     const FAST: u32 = super::limiter::FAST;
     fn ours<S: BuildHasher>(hasher: S) -> KeyedRateLimiter<u64, S> {
         let builder = KeyedRateLimiter::<u64>::builder(FAST).burst(FAST).max_keys(100_000);
-        builder.hasher(hasher).build().expect("the numbers are sensible")
+        builder.hasher(hasher).build().expect("the arguments are valid")
     }
     let fast = NonZeroU32::new(FAST).expect("it is not zero");
     let governor = Governor::dashmap_with_hasher(Quota::per_second(fast), ahash::RandomState::new());
@@ -92,10 +92,10 @@ pub(crate) fn idle() -> Vec<Contestant> {
 
 fn ours<S: BuildHasher>(hasher: S) -> KeyedRateLimiter<u64, S> {
     let builder = KeyedRateLimiter::<u64>::builder(1).per(PER).burst(BURST).max_keys(KEYS as usize);
-    builder.hasher(hasher).build().expect("the numbers are sensible")
+    builder.hasher(hasher).build().expect("the arguments are valid")
 }
 
-/// The keys are spread over all 64 bits, and the same for everybody.
+/// Returns a key; keys are spread over all 64 bits, and equal for all contestants.
 fn key(number: u32) -> u64 {
     let mut key = u64::from(number).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -103,10 +103,10 @@ fn key(number: u32) -> u64 {
     key ^ (key >> 31)
 }
 
-/// Keys in an order that no processor foresees.
+/// Keys in an order that the processor can't predict.
 struct Random(u64);
 
-/// A new order each time, or the caches would learn it.
+/// Returns a new order each time, so that the caches don't learn it.
 fn random(_thread: usize) -> Random {
     static SEED: AtomicU32 = AtomicU32::new(1);
     Random(key(SEED.fetch_add(1, Ordering::Relaxed)) | 1)

@@ -1,4 +1,4 @@
-//! The limiter: a token granted, from a bucket that is partly full and from one that is full, and refused.
+//! Measures the rate limiter: tokens granted by a partly full and by a full bucket, and rejections.
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
@@ -11,11 +11,11 @@ use governor::{DefaultDirectRateLimiter, Quota};
 use super::clock::{coarse_clock, compare_and_swap};
 use crate::harness::{Contestant, Side};
 
-/// A bucket so large that a whole benchmark does not empty it, ...
+/// A bucket so large that a whole benchmark does not empty it.
 const BURST: u32 = 4_000_000_000;
-/// ... which fills too slowly to be full while anybody takes from it, ...
+/// A rate so low that the bucket is never full while tokens are taken from it.
 const RATE: u32 = 100_000;
-/// ... and has been begun.
+/// The first token is taken before the measurement.
 const TAKEN: u32 = 100_000_000;
 
 /// Every call gets a token; the bucket is never full and never empty.
@@ -28,23 +28,23 @@ pub(crate) fn granted() -> Vec<Contestant> {
     let ratelimit =
         ratelimit::Ratelimiter::builder(RATE.into()).max_tokens(BURST.into()).initial_available(left).build();
     let leaky = leaky_bucket(RATE as usize / 1000, Duration::from_millis(1), BURST as usize, (BURST - TAKEN) as usize);
-    let mut contestants = contestants(ours, governor, ratelimit.expect("the numbers are sensible"), leaky, true);
+    let mut contestants = contestants(ours, governor, ratelimit.expect("the arguments are valid"), leaky, true);
     contestants.push(compare_and_swap());
     contestants
 }
 
-/// A rate at which a bucket is full again before the next call.
+/// A rate at which the bucket is full again before the next call.
 pub(crate) const FAST: u32 = 1_000_000_000;
 
-/// Every call finds the bucket full: a limiter that is hardly used.
+/// Every call finds the bucket full, as in a limiter that is hardly used.
 pub(crate) fn granted_when_full() -> Vec<Contestant> {
     let ratelimit = ratelimit::Ratelimiter::builder(FAST.into()).initial_available(FAST.into()).build();
     let leaky = leaky_bucket(FAST as usize / 1000, Duration::from_millis(1), FAST as usize, FAST as usize);
-    let ratelimit = ratelimit.expect("the numbers are sensible");
+    let ratelimit = ratelimit.expect("the arguments are valid");
     contestants(ours(FAST, FAST), governor(FAST, FAST), ratelimit, leaky, true)
 }
 
-/// Calls at a limiter that has been used up and fills: nearly all are refused, and the next token is near.
+/// Calls back to back: nearly all are rejected, and the next token is near.
 pub(crate) fn saturated<const RATE: u32>() -> Vec<Contestant> {
     let (ours, governor) = (ours(RATE, 1), governor(RATE, 1));
     vec![
@@ -60,11 +60,11 @@ pub(crate) fn saturated<const RATE: u32>() -> Vec<Contestant> {
     ]
 }
 
-/// Every call is refused and asks how long to wait.
+/// Every call is rejected and computes `retry_after`.
 pub(crate) fn refused_until() -> Vec<Contestant> {
     const HOUR: Duration = Duration::from_secs(3600);
-    let ours = RateLimiter::builder(1).per(HOUR).burst(1).build().expect("the numbers are sensible");
-    let governor = DefaultDirectRateLimiter::direct(Quota::with_period(HOUR).expect("an hour is not nothing"));
+    let ours = RateLimiter::builder(1).per(HOUR).burst(1).build().expect("the arguments are valid");
+    let governor = DefaultDirectRateLimiter::direct(Quota::with_period(HOUR).expect("an hour is not zero"));
     assert!(ours.try_acquire() && governor.check().is_ok());
     let clock = DefaultClock::default();
     vec![
@@ -79,14 +79,14 @@ pub(crate) fn refused_until() -> Vec<Contestant> {
     ]
 }
 
-/// Every call is refused: the one token is gone, and the next an hour away.
+/// Every call is rejected: the one token is gone, and the next comes in an hour.
 pub(crate) fn refused() -> Vec<Contestant> {
     const HOUR: Duration = Duration::from_secs(3600);
-    let ours = RateLimiter::builder(1).per(HOUR).burst(1).build().expect("the numbers are sensible");
-    let governor = DefaultDirectRateLimiter::direct(Quota::with_period(HOUR).expect("an hour is not nothing"));
+    let ours = RateLimiter::builder(1).per(HOUR).burst(1).build().expect("the arguments are valid");
+    let governor = DefaultDirectRateLimiter::direct(Quota::with_period(HOUR).expect("an hour is not zero"));
     let ratelimit = ratelimit::Ratelimiter::builder(1).period(HOUR).max_tokens(1).build();
     assert!(ours.try_acquire() && governor.check().is_ok());
-    contestants(ours, governor, ratelimit.expect("the numbers are sensible"), leaky_bucket(1, HOUR, 1, 0), false)
+    contestants(ours, governor, ratelimit.expect("the arguments are valid"), leaky_bucket(1, HOUR, 1, 0), false)
 }
 
 fn contestants(
@@ -105,7 +105,7 @@ fn contestants(
 }
 
 pub(crate) fn ours(rate: u32, burst: u32) -> RateLimiter {
-    RateLimiter::builder(rate).burst(burst).build().expect("the numbers are sensible")
+    RateLimiter::builder(rate).burst(burst).build().expect("the arguments are valid")
 }
 
 pub(crate) fn governor(rate: u32, burst: u32) -> DefaultDirectRateLimiter {

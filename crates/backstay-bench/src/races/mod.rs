@@ -1,4 +1,4 @@
-//! The operations, and who competes in each.
+//! The operations and their contestants.
 
 pub(crate) mod breaker;
 pub(crate) mod clock;

@@ -1,4 +1,4 @@
-//! The async forms, polled once: where nothing has to be waited for, they are ready at once.
+//! Measures the async forms, polled once: with nothing to wait for, they are ready at once.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -8,16 +8,16 @@ use std::task::{Context, Poll, Waker};
 use super::{breaker, limiter};
 use crate::harness::{Contestant, Side};
 
-/// Whether `future` is ready when it is polled for the first time, and `well` ended.
+/// Whether `future` is ready when it is first polled, with an output that is `expected`.
 #[inline(always)]
-fn at_once<T>(future: impl Future<Output = T>, well: impl FnOnce(T) -> bool) -> bool {
+fn at_once<T>(future: impl Future<Output = T>, expected: impl FnOnce(T) -> bool) -> bool {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => well(output),
+        Poll::Ready(output) => expected(output),
         Poll::Pending => false,
     }
 }
 
-/// Waiting for a token that is there.
+/// Waits for a token that is there.
 pub(crate) fn acquire() -> Vec<Contestant> {
     const FAST: u32 = limiter::FAST;
     let (ours, governor) = (limiter::ours(FAST, FAST), limiter::governor(FAST, FAST));
@@ -30,11 +30,11 @@ pub(crate) fn acquire() -> Vec<Contestant> {
     ]
 }
 
-/// Futures that succeed at once, through a breaker that is closed.
+/// Futures that succeed at once, through a closed breaker.
 pub(crate) fn call() -> Vec<Contestant> {
     let (ours, nobreak) = (breaker::ours(None), breaker::nobreak());
     let recloser = recloser::AsyncRecloser::from(breaker::recloser());
-    let service = || std::future::ready(breaker::well());
+    let service = || std::future::ready(breaker::succeed());
     vec![
         Contestant::new(Side::Ours, "backstay", move || {
             at_once(black_box(&ours).call_async(service), |result| result.is_ok())

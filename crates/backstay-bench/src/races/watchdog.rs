@@ -1,4 +1,4 @@
-//! A ping, beside the cheapest thing that a hand-written watchdog would do: note the time.
+//! Measures a ping next to the cheapest hand-written watchdog, which stores the time.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use backstay::Watchdog;
 
 use crate::harness::{Contestant, Side};
 
-/// Pings of a watchdog that is running.
+/// Pings of a running watchdog.
 pub(crate) fn ping() -> Vec<Contestant> {
-    let watchdog = Watchdog::builder().timeout(Duration::from_secs(3600)).build().expect("an hour is sensible");
-    watchdog.start().expect("a thread for the monitor");
+    let watchdog = Watchdog::builder().timeout(Duration::from_secs(3600)).build().expect("an hour is valid");
+    watchdog.start().expect("the monitor thread starts");
     let begin = Instant::now();
     let noted = AtomicU64::new(0);
     vec![

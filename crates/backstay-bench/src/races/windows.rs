@@ -1,4 +1,4 @@
-//! The breaker with a window, beside breakers that have one.
+//! Measures the circuit breaker with a window, next to peers that have one.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -9,26 +9,26 @@ use backstay::clock::Clock;
 use failsafe::CircuitBreaker as _;
 use tower_resilience_circuitbreaker::{CircuitBreakerLayer, SlidingWindowType};
 
-use super::breaker::{Well, call, ill, ours, recloser, well};
+use super::breaker::{TestService, call, fail, ours, recloser, succeed};
 use crate::harness::{Contestant, Side};
 
 const WINDOW: Duration = Duration::from_secs(10);
-/// What a breaker without a window costs, and a coarse reading of the clock beside it.
+/// The lower bound: a call of a breaker without a window, and a coarse reading of the clock.
 pub(crate) const COUNT_AND_CLOCK: &str = "backstay, a count and a coarse clock";
 
 fn rated(change: impl FnOnce(CircuitBreakerBuilder) -> CircuitBreakerBuilder) -> CircuitBreaker {
     let builder = CircuitBreaker::builder().failure_rate(1.0).reset_timeout(Duration::from_secs(3600));
-    change(builder).build().expect("the numbers are sensible")
+    change(builder).build().expect("the arguments are valid")
 }
 
 fn closed(side: Side, name: &'static str, breaker: CircuitBreaker) -> Contestant {
-    Contestant::new(side, name, move || black_box(&breaker).call(well).is_ok())
+    Contestant::new(side, name, move || black_box(&breaker).call(succeed).is_ok())
 }
 
 fn tower(name: &'static str, kind: SlidingWindowType) -> Contestant {
     let builder = CircuitBreakerLayer::builder().sliding_window_type(kind).sliding_window_size(100);
-    let layer = builder.sliding_window_duration(WINDOW).build().expect("the numbers are sensible");
-    let service = layer.layer_fn(Well(true));
+    let layer = builder.sliding_window_duration(WINDOW).build().expect("the arguments are valid");
+    let service = layer.layer_fn(TestService(true));
     Contestant::with(Side::Peer, name, move |_| service.clone(), move |service| call(service).is_ok())
 }
 
@@ -36,7 +36,7 @@ fn failsafe_in_time() -> Contestant {
     let backoff = failsafe::backoff::constant(Duration::from_secs(3600));
     let policy = failsafe::failure_policy::success_rate_over_time_window(0.1, 20, WINDOW, backoff);
     let breaker = failsafe::Config::new().failure_policy(policy).build();
-    Contestant::new(Side::Peer, "failsafe", move || black_box(&breaker).call(well).is_ok())
+    Contestant::new(Side::Peer, "failsafe", move || black_box(&breaker).call(succeed).is_ok())
 }
 
 /// Calls that succeed, in a window of ten seconds.
@@ -59,7 +59,7 @@ pub(crate) fn time() -> Vec<Contestant> {
         tower("tower-resilience", SlidingWindowType::TimeBased),
         Contestant::new(Side::Floor, COUNT_AND_CLOCK, move || {
             black_box(clock.coarse());
-            black_box(&count).call(well).is_ok()
+            black_box(&count).call(succeed).is_ok()
         }),
     ]
 }
@@ -69,7 +69,7 @@ pub(crate) fn calls() -> Vec<Contestant> {
     let recloser = recloser();
     vec![
         closed(Side::Ours, "backstay", rated(|builder| builder.window(Window::calls(100)))),
-        Contestant::new(Side::Peer, "recloser", move || black_box(&recloser).call(well).is_ok()),
+        Contestant::new(Side::Peer, "recloser", move || black_box(&recloser).call(succeed).is_ok()),
         tower("tower-resilience", SlidingWindowType::CountBased),
     ]
 }
@@ -77,7 +77,7 @@ pub(crate) fn calls() -> Vec<Contestant> {
 fn failing(side: Side, name: &'static str, breaker: CircuitBreaker) -> Contestant {
     Contestant::new(side, name, move || {
         let breaker = black_box(&breaker);
-        breaker.call(ill).is_err() && breaker.call(well).is_ok()
+        breaker.call(fail).is_err() && breaker.call(succeed).is_ok()
     })
 }
 
@@ -93,19 +93,19 @@ pub(crate) fn failures() -> Vec<Contestant> {
     ]
 }
 
-/// A failure that opens the circuit for a microsecond, rejections meanwhile, and the half-open call that closes it.
+/// A failure that opens the circuit for a microsecond, rejections until it is half-open, and the half-open call that closes it.
 pub(crate) fn half_open() -> Vec<Contestant> {
     let cycle = |side, name, builder: CircuitBreakerBuilder| {
         let builder = builder.max_failures(1).reset_timeout(Duration::from_micros(1));
-        let breaker = builder.build().expect("the numbers are sensible");
+        let breaker = builder.build().expect("the arguments are valid");
         Contestant::with(
             side,
             name,
             |_| (),
             move |()| {
                 let breaker = black_box(&breaker);
-                let _ = breaker.call(ill);
-                while breaker.call(well).is_err() {}
+                let _ = breaker.call(fail);
+                while breaker.call(succeed).is_err() {}
                 true
             },
         )

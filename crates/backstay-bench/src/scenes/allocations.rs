@@ -1,4 +1,4 @@
-//! The hot paths, a thousand times each, under an allocator that counts.
+//! Counts the allocations of a thousand calls of each hot path.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use backstay::{CircuitBreaker, KeyedRateLimiter, RateLimiter, Watchdog};
 
 use crate::memory::allocations;
 
-/// Each hot path, and the allocations of a thousand calls.
+/// Returns each hot path with its allocations in a thousand calls.
 pub(crate) fn count() -> Vec<(&'static str, u64)> {
     let hour = Duration::from_secs(3600);
-    let bucket = || RateLimiter::builder(1).per(hour).burst(100_000).build().expect("the numbers are sensible");
+    let bucket = || RateLimiter::builder(1).per(hour).burst(100_000).build().expect("the arguments are valid");
     let (granting, refusing) = (bucket(), bucket());
     assert!(refusing.try_acquire_n(100_000));
     let breaker = || {
         let builder = CircuitBreaker::builder().name("payment-api").max_failures(1).half_open_max_calls(1);
-        builder.reset_timeout(hour).build().expect("the numbers are sensible")
+        builder.reset_timeout(hour).build().expect("the arguments are valid")
     };
     let rated = |window| {
         let builder = CircuitBreaker::builder().failure_rate(1.0).window(window).slow_call(hour / 4);
@@ -27,10 +27,10 @@ pub(crate) fn count() -> Vec<(&'static str, u64)> {
     let cycling = cycling.build().expect("the numbers are sensible");
     let (closed, open) = (breaker(), breaker());
     let _ = open.call(|| Err::<(), _>(()));
-    let watchdog = Watchdog::builder().timeout(hour).build().expect("an hour is sensible");
-    watchdog.start().expect("a thread for the monitor");
+    let watchdog = Watchdog::builder().timeout(hour).build().expect("an hour is valid");
+    watchdog.start().expect("the monitor thread starts");
     let keyed = KeyedRateLimiter::<u64>::builder(1).per(hour).burst(1000).max_keys(16).build();
-    let keyed = keyed.expect("the numbers are sensible");
+    let keyed = keyed.expect("the arguments are valid");
     assert!(keyed.try_acquire(&7));
 
     let thousand = |mut f: Box<dyn FnMut() -> bool>| {
@@ -43,7 +43,7 @@ pub(crate) fn count() -> Vec<(&'static str, u64)> {
     };
     vec![
         ("limiter granted", thousand(Box::new(move || granting.try_acquire()))),
-        ("limiter refused", thousand(Box::new(move || refusing.try_acquire()))),
+        ("limiter rejected", thousand(Box::new(move || refusing.try_acquire()))),
         ("breaker closed", thousand(Box::new(move || closed.call(|| Ok::<_, ()>(1)).is_ok()))),
         (
             "breaker in a window of time, failing and succeeding",

@@ -1,5 +1,5 @@
-//! What happens to many at once: waiters that all leave, new keys that find no room, watchdogs that all fire; and what a
-//! handle and a waiter take.
+//! Measures large numbers at once: waiters that all leave, new keys without space, watchdogs that all fire; and the
+//! memory of a handle and of a waiter.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,15 +11,15 @@ use backstay::{KeyedRateLimiter, RateLimiter, Watchdog};
 use super::growth::{breaker, crowd, random};
 use crate::{memory, os};
 
-/// How many wait, and leave together.
+/// The number of waiters that leave together.
 pub(crate) const WAITERS: usize = 100_000;
-/// How many keys a limiter holds that is full.
+/// The number of keys of the full limiter.
 const KEYS: u32 = 1 << 20;
-/// How many watchdogs fire together.
+/// The number of watchdogs that fire together.
 pub(crate) const WATCHDOGS: usize = 10_000;
 
-/// The worst of three orders in which a crowd leaves: the processor time, and what all but one of 10,000 looks at the
-/// statistics took at most meanwhile.
+/// Measures waiters that leave in three orders. Returns the worst processor time, and the worst 99.99th percentile of
+/// concurrent `stats()` calls.
 pub(crate) fn leave() -> (Duration, Duration) {
     let worst = ["front", "back", "random"].map(|order| {
         let (limiter, mut tasks) = crowd(WAITERS);
@@ -45,14 +45,14 @@ pub(crate) fn leave() -> (Duration, Duration) {
             tasks.iter_mut().for_each(|task| drop(task.take()));
             let took = os::thread_time().saturating_sub(begin);
             over.store(true, Ordering::Relaxed);
-            (took, observer.join().expect("it only looks"))
+            (took, observer.join().expect("the observer does not panic"))
         })
     });
     let of = |part: fn(&(Duration, Duration)) -> Duration| worst.iter().map(part).max().unwrap_or_default();
     (of(|(took, _)| *took), of(|(_, look)| *look))
 }
 
-/// How long `f` takes; none if the thread was preempted meanwhile.
+/// Returns how long `f` takes, or `None` if the thread was preempted meanwhile.
 fn undisturbed(f: impl FnOnce()) -> Option<Duration> {
     let preemptions = os::preemptions();
     let begin = Instant::now();
@@ -61,11 +61,11 @@ fn undisturbed(f: impl FnOnce()) -> Option<Duration> {
     (os::preemptions() == preemptions).then_some(took)
 }
 
-/// Bytes that one limiter takes, one breaker, and one waiting task, its future included.
+/// Returns the bytes of a limiter, of a breaker, and of a waiting task with its future.
 pub(crate) fn bytes() -> [f64; 3] {
     const HANDLES: usize = 1000;
     let each = |count: usize, before: isize| (memory::held() - before) as f64 / count as f64;
-    let limiter = || RateLimiter::builder(10).per(Duration::from_secs(1)).build().expect("the numbers are sensible");
+    let limiter = || RateLimiter::builder(10).per(Duration::from_secs(1)).build().expect("the arguments are valid");
     // The first handles fill the pool of stripes.
     drop((limiter(), breaker()));
     let mut limiters = Vec::with_capacity(HANDLES);
@@ -84,12 +84,12 @@ pub(crate) fn bytes() -> [f64; 3] {
     [of_limiter, of_breaker, each(WAITERS, before + handles)]
 }
 
-/// New keys for a limiter that is full of limited ones: the median of a call, and what all but one in 10,000 take at
-/// most.
+/// Measures new keys for a limiter that is full of limited ones. Returns the median and the 99.99th percentile of a
+/// call.
 pub(crate) fn flood() -> (Duration, Duration) {
     let hour = Duration::from_secs(3600);
     let builder = KeyedRateLimiter::<u64>::builder(1).per(hour).max_keys(KEYS as usize);
-    let limiter = builder.hasher(ahash::RandomState::new()).build().expect("the numbers are sensible");
+    let limiter = builder.hasher(ahash::RandomState::new()).build().expect("the arguments are valid");
     (0..u64::from(KEYS)).for_each(|key| assert!(limiter.try_acquire(&key)));
     let calls = u64::from(KEYS)..u64::from(KEYS) + 100_000;
     let mut costs: Vec<_> = calls.filter_map(|key| undisturbed(|| assert!(!limiter.try_acquire(&key)))).collect();
@@ -98,8 +98,7 @@ pub(crate) fn flood() -> (Duration, Duration) {
     (at(5000), at(9999))
 }
 
-/// Watchdogs fire together, and each callback blocks until all threads that there will be are blocked: how many are at it
-/// at once.
+/// Fires all watchdogs together, with callbacks that block. Returns how many callbacks run at once.
 pub(crate) fn fire() -> usize {
     #[derive(Default)]
     struct Blocked {
@@ -117,12 +116,12 @@ pub(crate) fn fire() -> usize {
                 drop(blocked.opened.wait_while(open, |open| !*open));
             };
             let watchdog = Watchdog::builder().timeout(Duration::from_secs(1)).on_timeout(callback);
-            let watchdog = watchdog.build().expect("a second is sensible");
-            watchdog.start().expect("a thread for the monitor");
+            let watchdog = watchdog.build().expect("a second is valid");
+            watchdog.start().expect("the monitor thread starts");
             watchdog
         })
         .collect();
-    // Until no more come: threads are added every 10 ms.
+    // Waits until the number no longer grows: threads are added every 10 ms.
     let mut before = 0;
     let most = loop {
         std::thread::sleep(Duration::from_millis(500));

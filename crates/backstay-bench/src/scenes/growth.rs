@@ -1,4 +1,5 @@
-//! What one operation costs where there are many: it may grow as the caches make it grow, and no faster.
+//! Measures how the cost of an operation grows with the number of waiters, keys, breakers or watchdogs. It may grow as
+//! caches get slower, and no faster.
 
 use std::hint::black_box;
 use std::pin::Pin;
@@ -13,14 +14,14 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) struct Growth {
     pub(crate) title: &'static str,
     pub(crate) note: &'static str,
-    /// How many there are, and the nanoseconds of one operation.
+    /// The numbers of objects, each with the nanoseconds of one operation.
     pub(crate) points: Vec<(usize, f64)>,
-    /// With the most, an operation may cost so many times what it costs with the fewest.
+    /// The maximum of [`factor`](Self::factor).
     pub(crate) limit: f64,
 }
 
 impl Growth {
-    /// How many times more it costs with the most.
+    /// Returns the cost with the largest number divided by the cost with the smallest.
     pub(crate) fn factor(&self) -> f64 {
         match (self.points.first(), self.points.last()) {
             (Some((_, few)), Some((_, many))) => many / few,
@@ -29,7 +30,7 @@ impl Growth {
     }
 }
 
-/// A scene: its title, what it is about, the most that it may grow, how many there are, and the cost with so many.
+/// A measurement: title, note, limit of the growth, numbers of objects, and the function that measures the cost.
 pub(crate) struct Scene {
     pub(crate) title: &'static str,
     note: &'static str,
@@ -44,42 +45,42 @@ const TO_10_M: &[usize] = &[1, 1_000, 1_000_000, 10_000_000];
 pub(crate) const SCENES: &[Scene] = &[
     Scene {
         title: "scaling: a waiter leaves, one joins",
-        note: "of so many tasks that wait for one limiter, one at a random place",
+        note: "at a random position among the tasks that wait for one limiter",
         limit: 30.0,
         sizes: TO_100_000,
         cost: waiters,
     },
     Scene {
         title: "scaling: set_rate",
-        note: "while so many tasks wait for the limiter",
+        note: "while tasks wait for the limiter",
         limit: 10.0,
         sizes: TO_100_000,
         cost: rate_changes,
     },
     Scene {
         title: "scaling: a key",
-        note: "a random one of so many keys of one limiter, with ahash",
+        note: "a random key of one limiter, with ahash",
         limit: 40.0,
         sizes: TO_10_M,
         cost: keys,
     },
     Scene {
         title: "scaling: a breaker",
-        note: "a call through a random one of so many breakers",
+        note: "a call through a random breaker",
         limit: 40.0,
         sizes: TO_100_000,
         cost: breakers,
     },
     Scene {
         title: "scaling: a watchdog",
-        note: "starting and stopping one beside so many that run",
+        note: "starting and stopping one next to those that run",
         limit: 30.0,
         sizes: TO_100_000,
         cost: watchdogs,
     },
     Scene {
         title: "scaling: begun()",
-        note: "the first poll of each of so many tasks that wait for one shutdown to begin",
+        note: "the first poll of each task that waits for one shutdown to begin",
         limit: 10.0,
         sizes: TO_100_000,
         cost: shutdown_waits,
@@ -87,7 +88,7 @@ pub(crate) const SCENES: &[Scene] = &[
 ];
 
 impl Scene {
-    /// Plays it with each number; a short run leaves out the largest.
+    /// Measures with each number; a short run leaves out the largest.
     pub(crate) fn play(&self, short: bool) -> Growth {
         let sizes = self.sizes.iter().filter(|size| !short || **size <= 1_000_000);
         let points = sizes.map(|size| (*size, (self.cost)(*size))).collect();
@@ -95,7 +96,7 @@ impl Scene {
     }
 }
 
-/// The median of some windows of so many operations each, in nanoseconds of one.
+/// Returns the median of some windows of `operations` each, in nanoseconds per operation.
 fn median(operations: usize, mut window: impl FnMut(usize)) -> f64 {
     let mut costs: Vec<_> = (0..21)
         .map(|_| {
@@ -108,7 +109,7 @@ fn median(operations: usize, mut window: impl FnMut(usize)) -> f64 {
     costs[costs.len() / 2]
 }
 
-/// Numbers below `bound` in an order that no processor foresees.
+/// Returns numbers below `bound` in an order that the processor can't predict.
 pub(crate) fn random(bound: usize) -> impl FnMut() -> usize {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     move || {
@@ -121,9 +122,9 @@ pub(crate) fn random(bound: usize) -> impl FnMut() -> usize {
 
 pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A limiter without tokens, and so many tasks that wait for one.
+/// Creates a limiter without tokens, and `size` tasks that wait for it.
 pub(crate) fn crowd(size: usize) -> (RateLimiter, Vec<Option<Task>>) {
-    let limiter = RateLimiter::builder(1).per(HOUR).build().expect("the numbers are sensible");
+    let limiter = RateLimiter::builder(1).per(HOUR).build().expect("the arguments are valid");
     assert!(limiter.try_acquire());
     let tasks = (0..size).map(|_| Some(waiting(&limiter))).collect();
     (limiter, tasks)
@@ -156,14 +157,14 @@ fn rate_changes(size: usize) -> f64 {
     let (limiter, _tasks) = crowd(size);
     median(100, |operations| {
         for number in 0..operations {
-            limiter.set_rate(1 + u32::from(number % 2 == 0), HOUR).expect("the numbers are sensible");
+            limiter.set_rate(1 + u32::from(number % 2 == 0), HOUR).expect("the arguments are valid");
         }
     })
 }
 
 fn keys(size: usize) -> f64 {
     let builder = KeyedRateLimiter::<u64>::builder(1).per(HOUR).burst(1_000_000).max_keys(size);
-    let limiter = builder.hasher(ahash::RandomState::new()).build().expect("the numbers are sensible");
+    let limiter = builder.hasher(ahash::RandomState::new()).build().expect("the arguments are valid");
     (0..size as u64).for_each(|key| assert!(limiter.try_acquire(&key)));
     let mut random = random(size);
     median(10_000, |operations| {
@@ -185,17 +186,17 @@ fn breakers(size: usize) -> f64 {
 
 pub(crate) fn breaker() -> CircuitBreaker {
     let builder = CircuitBreaker::builder().max_failures(5).reset_timeout(HOUR).half_open_max_calls(1);
-    builder.build().expect("the numbers are sensible")
+    builder.build().expect("the arguments are valid")
 }
 
 fn watchdogs(size: usize) -> f64 {
-    let watchdog = || Watchdog::builder().timeout(HOUR).build().expect("an hour is sensible");
+    let watchdog = || Watchdog::builder().timeout(HOUR).build().expect("an hour is valid");
     let running: Vec<_> = (0..size).map(|_| watchdog()).collect();
-    running.iter().for_each(|watchdog| watchdog.start().expect("a thread for the monitor"));
+    running.iter().for_each(|watchdog| watchdog.start().expect("the monitor thread starts"));
     let one = watchdog();
     let cost = median(1000, |operations| {
         for _ in 0..operations {
-            one.start().expect("it is stopped");
+            one.start().expect("the watchdog is stopped");
             one.stop();
         }
     });

@@ -1,4 +1,4 @@
-//! What is not a matter of nanoseconds: many tasks that wait, many watchdogs that idle, no allocation.
+//! Measurements other than nanoseconds of a call: waiting tasks, idle watchdogs, allocations, scaling.
 
 pub(crate) mod allocations;
 pub(crate) mod apart;

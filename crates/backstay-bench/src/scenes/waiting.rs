@@ -1,4 +1,4 @@
-//! Twenty tasks wait for one limiter: 1000 tokens a second, one at a time. Each should get one every 20 ms.
+//! Measures 20 tasks that wait for one limiter of 1000 tokens per second. Each should get one every 20 ms.
 
 use std::future::Future;
 use std::num::NonZeroU32;
@@ -8,32 +8,32 @@ use std::time::{Duration, Instant};
 use backstay::RateLimiter;
 use governor::{DefaultDirectRateLimiter, Quota};
 
-/// How many tasks wait.
+/// The number of waiting tasks.
 pub(crate) const TASKS: usize = 20;
 const RATE: u32 = 1000;
-/// How long each waits if all get their turn.
+/// The wait of each task if all are served in order.
 pub(crate) const IDEAL: Duration = Duration::from_millis(1000 * TASKS as u64 / RATE as u64);
 
-/// How it went.
+/// The result of one limiter.
 #[derive(Clone, Copy)]
-pub(crate) struct Waited {
+pub(crate) struct WaitResult {
     pub(crate) name: &'static str,
-    /// Tokens granted, of those that the time gave.
+    /// The share of the rate that was granted.
     pub(crate) reached: f64,
     pub(crate) worst: Duration,
-    /// Tokens of the task with the fewest, and of the one with the most.
+    /// The lowest and the highest number of tokens of a task.
     pub(crate) spread: (usize, usize),
 }
 
-pub(crate) fn ours(scene: Duration) -> Waited {
-    let limiter = RateLimiter::builder(RATE).burst(1).build().expect("the numbers are sensible");
+pub(crate) fn ours(scene: Duration) -> WaitResult {
+    let limiter = RateLimiter::builder(RATE).burst(1).build().expect("the arguments are valid");
     play("backstay", scene, move || {
         let limiter = limiter.clone();
         async move { limiter.acquire_async().await }
     })
 }
 
-pub(crate) fn governor(scene: Duration) -> Waited {
+pub(crate) fn governor(scene: Duration) -> WaitResult {
     let count = |number| NonZeroU32::new(number).expect("neither is zero");
     let quota = Quota::per_second(count(RATE)).allow_burst(count(1));
     let limiter = Arc::new(DefaultDirectRateLimiter::direct(quota));
@@ -43,7 +43,7 @@ pub(crate) fn governor(scene: Duration) -> Waited {
     })
 }
 
-pub(crate) fn leaky_bucket(scene: Duration) -> Waited {
+pub(crate) fn leaky_bucket(scene: Duration) -> WaitResult {
     let limiter = leaky_bucket::RateLimiter::builder()
         .refill(1)
         .interval(Duration::from_secs(1) / RATE)
@@ -57,14 +57,14 @@ pub(crate) fn leaky_bucket(scene: Duration) -> Waited {
     })
 }
 
-/// Lets the tasks wait again and again, on a runtime with two threads. Tokens count from when all have begun to wait, for
-/// as long as `scene`; waits count from the first.
-fn play<F>(name: &'static str, scene: Duration, acquire: impl Fn() -> F + Clone + Send + 'static) -> Waited
+/// Lets the tasks wait repeatedly, on a runtime with two threads. Tokens count during `scene`, from when all tasks
+/// have begun to wait; waits count from the first.
+fn play<F>(name: &'static str, scene: Duration, acquire: impl Fn() -> F + Clone + Send + 'static) -> WaitResult
 where
     F: Future<Output = ()> + Send,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
-    let runtime = runtime.expect("two threads");
+    let runtime = runtime.expect("the runtime starts");
     let begin = Instant::now() + 5 * IDEAL;
     let end = begin + scene;
     let tasks: Vec<_> = (0..TASKS)
@@ -93,7 +93,7 @@ where
     });
     let granted: usize = results.iter().map(|&(granted, _)| granted).sum();
     let counts = || results.iter().map(|&(granted, _)| granted);
-    Waited {
+    WaitResult {
         name,
         reached: granted as f64 / (scene.as_secs_f64() * f64::from(RATE)),
         worst: results.iter().map(|&(_, worst)| worst).max().unwrap_or_default(),

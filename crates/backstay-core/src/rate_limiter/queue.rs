@@ -1,189 +1,193 @@
-//! The waiters of one bucket, in the order in which they came.
+//! The FIFO queue of a bucket's waiters.
 //!
-//! A waiter's reservation ends where the bucket is full again after it. These ends are prefix sums: the distances
-//! between neighbours are kept in a Fenwick tree, so a waiter that leaves moves up all later ones by changing one
-//! element. They are counted in fractions of a token that no scale is finer than, so a change of the rate moves the
-//! origin and nothing else.
+//! A waiter's reservation *ends* at the time at which the bucket is full again after it. The ends are prefix sums: a
+//! Fenwick tree holds the distances between neighbours. A waiter that leaves moves up all later ones by changing one
+//! element. The distances are counted in fractions of a token that are at least as fine as any scale's units, so a
+//! change of the rate moves only the origin.
 
 use alloc::vec::Vec;
 
-use super::bucket::{FULL_AT_MAX, Place, Scale};
-use super::sums::Sums;
+use super::bucket::{FULL_AT_MAX, Reserved, Scale};
+use super::fenwick::FenwickTree;
 use crate::time::Moment;
 
-/// Names a waiter in its queue; later ones are greater.
+/// Identifies a waiter in its queue; later waiters have greater ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(u64);
+pub struct WaiterId(u64);
 
-/// How a listening waiter learns that it is due.
+/// What wakes a listening waiter when it is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alarm {
-    /// It wakes by itself when it was due as it began to listen.
+pub enum WakeSource {
+    /// A timer of its own, set for the time at which it was due when it began to listen.
     Own,
-    /// Only by being woken.
+    /// Only the queue's owner, through [`WaiterQueue::take_due`].
     Shared,
 }
 
-/// The waiters of one bucket, first come, first served; `W` is how each can be woken.
+/// The waiters of one bucket, first come, first served; `W` wakes a waiter.
 ///
-/// Joining, leaving, being served, a refill and a change of the scale take O(log n) time, on average over many calls.
-/// Waking is the caller's part: [`alarm_at`](Self::alarm_at) says when [`take_due`](Self::take_due) has to be called
-/// next, so that no waiter sleeps beyond its moment. A waiter that was taken does not listen any more until it
-/// [`listen`](Self::listen)s again.
+/// Joining, leaving, serving, refilling and changing the scale take O(log n) time, amortized. The caller wakes the
+/// waiters: [`next_wake`](Self::next_wake) returns when it must next call [`take_due`](Self::take_due). Once its waker
+/// was taken, a waiter no longer listens until it [`listen`](Self::listen)s again.
 ///
 /// ```
-/// use backstay_core::rate_limiter::{Alarm, Queue, Quota};
+/// use backstay_core::rate_limiter::{Quota, WaiterQueue, WakeSource};
 /// use backstay_core::time::Moment;
 /// use std::time::Duration;
 ///
 /// let second = Duration::from_secs(1);
 /// let scale = Quota::new(1.0, second, None)?.scale();
-/// let (now, mut queue) = (Moment::ORIGIN, Queue::default());
+/// let (now, mut queue) = (Moment::ORIGIN, WaiterQueue::default());
 /// let first = scale.reserve(scale.holding(0.0, now), scale.cost(1), now);
 /// let ahead = queue.join(&scale, first);
 /// let behind = queue.join(&scale, scale.reserve(first.full_at, scale.cost(1), now));
-/// queue.listen(behind, "behind", Alarm::Shared);
-/// assert_eq!(queue.alarm_at(&scale), Some(now + second * 2));
+/// queue.listen(behind, "behind", WakeSource::Shared);
+/// assert_eq!(queue.next_wake(&scale), Some(now + second * 2));
 /// queue.leave(&scale, ahead, scale.cost(1));
-/// assert_eq!(queue.alarm_at(&scale), Some(now + second));
+/// assert_eq!(queue.next_wake(&scale), Some(now + second));
 /// # Ok::<(), backstay_core::InvalidArgument>(())
 /// ```
 #[derive(Debug)]
-pub struct Queue<W> {
-    /// By ticket. Those that have left stay until there are more of them than of the others.
-    waiters: Vec<Waiter<W>>,
-    /// The end of each reservation, less the one before; those that have left keep what did not go back.
-    ends: Sums<i128>,
-    /// 1 for each that listens.
-    listening: Sums<u32>,
-    /// What the first end is counted from.
+pub struct WaiterQueue<W> {
+    /// In the order of their ids. Waiters that have left stay until they outnumber the others.
+    waiters: Vec<QueueEntry<W>>,
+    /// The end of each reservation minus the previous one. A waiter that has left keeps what was not refunded.
+    ends: FenwickTree<i128>,
+    /// 1 for each listening waiter, otherwise 0.
+    listening: FenwickTree<u32>,
+    /// The origin from which the first end is counted.
     origin: i128,
-    /// Where the last reservation ends, be its waiter still here or not.
+    /// The end of the last reservation, even if its waiter has left.
     end: i128,
-    /// How many there are.
+    /// The number of waiters.
     len: usize,
-    /// How many listen and have an alarm of their own, and how many have none.
-    own: usize,
-    shared: usize,
-    /// An alarm of a waiter's own may be later than it is due.
-    moved: bool,
+    /// The listening waiters by [`WakeSource`].
+    own_listeners: usize,
+    shared_listeners: usize,
+    /// Whether a waiter's own timer may fire too late, because its reservation has moved.
+    own_late: bool,
     next: u64,
 }
 
 #[derive(Debug)]
-struct Waiter<W> {
-    ticket: Ticket,
+struct QueueEntry<W> {
+    id: WaiterId,
     tokens: u32,
-    here: bool,
-    alarm: Alarm,
+    is_waiting: bool,
+    source: WakeSource,
     wake: Option<W>,
 }
 
-/// No scale divides a token more finely than into 2^60 units.
+/// The finest scale divides a token into 2^60 units.
 const FRACTION_BITS: u32 = 60;
 
-/// So many that have left are not worth being removed.
-const FEW: usize = 32;
+/// Up to this many waiters that have left, compaction is not worth its time.
+const COMPACT_MIN: usize = 32;
 
-impl<W> Default for Queue<W> {
+impl<W> Default for WaiterQueue<W> {
     fn default() -> Self {
         Self {
             waiters: Vec::new(),
-            ends: Sums::default(),
-            listening: Sums::default(),
+            ends: FenwickTree::default(),
+            listening: FenwickTree::default(),
             origin: 0,
             end: 0,
             len: 0,
-            own: 0,
-            shared: 0,
-            moved: false,
+            own_listeners: 0,
+            shared_listeners: 0,
+            own_late: false,
             next: 0,
         }
     }
 }
 
-impl<W> Queue<W> {
-    /// Adds a waiter that has reserved `place`.
-    pub fn join(&mut self, scale: &Scale, place: Place) -> Ticket {
-        let tokens = scale.whole_tokens(place.cost);
+impl<W> WaiterQueue<W> {
+    /// Adds a waiter with its reservation, and returns its id.
+    pub fn join(&mut self, scale: &Scale, reserved: Reserved) -> WaiterId {
+        let tokens = scale.whole_tokens(reserved.cost);
         if self.is_empty() {
-            self.end = fine(scale, place.full_at);
+            self.end = fractions(scale, reserved.full_at);
             self.origin = self.end;
         } else {
-            // Without a gap the distance is the cost: not the difference of two ends, which may have been rounded, or
-            // have met the last moment that a bucket can count.
-            let adjoins = place.full_at.saturating_sub(place.cost) <= units(scale, self.end);
-            self.end = if adjoins { self.end + cost(tokens) } else { fine(scale, place.full_at) };
+            // If the reservation follows the last one without a gap, the distance is its cost. The difference of the two ends may have been rounded, or limited
+            // to the last moment that a bucket can count.
+            let adjoins = reserved.full_at.saturating_sub(reserved.cost) <= units(scale, self.end);
+            self.end = if adjoins { self.end + cost(tokens) } else { fractions(scale, reserved.full_at) };
         }
-        let before = self.origin + self.ends.first(self.waiters.len());
-        let ticket = Ticket(self.next);
+        let before = self.origin + self.ends.prefix_sum(self.waiters.len());
+        let id = WaiterId(self.next);
         self.next = self.next.wrapping_add(1);
-        self.waiters.push(Waiter { ticket, tokens, here: true, alarm: Alarm::Own, wake: None });
+        self.waiters.push(QueueEntry { id, tokens, is_waiting: true, source: WakeSource::Own, wake: None });
         self.ends.push(self.end - before);
         self.listening.push(0);
         self.len += 1;
-        ticket
+        id
     }
 
-    /// What the waiter has reserved; its end moves when others leave.
+    /// Returns a waiter's reservation; its end moves when waiters before it leave.
     #[must_use]
-    pub fn place(&self, scale: &Scale, ticket: Ticket) -> Option<Place> {
-        let index = self.index(ticket)?;
+    pub fn reserved(&self, scale: &Scale, id: WaiterId) -> Option<Reserved> {
+        let index = self.index(id)?;
         let full_at = units(scale, self.end_at(index));
-        Some(Place { full_at, cost: scale.cost(self.waiters[index].tokens) })
+        Some(Reserved { full_at, cost: scale.cost(self.waiters[index].tokens) })
     }
 
-    /// Asks that `wake` be given out when the waiter is due. Returns what it listened with before.
-    pub fn listen(&mut self, ticket: Ticket, wake: W, alarm: Alarm) -> Option<W> {
-        let index = self.index(ticket)?;
-        let before = self.deafen(index);
+    /// Registers `wake`, to be taken when the waiter is due.
+    ///
+    /// Returns the waker that it replaces.
+    pub fn listen(&mut self, id: WaiterId, wake: W, source: WakeSource) -> Option<W> {
+        let index = self.index(id)?;
+        let before = self.stop_listening(index);
         let waiter = &mut self.waiters[index];
-        (waiter.wake, waiter.alarm) = (Some(wake), alarm);
+        (waiter.wake, waiter.source) = (Some(wake), source);
         self.listening.add(index, 1);
-        *self.count(alarm) += 1;
+        *self.listeners_of(source) += 1;
         before
     }
 
-    /// The waiter leaves with its tokens. Returns what it listened with.
-    pub fn served(&mut self, ticket: Ticket) -> Option<W> {
-        let index = self.index(ticket)?;
+    /// Removes a waiter that takes its tokens. Returns its waker.
+    pub fn serve(&mut self, id: WaiterId) -> Option<W> {
+        let index = self.index(id)?;
         self.remove(index)
     }
 
-    /// The waiter leaves, `refund` having gone back into the bucket: those behind it move up. Returns what it listened
-    /// with.
-    pub fn leave(&mut self, scale: &Scale, ticket: Ticket, refund: u64) -> Option<W> {
-        let index = self.index(ticket)?;
+    /// Removes a waiter without its tokens; later waiters move up.
+    ///
+    /// `refund` is the number of units that went back into the bucket. Returns the waiter's waker.
+    pub fn leave(&mut self, scale: &Scale, id: WaiterId, refund: u64) -> Option<W> {
+        let index = self.index(id)?;
         if refund > 0 {
-            self.ends.add(index, -fine(scale, refund));
-            self.end -= fine(scale, refund);
-            self.note_move();
+            self.ends.add(index, -fractions(scale, refund));
+            self.end -= fractions(scale, refund);
+            self.note_moved();
         }
         self.remove(index)
     }
 
-    /// The bucket is filled at `now`: those not yet due take from it in turn. Returns the bucket's new `full_at`.
+    /// Fills the bucket at `now`; waiters that are not due take from it in order.
+    ///
+    /// Returns the bucket's new `full_at`.
     pub fn refill(&mut self, scale: &Scale, now: Moment) -> u64 {
         let full = scale.units(now);
         let due = self.count_due(scale, now);
-        // Those that are due have their tokens. What they do not use has spilled over, now that the bucket is full.
-        let spilled = fine(scale, scale.capacity);
+        // Due waiters have their tokens. What they don't use overflows, now that the bucket is full.
+        let spilled = fractions(scale, scale.capacity);
         self.origin -= spilled;
         self.ends.add(due, spilled);
         self.end -= if due == self.waiters.len() { spilled } else { 0 };
-        let Some(first) = (due..self.waiters.len()).find(|index| self.waiters[*index].here) else { return full };
-        // One after the other they wait for nothing but the tokens of those before: all move by the same distance.
-        let distance = fine(scale, full) + cost(self.waiters[first].tokens) - self.end_at(first);
+        let Some(first) = (due..self.waiters.len()).find(|index| self.waiters[*index].is_waiting) else { return full };
+        // These waiters wait only for the tokens of those before them, so all move by the same distance.
+        let distance = fractions(scale, full) + cost(self.waiters[first].tokens) - self.end_at(first);
         self.ends.add(due, distance);
         self.end += distance;
-        self.note_move();
+        self.note_moved();
         units(scale, self.end)
     }
 
-    /// The scale changes at `now`, and `full_at` is the bucket's so far. Returns the new one.
+    /// Changes the scale at `now`, and converts the bucket's `full_at`.
     ///
-    /// A slow scale has no moments for a long queue: its end then stands at the last moment that there is. The queue
-    /// keeps its distances, so that it stretches again when the scale becomes fast.
+    /// A slow scale may not be able to express the end of a long queue: its end is then the last moment. The queue
+    /// keeps its distances, so it is right again when the scale becomes fast.
     pub fn convert(&mut self, old: &Scale, new: &Scale, now: Moment, full_at: u64) -> u64 {
         if self.waiters.is_empty() {
             return old.convert(full_at, new, now);
@@ -192,113 +196,115 @@ impl<W> Queue<W> {
         let moved = horizon(new, now) - horizon(old, now);
         self.origin += moved;
         self.end += moved;
-        self.note_move();
-        // What was taken since stands behind the queue, and stays there: both are rounded up.
+        self.note_moved();
+        // What was taken since is behind the queue and stays there: both are rounded up.
         if was_last { units(new, self.end) } else { old.convert(full_at, new, now) }
     }
 
-    /// When [`take_due`](Self::take_due) has to be called; `None` where all who listen wake by themselves in time.
+    /// Returns when [`take_due`](Self::take_due) must be called.
+    ///
+    /// `None` if each listening waiter wakes itself in time.
     #[must_use]
-    pub fn alarm_at(&self, scale: &Scale) -> Option<Moment> {
-        if self.shared == 0 && !self.moved {
+    pub fn next_wake(&self, scale: &Scale) -> Option<Moment> {
+        if self.shared_listeners == 0 && !self.own_late {
             return None;
         }
-        self.listener(0).map(|first| due(scale, self.end_at(first)))
+        self.first_listening(0).map(|first| due(scale, self.end_at(first)))
     }
 
-    /// Takes out the wakers of those who are due and listen, the first `most` of them.
+    /// Takes the wakers of the first `most` listening waiters that are due.
     pub fn take_due(&mut self, scale: &Scale, now: Moment, most: usize, taken: &mut Vec<W>) {
-        if self.shared == 0 && !self.moved {
+        if self.shared_listeners == 0 && !self.own_late {
             return;
         }
-        while let Some(index) = self.listener(0).filter(|_| taken.len() < most) {
+        while let Some(index) = self.first_listening(0).filter(|_| taken.len() < most) {
             if due(scale, self.end_at(index)) > now {
                 return;
             }
-            taken.extend(self.deafen(index));
+            taken.extend(self.stop_listening(index));
         }
     }
 
-    /// Takes out the wakers of those who listen and came after `ticket` (or at all), the first `most` of them. Returns
-    /// the last one whose waker was taken.
-    pub fn take_behind(&mut self, ticket: Option<Ticket>, most: usize, taken: &mut Vec<W>) -> Option<Ticket> {
-        let from = ticket.map_or(0, |ticket| self.waiters.partition_point(|waiter| waiter.ticket <= ticket));
+    /// Takes the wakers of the first `most` listening waiters after `id`.
+    ///
+    /// Without `id`, of the first ones in the queue. Returns the last of these waiters.
+    pub fn take_after(&mut self, id: Option<WaiterId>, most: usize, taken: &mut Vec<W>) -> Option<WaiterId> {
+        let from = id.map_or(0, |id| self.waiters.partition_point(|waiter| waiter.id <= id));
         let mut last = None;
-        while let Some(index) = self.listener(from).filter(|_| taken.len() < most) {
-            taken.extend(self.deafen(index));
-            last = Some(self.waiters[index].ticket);
+        while let Some(index) = self.first_listening(from).filter(|_| taken.len() < most) {
+            taken.extend(self.stop_listening(index));
+            last = Some(self.waiters[index].id);
         }
         last
     }
 
-    /// How many wait.
+    /// Returns the number of waiters.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no waiter.
+    /// Returns whether there are no waiters.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    fn index(&self, ticket: Ticket) -> Option<usize> {
-        // Without those that were compacted away, tickets are consecutive.
-        let guess = ticket.0.wrapping_sub(self.waiters.first()?.ticket.0);
-        let guess = usize::try_from(guess)
-            .ok()
-            .filter(|guess| self.waiters.get(*guess).is_some_and(|waiter| waiter.ticket == ticket));
-        let index = guess.or_else(|| self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok())?;
-        self.waiters[index].here.then_some(index)
+    fn index(&self, id: WaiterId) -> Option<usize> {
+        // Ids are consecutive, unless waiters were compacted away.
+        let guess = id.0.wrapping_sub(self.waiters.first()?.id.0);
+        let guess =
+            usize::try_from(guess).ok().filter(|guess| self.waiters.get(*guess).is_some_and(|waiter| waiter.id == id));
+        let index = guess.or_else(|| self.waiters.binary_search_by_key(&id, |waiter| waiter.id).ok())?;
+        self.waiters[index].is_waiting.then_some(index)
     }
 
-    /// Where the reservation at `index` ends.
+    /// Returns where the reservation at `index` ends.
     fn end_at(&self, index: usize) -> i128 {
-        self.origin + self.ends.first(index + 1)
+        self.origin + self.ends.prefix_sum(index + 1)
     }
 
-    /// How many at the front are due, those that have left among them included.
+    /// Counts the due waiters at the front, including those that have left.
     fn count_due(&self, scale: &Scale, now: Moment) -> usize {
         let horizon = horizon(scale, now);
         self.ends.count_while(|sum| self.origin + sum <= horizon)
     }
 
-    /// The first that listens, at `from` or later.
-    fn listener(&self, from: usize) -> Option<usize> {
-        let before = self.listening.first(from);
+    /// Returns the first listening waiter at or after `from`.
+    fn first_listening(&self, from: usize) -> Option<usize> {
+        let before = self.listening.prefix_sum(from);
         let index = self.listening.count_while(|sum| sum <= before);
         (index < self.waiters.len()).then_some(index)
     }
 
-    fn deafen(&mut self, index: usize) -> Option<W> {
+    fn stop_listening(&mut self, index: usize) -> Option<W> {
         let waiter = &mut self.waiters[index];
         let wake = waiter.wake.take()?;
-        let alarm = waiter.alarm;
-        *self.count(alarm) -= 1;
-        self.moved &= self.own > 0;
+        let source = waiter.source;
+        *self.listeners_of(source) -= 1;
+        self.own_late &= self.own_listeners > 0;
         self.listening.add(index, u32::MAX);
         Some(wake)
     }
 
-    fn note_move(&mut self) {
-        self.moved |= self.own > 0;
+    fn note_moved(&mut self) {
+        self.own_late |= self.own_listeners > 0;
     }
 
-    fn count(&mut self, alarm: Alarm) -> &mut usize {
-        match alarm {
-            Alarm::Own => &mut self.own,
-            Alarm::Shared => &mut self.shared,
+    fn listeners_of(&mut self, source: WakeSource) -> &mut usize {
+        match source {
+            WakeSource::Own => &mut self.own_listeners,
+            WakeSource::Shared => &mut self.shared_listeners,
         }
     }
 
     fn remove(&mut self, index: usize) -> Option<W> {
-        let wake = self.deafen(index);
-        self.waiters[index].here = false;
+        let wake = self.stop_listening(index);
+        self.waiters[index].is_waiting = false;
         self.len -= 1;
         if self.len == 0 {
             self.clear();
-        } else if self.waiters.len() >= 2 * self.len + FEW {
+        } else if self.waiters.len() >= 2 * self.len + COMPACT_MIN {
             self.compact();
         }
         wake
@@ -311,28 +317,27 @@ impl<W> Queue<W> {
         self.shrink();
     }
 
-    /// Forgets those that have left. They are at least as many as the others, so that each call pays for a bounded
-    /// part of it.
+    /// Removes the entries of waiters that have left. These are at least half of all, so the cost per call is bounded.
     fn compact(&mut self) {
         let ends = core::mem::take(&mut self.ends);
         self.listening.clear();
         let (mut count, mut before) = (0, 0);
         self.waiters.retain(|waiter| {
             count += 1;
-            if waiter.here {
-                let end = ends.first(count);
+            if waiter.is_waiting {
+                let end = ends.prefix_sum(count);
                 self.ends.push(end - before);
                 self.listening.push(u32::from(waiter.wake.is_some()));
                 before = end;
             }
-            waiter.here
+            waiter.is_waiting
         });
         self.shrink();
     }
 
-    /// Gives back memory after a crowd.
+    /// Frees memory after a burst of waiters.
     fn shrink(&mut self) {
-        let capacity = 2 * self.len + FEW;
+        let capacity = 2 * self.len + COMPACT_MIN;
         if self.waiters.capacity() > 2 * capacity {
             self.waiters.shrink_to(capacity);
             self.ends.shrink_to(capacity);
@@ -341,8 +346,8 @@ impl<W> Queue<W> {
     }
 }
 
-/// Units of `scale` in the fractions that a queue counts in.
-fn fine(scale: &Scale, units: u64) -> i128 {
+/// Converts units of `scale` to the fractions of the queue.
+fn fractions(scale: &Scale, units: u64) -> i128 {
     i128::from(units) << shift(scale)
 }
 
@@ -354,19 +359,19 @@ fn cost(tokens: u32) -> i128 {
     i128::from(tokens) << FRACTION_BITS
 }
 
-/// Whole units of `scale`, rounded up: no waiter is due before its token is there.
+/// Converts to whole units of `scale`, rounded up, so that no waiter is due before its token is there.
 fn units(scale: &Scale, end: i128) -> u64 {
     let units = -(-end >> shift(scale));
     u64::try_from(units.max(0)).unwrap_or(FULL_AT_MAX).min(FULL_AT_MAX)
 }
 
-/// Reservations that end up to here are due at `now`.
+/// Returns the latest end of a reservation that is due at `now`.
 fn horizon(scale: &Scale, now: Moment) -> i128 {
-    fine(scale, scale.units(now)) + fine(scale, scale.capacity)
+    fractions(scale, scale.units(now)) + fractions(scale, scale.capacity)
 }
 
 fn due(scale: &Scale, end: i128) -> Moment {
-    scale.due(Place { full_at: units(scale, end), cost: 0 })
+    scale.due(Reserved { full_at: units(scale, end), cost: 0 })
 }
 
 #[cfg(test)]

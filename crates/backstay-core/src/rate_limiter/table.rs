@@ -1,27 +1,29 @@
-//! Many buckets of one scale, each in 16 bytes, found by the hash of its key.
+//! A hash table of buckets that share one scale; each takes 16 bytes.
 
 use alloc::boxed::Box;
 use alloc::vec;
 
-/// A bucket that is full looks like one that was never used, so it needs no entry.
+/// Buckets by the hash of their key.
 ///
-/// An open-addressing table that is never more than 7/8 full. Removing happens only while it is laid out anew, so
-/// there are no graves in it.
+/// A full bucket equals a new one, so it needs no entry.
+///
+/// An open-addressing table that is at most 7/8 full. Entries are removed only when the table is rebuilt, so it has no
+/// tombstones.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     groups: Box<[Group]>,
     len: usize,
 }
 
-/// A cache line. All of it is compared at once: among a million keys a slot is not in the cache, and a branch that
-/// depends on it would be foreseen wrongly and found out late.
+/// A cache line, compared as a whole. With a million keys the line is not in the cache, and a branch that depends on a
+/// single slot would often be mispredicted.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
 struct Group([Slot; WIDTH]);
 
 const WIDTH: usize = 4;
 
-/// Free where the hash is 0.
+/// A hash of 0 marks a free slot.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     hash: u64,
@@ -31,7 +33,7 @@ struct Slot {
 const FREE: u64 = 0;
 
 impl Group {
-    /// Where `hash` is; `WIDTH` where it is not.
+    /// Returns the position of `hash`, or `WIDTH` if it is not in the group.
     #[inline]
     fn position(&self, hash: u64) -> usize {
         self.0.iter().enumerate().fold(WIDTH, |found, (index, slot)| if slot.hash == hash { index } else { found })
@@ -39,13 +41,13 @@ impl Group {
 }
 
 impl Table {
-    /// A table without entries, and without memory.
+    /// Creates a table without entries; it allocates no memory.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// When the bucket of `hash` is full; `None` where there is none.
+    /// Returns the `full_at` of the bucket of `hash`, or `None` if it has no entry.
     #[inline]
     #[must_use]
     pub fn full_at(&mut self, hash: u64) -> Option<&mut u64> {
@@ -63,47 +65,52 @@ impl Table {
         }
     }
 
-    /// Adds a bucket of which [`full_at`](Self::full_at) knew nothing. Returns how many idle ones had to go for it:
-    /// those that are full at `now`, when there was no space left.
+    /// Adds a bucket that has no entry.
+    ///
+    /// If there is no space left, it removes the buckets that are full at `now`. Returns how many it removed.
     pub fn insert(&mut self, hash: u64, full_at: u64, now: u64) -> usize {
         let removed = if self.has_space() { 0 } else { self.sweep(now) };
-        self.place(Slot { hash: hash | 1, full_at });
+        self.put(Slot { hash: hash | 1, full_at });
         self.len += 1;
         removed
     }
 
-    /// Removes the buckets that are full at `now`, and leaves space for one more: how many there were.
+    /// Removes the buckets that are full at `now`, and makes space for one more.
+    ///
+    /// Returns how many were removed.
     pub fn sweep(&mut self, now: u64) -> usize {
         let before = self.len;
         let live = self.slots().filter(|slot| slot.full_at > now).count();
-        // Space enough that this, which looks at every slot, pays; and not too much, at 16 bytes each.
+        // Enough slots that this pass over all of them pays off; not too many, at 16 bytes each.
         let slots = (live * 16).div_ceil(13).next_power_of_two().max(2 * WIDTH);
         let old = core::mem::replace(&mut self.groups, vec![Group::default(); slots / WIDTH].into_boxed_slice());
         let old = Self { groups: old, len: before };
-        old.slots().filter(|slot| slot.full_at > now).for_each(|slot| self.place(*slot));
+        old.slots().filter(|slot| slot.full_at > now).for_each(|slot| self.put(*slot));
         self.len = live;
         before - live
     }
 
-    /// When the first of the buckets is full; `u64::MAX` where there is none.
+    /// Returns the earliest time at which a bucket is full.
+    ///
+    /// `u64::MAX` if there are no buckets.
     #[must_use]
     pub fn first_full(&self) -> u64 {
         self.slots().map(|slot| slot.full_at).min().unwrap_or(u64::MAX)
     }
 
-    /// How many buckets there are.
+    /// Returns the number of buckets.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are no buckets.
+    /// Returns whether there are no buckets.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many bytes the buckets occupy.
+    /// Returns the bytes that the buckets take.
     #[must_use]
     pub fn bytes(&self) -> usize {
         core::mem::size_of_val(&*self.groups)
@@ -113,13 +120,13 @@ impl Table {
         (self.len + 1) * 8 <= self.groups.len() * WIDTH * 7
     }
 
-    /// The slots in use.
+    /// Returns the slots in use.
     fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.groups.iter().flat_map(|group| &group.0).filter(|slot| slot.hash != FREE)
     }
 
-    /// Puts `slot` where it will be looked for. There is space.
-    fn place(&mut self, slot: Slot) {
+    /// Stores `slot` where a search will find it. The table must have space.
+    fn put(&mut self, slot: Slot) {
         let Some(mut index) = self.home(slot.hash) else { return };
         loop {
             let position = self.groups[index].position(FREE);
@@ -131,7 +138,7 @@ impl Table {
         }
     }
 
-    /// The group in which `hash` is looked for first; `None` in a table without slots.
+    /// Returns the group in which the search for `hash` starts, or `None` if the table has no slots.
     #[inline]
     #[allow(clippy::cast_possible_truncation)]
     fn home(&self, hash: u64) -> Option<usize> {
@@ -149,9 +156,9 @@ mod tests {
     proptest! {
         #![proptest_config(crate::cases(256))]
 
-        // RL-11: only what is idle goes; whoever is limited stays, as it was.
+        // RL-11: only idle buckets are removed; a limited one stays unchanged.
         #[test]
-        fn nothing_but_idle_buckets_is_lost(steps in prop::collection::vec((0..300u64, 1..50u64, 0..3u64), 0..if cfg!(miri) { 30 } else { 600 })) {
+        fn only_idle_buckets_are_removed(steps in prop::collection::vec((0..300u64, 1..50u64, 0..3u64), 0..if cfg!(miri) { 30 } else { 600 })) {
             let mut table = Table::new();
             let mut model = BTreeMap::new();
             let mut now = 0;
@@ -179,9 +186,9 @@ mod tests {
         }
     }
 
-    // RL-11: a table says what is in it, and when the first of it is idle; sweeping takes what is idle by then.
+    // RL-11: a table reports its buckets and when the first one is idle; `sweep` removes the idle ones.
     #[test]
-    fn a_table_says_what_is_in_it() {
+    fn a_table_reports_its_buckets() {
         let mut table = Table::new();
         assert_eq!((table.is_empty(), table.first_full(), table.bytes()), (true, u64::MAX, 0));
         assert_eq!([table.insert(2, 50, 0), table.insert(4, 40, 0), table.insert(6, 60, 0)], [0; 3]);
@@ -192,7 +199,7 @@ mod tests {
         assert_eq!((table.sweep(60), table.is_empty(), table.first_full()), (2, true, u64::MAX));
     }
 
-    // RL-11: seven eighths of the slots are used before there are twice as many.
+    // RL-11: the table grows only when seven eighths of the slots are used.
     #[test]
     fn a_table_grows_when_it_is_seven_eighths_full() {
         let mut table = Table::new();
@@ -207,9 +214,9 @@ mod tests {
         }
     }
 
-    // RL-11: at most 40 bytes a key.
+    // RL-11: at most 40 bytes per key.
     #[test]
-    fn a_thousand_and_more_busy_keys_cost_at_most_40_bytes_each() {
+    fn a_thousand_or_more_limited_keys_take_at_most_40_bytes_each() {
         let mut table = Table::new();
         for key in 1..=if cfg!(miri) { 1_030 } else { 100_000u64 } {
             table.insert(key.wrapping_mul(0x9E37_79B9_7F4A_7C15) << 1, u64::MAX, 0);

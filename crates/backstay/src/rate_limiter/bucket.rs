@@ -1,29 +1,31 @@
 //! The bucket in one atomic word, which is also the sequence lock of its parameters.
 //!
 //! The word is `full_at`, shifted left by one; the lowest bit flips whenever the parameters change. The value
-//! [`CHANGING`] says that they are being changed. Whoever takes loads the word, then the parameters, computes, and
-//! compare-and-swaps the word: had the parameters changed in between, the word would be another.
+//! [`CHANGING`] means that they are being changed. A take loads the word, then the parameters, computes the new word
+//! and stores it by compare-and-swap. If the parameters changed in between, the word has changed, and the
+//! compare-and-swap fails.
 //!
-//! Everything but [`Bucket::take`], [`Bucket::read`], [`Bucket::quota`] and what says which clock to read is called under
-//! the lock of the limiter's queue.
+//! All methods are called under the lock of the limiter's queue, except [`Bucket::take`], [`Bucket::read`],
+//! [`Bucket::quota`] and those that choose the clock.
 //!
 //! # Memory ordering
-//! A load of the word (acquire) pairs with the release store that ends a change, so it sees that change's parameters. A
-//! change stores [`CHANGING`], then a release fence, then the parameters; a reader loads the parameters, then an acquire
-//! fence, then the word again: if it saw one of the new parameters, it sees `CHANGING` or a later word. Which clock to
-//! read (`is_tight`) is a guess and relaxed.
+//! A load of the word (acquire) pairs with the release store that ends a change, so it sees the parameters of that
+//! change. A change stores [`CHANGING`], then a release fence, then the parameters. A reader loads the parameters,
+//! then an acquire fence, then the word again: if it saw one of the new parameters, it sees `CHANGING` or a later
+//! word. The compare-and-swap of a take (release) pairs with the loads of a refund and the swap of a change (acquire):
+//! the clock that these read afterwards is no earlier than the take's. `needs_fine_clock` is a guess and relaxed.
 
 use std::time::Duration;
 
-use backstay_core::rate_limiter::{Place, Quota, Scale, Shortage, Take};
+use backstay_core::rate_limiter::{Quota, Reserved, Scale, Shortage, Take};
 
 use crate::clock::{Moment, Reading};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 const CHANGING: u64 = u64::MAX;
 
-/// All that a limit consists of, in one block without pointers. It fits into one cache line: taking a token
-/// writes the word and needs the parameters, so a line for each would make two misses of one.
+/// The state of a limit, in one cache line without pointers. A take writes the word and reads the parameters, so
+/// separate lines would double its cache misses.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Bucket {
@@ -34,19 +36,19 @@ pub(super) struct Bucket {
     rate: AtomicU64,
     per: AtomicU64,
     burst: AtomicU64,
-    /// Whether milliseconds counted in the last take: then they are likely to count in the next one.
-    is_tight: AtomicBool,
+    /// Whether the coarse clock was too coarse for the last take; it likely is for the next one, too.
+    needs_fine_clock: AtomicBool,
 }
 
 /// A quota as words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parameters {
     pub(super) scale: Scale,
-    /// The bits of a number.
+    /// The bits of an `f64`.
     pub(super) rate: u64,
     /// Nanoseconds: 500 years fit.
     pub(super) per: u64,
-    /// The bits of a number; NaN where the burst follows the rate.
+    /// The bits of an `f64`; NaN if the burst follows the rate.
     pub(super) burst: u64,
 }
 
@@ -59,11 +61,11 @@ impl From<&Quota> for Parameters {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum TakeResult {
     Granted,
-    Refused(Shortage),
-    /// The reading is too stale, or the parameters are being changed: ask again with an exact one.
-    Unclear,
+    Rejected(Shortage),
+    /// The reading is too stale, or the parameters are being changed: try again with an exact reading.
+    Undecided,
 }
 
 impl Bucket {
@@ -77,7 +79,7 @@ impl Bucket {
             rate: zero(),
             per: zero(),
             burst: zero(),
-            is_tight: AtomicBool::new(false),
+            needs_fine_clock: AtomicBool::new(false),
         };
         bucket.store(parameters);
         bucket
@@ -102,9 +104,9 @@ impl Bucket {
         )
     }
 
-    /// Takes `tokens` if they are there.
+    /// Takes all of `tokens`, or none.
     #[inline(always)]
-    pub(super) fn take(&self, tokens: u32, time: Reading) -> Answer {
+    pub(super) fn take(&self, tokens: u32, time: Reading) -> TakeResult {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let scale = self.scale();
@@ -113,38 +115,38 @@ impl Bucket {
                 Take::Granted(full_at) => {
                     let new = full_at << 1 | (word & 1);
                     match self.word.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
-                        Ok(_) => return Answer::Granted,
+                        Ok(_) => return TakeResult::Granted,
                         Err(current) => word = current,
                     }
                 }
-                Take::Refused if word == CHANGING => return Answer::Unclear,
-                Take::Refused => {
-                    // Nothing is written that could fail: look.
-                    if self.is_still(word) {
-                        return Answer::Refused(Shortage { scale, full_at: word >> 1, cost: scale.cost(tokens) });
+                Take::Rejected if word == CHANGING => return TakeResult::Undecided,
+                Take::Rejected => {
+                    // No compare-and-swap can fail here, so the word is checked.
+                    if self.is_unchanged(word) {
+                        return TakeResult::Rejected(Shortage { scale, full_at: word >> 1, cost: scale.cost(tokens) });
                     }
                     word = self.word.load(Ordering::Acquire);
                 }
-                Take::Unclear => return Answer::Unclear,
+                Take::Undecided => return TakeResult::Undecided,
             }
         }
     }
 
     /// Whether the coarse clock is likely not to decide, because the bucket is nearly full or the next token is near.
     #[inline]
-    pub(super) fn is_tight(&self) -> bool {
-        self.is_tight.load(Ordering::Relaxed)
+    pub(super) fn needs_fine_clock(&self) -> bool {
+        self.needs_fine_clock.load(Ordering::Relaxed)
     }
 
     #[cold]
-    pub(super) fn set_tight(&self, is_tight: bool) {
-        // Written only where it changes: other threads read this line.
-        if self.is_tight() != is_tight {
-            self.is_tight.store(is_tight, Ordering::Relaxed);
+    pub(super) fn set_needs_fine_clock(&self, needs_fine_clock: bool) {
+        // Written only if it changes: other threads read this cache line.
+        if self.needs_fine_clock() != needs_fine_clock {
+            self.needs_fine_clock.store(needs_fine_clock, Ordering::Relaxed);
         }
     }
 
-    /// The word and the parameters that belong to it; `None` while they are being changed.
+    /// Returns `full_at` and the scale that belongs to it; `None` while the parameters are being changed.
     pub(super) fn read(&self) -> Option<(u64, Scale)> {
         loop {
             let word = self.word.load(Ordering::Acquire);
@@ -152,13 +154,13 @@ impl Bucket {
                 return None;
             }
             let scale = self.scale();
-            if self.is_still(word) {
+            if self.is_unchanged(word) {
                 return Some((word >> 1, scale));
             }
         }
     }
 
-    /// What the parameters were made of; `None` while they are being changed.
+    /// Returns the quota; `None` while the parameters are being changed.
     pub(super) fn quota(&self) -> Option<Quota> {
         loop {
             let word = self.word.load(Ordering::Acquire);
@@ -168,41 +170,41 @@ impl Bucket {
             let number = |bits: &AtomicU64| f64::from_bits(bits.load(Ordering::Relaxed));
             let (rate, burst) = (number(&self.rate), number(&self.burst));
             let per = Duration::from_nanos(self.per.load(Ordering::Relaxed));
-            if self.is_still(word) {
+            if self.is_unchanged(word) {
                 let burst = Some(burst).filter(|burst| !burst.is_nan());
                 return Some(Quota::new(rate, per, burst).expect("the same numbers were accepted before"));
             }
         }
     }
 
-    /// Whether the parameters loaded since belong to `word`.
+    /// Whether the parameters that were loaded after `word` belong to it.
     #[inline]
-    fn is_still(&self, word: u64) -> bool {
+    fn is_unchanged(&self, word: u64) -> bool {
         fence(Ordering::Acquire);
         self.word.load(Ordering::Relaxed) == word
     }
 
-    /// Takes the place that `choose` makes of the current `full_at`, or nothing.
-    pub(super) fn reserve<E>(&self, choose: impl Fn(u64) -> Result<Place, E>) -> Result<Place, E> {
+    /// Reserves what `choose` returns for the current `full_at`, or nothing.
+    pub(super) fn reserve<E>(&self, choose: impl Fn(u64) -> Result<Reserved, E>) -> Result<Reserved, E> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
-            let place = choose(word >> 1)?;
-            match self.swap(word, place.full_at) {
-                Ok(()) => return Ok(place),
+            let reserved = choose(word >> 1)?;
+            match self.swap(word, reserved.full_at) {
+                Ok(()) => return Ok(reserved),
                 Err(current) => word = current,
             }
         }
     }
 
-    /// Gives back as much of an unused `place` as may go back: how much it was.
+    /// Refunds as much of an unused reservation as the rules permit. Returns how much that was.
     ///
-    /// The clock is read after the word: whoever took by then took at no later time, and what had spilled over by his
-    /// time is not given back.
-    pub(super) fn refund(&self, place: Place, clock: impl Fn() -> Moment) -> u64 {
+    /// The clock is read after the word: each take so far happened at no later time, and what had overflowed by then
+    /// is not refunded.
+    pub(super) fn refund(&self, reserved: Reserved, clock: impl Fn() -> Moment) -> u64 {
         let scale = self.scale();
         let mut word = self.word.load(Ordering::Acquire);
         loop {
-            let refund = scale.refund(place, word >> 1, clock());
+            let refund = scale.refund(reserved, word >> 1, clock());
             match self.swap(word, (word >> 1).saturating_sub(refund)) {
                 Ok(()) => return refund,
                 Err(current) => word = current,
@@ -210,19 +212,19 @@ impl Bucket {
         }
     }
 
-    /// Fills the bucket, but for what `full_at` says.
+    /// Fills the bucket, except for the reservations up to `full_at`.
     pub(super) fn refill(&self, full_at: u64) {
         let parity = self.word.load(Ordering::Relaxed) & 1;
         self.word.swap(full_at << 1 | parity, Ordering::AcqRel);
     }
 
-    /// Goes over to another quota. `convert` makes the new `full_at` of the old one.
+    /// Changes the quota. `convert` computes the new `full_at` from the old one.
     ///
-    /// It is called when no token can be taken any more: what was taken by then was taken at no later time.
+    /// `convert` is called when no token can be taken, so each take so far happened at no later time.
     pub(super) fn change(&self, new: &Parameters, convert: impl FnOnce(u64) -> u64) {
         let word = self.word.swap(CHANGING, Ordering::AcqRel);
         let full_at = convert(word >> 1);
-        // Whoever sees one of the new parameters sees at least CHANGING.
+        // A reader that sees a new parameter sees CHANGING or a later word.
         fence(Ordering::Release);
         self.store(new);
         self.word.store(full_at << 1 | (!word & 1), Ordering::Release);

@@ -1,4 +1,4 @@
-//! From what was asked for to a limiter.
+//! The builder of a rate limiter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,9 @@ use crate::clock::Clock;
 use crate::error::{BuildError, InvalidArgument};
 use crate::settings::{Fallback, RateLimiterSettings, config_setter};
 
-/// Builds a [`RateLimiter`]; made by [`RateLimiter::builder`]. Without a rate it is 10 per second.
+/// Builds a [`RateLimiter`]; created by [`RateLimiter::builder`].
+///
+/// The default rate is 10 tokens per second.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RateLimiterBuilder {
@@ -28,32 +30,37 @@ impl RateLimiterSettings {
 }
 
 impl RateLimiterBuilder {
-    /// Tokens per [`per`](Self::per); fractions are fine.
+    /// Sets the rate in tokens per [`per`](Self::per); fractions are allowed. Must be above 0.
     pub fn rate(mut self, rate: impl Into<f64>) -> Self {
         self.settings.rate = Some(rate.into());
         self
     }
 
-    /// The time to which the rate refers; one second where nothing is said.
+    /// Sets the period of the rate. Default: one second.
+    ///
+    /// Must be above 0 and at most 500 years.
     pub fn per(mut self, per: Duration) -> Self {
         self.settings.per = Some(per);
         self
     }
 
-    /// How many tokens may be taken at once after a pause, and how many there are at the start; the rate where
-    /// nothing is said. The bucket holds at least one; a burst of 0 means that it starts empty.
+    /// Sets how many tokens can be taken at once. Default: the rate.
+    ///
+    /// That is the limit after a pause, and the number of tokens at the start.
+    ///
+    /// The bucket holds at least one token; with a burst of 0 it starts empty.
     pub fn burst(mut self, burst: impl Into<f64>) -> Self {
         self.settings.burst = Some(burst.into());
         self
     }
 
-    /// A name for errors and logs, and for the settings of a named instance.
+    /// Sets the name for errors and logs, and for the settings of a named instance.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Where the limiter takes its time from.
+    /// Sets the clock. Default: the system's monotonic clock.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
         self
@@ -64,20 +71,21 @@ impl RateLimiterBuilder {
     /// Builds the limiter. Default: 10 tokens per second.
     ///
     /// # Errors
-    /// [`BuildError::InvalidArgument`] names a rate, period or burst that is invalid, or that is beyond what
-    /// [`Quota::new`] can count.
+    /// [`BuildError::InvalidArgument`] names a rate, period or burst that is invalid or that [`Quota::new`] can't
+    /// count.
     pub fn build(self) -> Result<RateLimiter, BuildError> {
         let quota = self.fallback.complete(self.settings, self.name.as_deref()).quota()?;
         Ok(RateLimiter { shared: Shared::new(quota, self.clock, self.name) })
     }
 
-    /// Builds the limiter of an attribute, whose arguments were checked at compile time. Its function cannot return an
-    /// error, so a configured value that is invalid together with them is logged and ignored.
+    /// Builds the limiter of an attribute. Its arguments were checked at compile time, and the function that it
+    /// annotates can't return a build error. So a configuration that is invalid together with them is logged and
+    /// ignored.
     #[cfg(feature = "macros")]
     pub(crate) fn build_or_default(self) -> RateLimiter {
         let Self { settings, fallback, name, clock } = self;
         let quota = fallback.complete(settings, name.as_deref()).quota().unwrap_or_else(|error| {
-            tracing::error!(target: "backstay", %error, "configuration of a rate limiter ignored");
+            tracing::error!(target: "backstay", limiter = name.as_deref(), %error, "configuration of a rate limiter ignored");
             settings.quota().expect("the arguments were checked, with the defaults, at compile time")
         });
         RateLimiter { shared: Shared::new(quota, clock, name) }

@@ -1,4 +1,4 @@
-//! Tokens that are taken and waited for: by a thread, a task, or a foreign event loop.
+//! Reserved tokens, awaited by a thread, a task or a foreign event loop.
 
 use std::fmt;
 use std::future::Future;
@@ -6,15 +6,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::shared::{Shared, Standing, Waiter};
+use super::shared::{Shared, WaitStatus, Waiter};
 use crate::clock::{Moment, Source};
 use crate::error::RateLimitExceededError;
 use crate::sync::{Arc, Wake, thread};
 
-/// Tokens that belong to the holder, and are due at a certain moment. Await it, or [`wait`](Self::wait) for it.
+/// Reserved tokens that are due at a certain time.
 ///
-/// It keeps its turn in the limiter's one queue whether it is polled or not, and holds up nobody. Its moment comes
-/// nearer when someone before it gives up or the limiter is reset, and moves when the rate changes.
+/// Await the reservation, or call [`wait`](Self::wait).
+///
+/// It keeps its position in the limiter's FIFO queue whether it is polled or not, and delays no other waiter. Its
+/// tokens are due earlier when a reservation before it is dropped or the limiter is reset, and earlier or later when
+/// the rate changes.
 ///
 /// ```
 /// # use backstay::RateLimiter;
@@ -27,33 +30,33 @@ use crate::sync::{Arc, Wake, thread};
 /// ```
 ///
 /// # Cancel safety
-/// Dropped before it was awaited to its end, it gives its tokens back, and those behind it move up.
-#[must_use = "dropped, it gives its tokens back"]
+/// Dropping it before it completes refunds its tokens, and later waiters move up.
+#[must_use = "dropping a reservation refunds its tokens"]
 pub struct Reservation {
     shared: Arc<Shared>,
     waiter: Waiter,
-    state: State,
-    /// What wakes a task when it is due, on tokio's clock.
+    state: ReservationState,
+    /// Wakes a task when it is due, on tokio's clock.
     #[cfg(feature = "tokio")]
-    alarm: Option<Box<Alarm>>,
+    timer: Option<Box<TaskTimer>>,
 }
 
 #[derive(Clone, Copy)]
-enum State {
+enum ReservationState {
     Waiting,
     Served,
-    /// So much longer it would have had to wait.
+    /// It would have had to wait for this much longer.
     Rejected(Duration),
 }
 
 #[cfg(feature = "tokio")]
-enum Alarm {
-    Runtime(Pin<Box<tokio::time::Sleep>>),
-    /// Outside of tokio's runtime.
-    Timer {
+enum TaskTimer {
+    Sleep(Pin<Box<tokio::time::Sleep>>),
+    /// Used outside of a tokio runtime.
+    Scheduled {
         due: Moment,
         waker: std::task::Waker,
-        alarm: crate::timer::ScheduledWake,
+        wake: crate::timer::ScheduledWake,
     },
 }
 
@@ -62,23 +65,24 @@ impl Reservation {
         Self {
             shared,
             waiter,
-            state: State::Waiting,
+            state: ReservationState::Waiting,
             #[cfg(feature = "tokio")]
-            alarm: None,
+            timer: None,
         }
     }
 
-    /// How long until the tokens are due; zero when they are.
+    /// Returns the time until the tokens are due; zero if they are.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.shared.due(&self.waiter).map_or(Duration::ZERO, |due| due.since(self.shared.clock().now()))
     }
 
-    /// Blocks the thread until the tokens are due. Further calls return the same at once.
+    /// Blocks the thread until the tokens are due.
+    ///
+    /// Further calls return the same result at once.
     ///
     /// # Errors
-    /// [`RateLimitExceededError`] where [`set_rate`](super::RateLimiter::set_rate) made the wait longer than its
-    /// timeout.
+    /// [`RateLimitExceededError`] if [`set_rate`](super::RateLimiter::set_rate) made the wait longer than its timeout.
     pub fn wait(&mut self) -> Result<(), RateLimitExceededError> {
         loop {
             if let Some(outcome) = self.wait_until(Moment::NEVER) {
@@ -87,8 +91,15 @@ impl Reservation {
         }
     }
 
-    /// Blocks the thread for at most `timeout`: `None` if the tokens were not due by then. The reservation stands; for
-    /// callers who have to look after something else now and then.
+    /// Blocks the thread for at most `timeout`.
+    ///
+    /// Returns `None` if the tokens were not due by then.
+    ///
+    /// The reservation stays in the queue. For callers that have other work to do now and then.
+    ///
+    /// # Errors
+    /// `Some` of a [`RateLimitExceededError`] if [`set_rate`](super::RateLimiter::set_rate) made the wait longer than
+    /// the reservation's own timeout.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<(), RateLimitExceededError>> {
         let end = self.shared.clock().now() + timeout;
         self.wait_until(end)
@@ -96,7 +107,7 @@ impl Reservation {
 
     fn wait_until(&mut self, end: Moment) -> Option<Result<(), RateLimitExceededError>> {
         loop {
-            let due = match self.look(Wake::this_thread) {
+            let due = match self.status(Wake::this_thread) {
                 Ok(outcome) => return Some(outcome),
                 Err(due) => due.min(end),
             };
@@ -107,7 +118,7 @@ impl Reservation {
             match self.shared.clock().source() {
                 Source::Manual(clock) => {
                     clock.on_advance(Wake::this_thread());
-                    // It may have advanced before it was asked.
+                    // The clock may have advanced before this registration.
                     if clock.now() < due {
                         thread::park();
                     }
@@ -120,41 +131,41 @@ impl Reservation {
         }
     }
 
-    /// How it ended, or until when to wait.
-    fn look(&mut self, wake: impl FnOnce() -> Wake) -> Result<Result<(), RateLimitExceededError>, Moment> {
-        if let State::Waiting = self.state {
-            self.state = match Shared::look(&self.shared, &self.waiter, wake()) {
-                Standing::Served => State::Served,
-                Standing::Rejected(retry_after) => State::Rejected(retry_after),
-                Standing::Until(due) => return Err(due),
+    /// Returns the result, or as an error the time until which to wait.
+    fn status(&mut self, wake: impl FnOnce() -> Wake) -> Result<Result<(), RateLimitExceededError>, Moment> {
+        if let ReservationState::Waiting = self.state {
+            self.state = match Shared::poll_waiter(&self.shared, &self.waiter, wake()) {
+                WaitStatus::Served => ReservationState::Served,
+                WaitStatus::Rejected(retry_after) => ReservationState::Rejected(retry_after),
+                WaitStatus::Pending(due) => return Err(due),
             };
             #[cfg(feature = "tokio")]
-            drop(self.alarm.take());
+            drop(self.timer.take());
         }
         Ok(match self.state {
-            State::Rejected(retry_after) => Err(self.shared.error(retry_after)),
-            State::Served | State::Waiting => Ok(()),
+            ReservationState::Rejected(retry_after) => Err(self.shared.error(retry_after)),
+            ReservationState::Served | ReservationState::Waiting => Ok(()),
         })
     }
 
-    /// Sees to it that the task is woken at `due`; ready if that has come already.
+    /// Schedules a wake-up of the task at `due`; ready if that time has come.
     fn arm(&mut self, due: Moment, task: &mut Context<'_>) -> Poll<()> {
         match self.shared.clock().source() {
-            // The limiter's alarm will wake it.
+            // The limiter's shared wake-up wakes the task.
             Source::System => Poll::Pending,
             Source::Manual(clock) => {
                 clock.on_advance(Wake::Task(task.waker().clone()));
-                // It may have advanced before it was asked.
+                // The clock may have advanced before this registration.
                 if clock.now() < due { Poll::Pending } else { Poll::Ready(()) }
             }
             #[cfg(feature = "tokio")]
             Source::Tokio(origin) if tokio::runtime::Handle::try_current().is_ok() => {
                 let far = Duration::from_secs(30 * 365 * 24 * 3600);
                 let at = *origin + due.since(Moment::ORIGIN).min(far);
-                if !matches!(self.alarm.as_deref(), Some(Alarm::Runtime(_))) {
-                    self.alarm = Some(Box::new(Alarm::Runtime(Box::pin(tokio::time::sleep_until(at)))));
+                if !matches!(self.timer.as_deref(), Some(TaskTimer::Sleep(_))) {
+                    self.timer = Some(Box::new(TaskTimer::Sleep(Box::pin(tokio::time::sleep_until(at)))));
                 }
-                let Some(Alarm::Runtime(sleep)) = self.alarm.as_deref_mut() else { return Poll::Pending };
+                let Some(TaskTimer::Sleep(sleep)) = self.timer.as_deref_mut() else { return Poll::Pending };
                 if sleep.deadline() != at {
                     sleep.as_mut().reset(at);
                 }
@@ -170,20 +181,20 @@ impl Reservation {
 
     #[cfg(feature = "tokio")]
     fn arm_timer(&mut self, due: Moment, waker: &std::task::Waker) {
-        // Pending as well: in a forked child the parent's timer does not run, and an alarm may have gone off too early for
-        // this clock.
-        if let Some(Alarm::Timer { due: armed, waker: known, alarm }) = self.alarm.as_deref()
+        // Checks that it is pending, too: in a forked child the parent's timer does not run, and a wake-up may have
+        // come too early for this clock.
+        if let Some(TaskTimer::Scheduled { due: armed, waker: known, wake }) = self.timer.as_deref()
             && *armed == due
             && known.will_wake(waker)
-            && alarm.is_pending()
+            && wake.is_pending()
         {
             return;
         }
-        // Outside of tokio's runtime this is as far away as that clock says.
+        // Outside of a tokio runtime, tokio's clock runs like the system's.
         let at = crate::clock::Clock::system().now() + due.since(self.shared.clock().now());
-        // Without an alarm the task was woken, to ask again.
-        let alarm = crate::timer::ScheduledWake::at(at, waker.clone());
-        self.alarm = alarm.map(|alarm| Box::new(Alarm::Timer { due, waker: waker.clone(), alarm }));
+        // Without a wake-up the task has been woken, and polls again.
+        let wake = crate::timer::ScheduledWake::at(at, waker.clone());
+        self.timer = wake.map(|wake| Box::new(TaskTimer::Scheduled { due, waker: waker.clone(), wake }));
     }
 }
 
@@ -192,7 +203,7 @@ impl Future for Reservation {
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match self.look(|| Wake::Task(task.waker().clone())) {
+            match self.status(|| Wake::Task(task.waker().clone())) {
                 Ok(outcome) => return Poll::Ready(outcome),
                 Err(due) => std::task::ready!(Self::arm(&mut self, due, task)),
             }
@@ -202,7 +213,7 @@ impl Future for Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if let State::Waiting = self.state {
+        if let ReservationState::Waiting = self.state {
             Shared::leave(&self.shared, &self.waiter);
         }
     }

@@ -1,21 +1,21 @@
-//! What the clones of a limiter share: the bucket, and the queue of waiters.
+//! The state that clones of a limiter share: the bucket and the queue of waiters.
 //!
-//! A waiter has reserved its tokens already; it waits for the moment at which they are due. The lock guards the queue and
-//! every change of the bucket except a take; wakers run after it is released. Each critical section takes O(log n) time
-//! for n waiters on average, and nothing that only observes takes the lock.
+//! A waiter has already reserved its tokens; it waits for the time at which they are due. The lock guards the queue
+//! and every change of the bucket except a take. Wakers run after it is released. Each critical section takes O(log n)
+//! time for n waiters, amortized, and reading statistics does not take the lock.
 //!
 //! # Memory ordering
-//! The counts here are statistics and relaxed. Those of waiters and of their time are written under the lock alone.
+//! All counts are statistics and relaxed. Those of waiters and waiting time are written under the lock only.
 
 use std::time::Duration;
 
-use backstay_core::rate_limiter::{Alarm, Place, Queue, Quota, Scale, Shortage, Ticket};
+use backstay_core::rate_limiter::{Quota, Reserved, Scale, Shortage, WaiterId, WaiterQueue, WakeSource};
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 
+use super::bucket::{Bucket, TakeResult};
 #[cfg(not(backstay_loom))]
-use super::alarm::SharedAlarm;
-use super::bucket::{Answer, Bucket};
+use super::shared_wake::SharedWake;
 use crate::callback::caught;
 use crate::clock::{Clock, Moment, Reading, Source};
 use crate::error::{InvalidArgument, RateLimitExceededError};
@@ -24,7 +24,7 @@ use crate::striped::Striped;
 use crate::sync::{Arc, Mutex, MutexGuard, Wake};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(super) type StateGuard<'a> = MutexGuard<'a, Option<Box<State>>>;
+pub(super) type StateGuard<'a> = MutexGuard<'a, Option<Box<QueueState>>>;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -32,49 +32,49 @@ pub(super) struct Shared {
     clock: Clock,
     name: Option<std::sync::Arc<str>>,
     counts: Striped<2>,
-    waited: Waited,
-    /// Made for the first waiter: most limiters never have one.
-    state: Mutex<Option<Box<State>>>,
+    waited: WaitStats,
+    /// Allocated for the first waiter: most limiters never have one.
+    state: Mutex<Option<Box<QueueState>>>,
 }
 
 const ACQUIRED: usize = 0;
 const REJECTED: usize = 1;
 
-/// So many are woken before the lock is released.
+/// How many waiters are woken before the lock is released.
 pub(super) const BATCH: usize = 64;
 
 #[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) queue: Queue<Wake>,
+pub(super) struct QueueState {
+    pub(super) queue: WaiterQueue<Wake>,
     #[cfg(not(backstay_loom))]
-    pub(super) alarm: SharedAlarm,
-    /// How many have a deadline, which a slower rate may move out of reach.
+    pub(super) shared_wake: SharedWake,
+    /// The number of waiters with a deadline, which a slower rate may make unreachable.
     with_deadline: usize,
 }
 
-/// How many wait, and how long those waited that got their tokens. Separate from the queue, so that reading it takes no
+/// The number of waiters, and how long served waiters waited. Separate from the queue, so that reading it takes no
 /// lock.
 #[derive(Debug, Default)]
-struct Waited {
+struct WaitStats {
     waiting: AtomicU64,
     seconds: AtomicU64,
     nanos: AtomicU64,
 }
 
-/// How a waiter stands.
-pub(super) enum Standing {
+/// The status of a waiter.
+pub(super) enum WaitStatus {
     /// It has its tokens and has left the queue.
     Served,
-    /// It has left the queue and given its tokens back: it would have had to wait for longer than it wanted.
+    /// It has left the queue and its tokens are refunded: it would have had to wait beyond its deadline.
     Rejected(Duration),
-    /// Its tokens are due then, as far as is known; when that changes it is woken.
-    Until(Moment),
+    /// Its tokens are due at this time. It is woken if that changes.
+    Pending(Moment),
 }
 
 /// A waiter in the queue.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    pub(super) ticket: Ticket,
+    pub(super) id: WaiterId,
     since: Moment,
     deadline: Moment,
     pub(super) tokens: u32,
@@ -95,7 +95,7 @@ impl Shared {
             clock,
             name,
             counts: Striped::new(),
-            waited: Waited::default(),
+            waited: WaitStats::default(),
             state: Mutex::new(None),
         })
     }
@@ -108,48 +108,52 @@ impl Shared {
         &self.clock
     }
 
-    /// What it was told last.
+    /// Returns the current quota.
     pub(super) fn quota(&self) -> Quota {
-        self.when_unchanging(Bucket::quota)
+        self.retry_while_changing(Bucket::quota)
     }
 
-    /// Takes `tokens` at once if they are there; a rejection is not yet counted.
+    /// Takes all of `tokens`, or none; a rejection is not counted yet.
     #[inline(always)]
     pub(super) fn take(&self, tokens: u32) -> Result<(), Shortage> {
-        let is_tight = self.bucket.is_tight();
-        let answer = if is_tight { self.take_finely(tokens) } else { self.bucket.take(tokens, self.clock.coarse()) };
-        match answer {
-            Answer::Granted => {}
-            Answer::Refused(shortage) => return Err(shortage),
-            Answer::Unclear => self.take_exactly(tokens, is_tight)?,
+        let needs_fine_clock = self.bucket.needs_fine_clock();
+        let result = if needs_fine_clock {
+            self.take_with_fine_clock(tokens)
+        } else {
+            self.bucket.take(tokens, self.clock.coarse())
+        };
+        match result {
+            TakeResult::Granted => {}
+            TakeResult::Rejected(shortage) => return Err(shortage),
+            TakeResult::Undecided => self.take_with_exact_clock(tokens, needs_fine_clock)?,
         }
         self.counts.add(ACQUIRED, u64::from(tokens));
         Ok(())
     }
 
     #[inline(always)]
-    fn take_finely(&self, tokens: u32) -> Answer {
+    fn take_with_fine_clock(&self, tokens: u32) -> TakeResult {
         let time = self.clock.fine();
         if time.is_exact() {
-            // So it is every few milliseconds; then the coarse clock is tried again.
-            self.bucket.set_tight(false);
+            // This happens every few milliseconds; then the coarse clock is tried again.
+            self.bucket.set_needs_fine_clock(false);
         }
         self.bucket.take(tokens, time)
     }
 
     #[inline(never)]
-    fn take_exactly(&self, tokens: u32, is_tight: bool) -> Result<(), Shortage> {
-        self.bucket.set_tight(true);
+    fn take_with_exact_clock(&self, tokens: u32, needs_fine_clock: bool) -> Result<(), Shortage> {
+        self.bucket.set_needs_fine_clock(true);
         let exact = || Reading::exact(self.clock.anchor());
-        // The fine readings after an exact one are sharper than the one that was unclear.
-        let mut time = if is_tight { exact() } else { self.clock.fine() };
+        // Fine readings after an exact one are more precise than the one that did not decide.
+        let mut time = if needs_fine_clock { exact() } else { self.clock.fine() };
         loop {
             match self.bucket.take(tokens, time) {
-                Answer::Granted => return Ok(()),
-                Answer::Refused(shortage) => return Err(shortage),
+                TakeResult::Granted => return Ok(()),
+                TakeResult::Rejected(shortage) => return Err(shortage),
                 // The parameters are being changed, under the lock.
-                Answer::Unclear if time.is_exact() => drop(self.state.lock()),
-                Answer::Unclear => {}
+                TakeResult::Undecided if time.is_exact() => drop(self.state.lock()),
+                TakeResult::Undecided => {}
             }
             time = exact();
         }
@@ -157,7 +161,7 @@ impl Shared {
 
     /// Counts and logs a rejection.
     #[inline(always)]
-    pub(super) fn rejected(&self) {
+    pub(super) fn count_rejection(&self) {
         self.counts.add(REJECTED, 1);
         if LevelFilter::current() >= Level::DEBUG {
             self.log_rejection();
@@ -169,19 +173,19 @@ impl Shared {
         tracing::debug!(target: "backstay", limiter = self.name(), "rate limit exceeded");
     }
 
-    /// Counts and logs a rejection, and says when the tokens would be there.
+    /// Counts and logs a rejection, and returns its error, which computes `retry_after`.
     #[inline]
     pub(super) fn rejection(&self, shortage: Shortage) -> RateLimitExceededError {
-        self.rejected();
+        self.count_rejection();
         RateLimitExceededError::until(self.name.clone(), shortage, &self.clock)
     }
 
-    /// The error of a waiter, which was counted when it was rejected.
+    /// Returns the error of a waiter that was rejected; the rejection has been counted.
     pub(super) fn error(&self, retry_after: Duration) -> RateLimitExceededError {
         RateLimitExceededError::new(self.name.clone(), retry_after)
     }
 
-    /// How long a newcomer would have to wait for `tokens`.
+    /// Returns how long a new waiter would wait for `tokens`.
     pub(super) fn wait_for(&self, tokens: u32) -> Duration {
         let (full_at, scale) = self.read();
         scale.wait(full_at, scale.cost(tokens), self.clock.now())
@@ -193,10 +197,10 @@ impl Shared {
     }
 
     fn read(&self) -> (u64, Scale) {
-        self.when_unchanging(Bucket::read)
+        self.retry_while_changing(Bucket::read)
     }
 
-    fn when_unchanging<T>(&self, read: impl Fn(&Bucket) -> Option<T>) -> T {
+    fn retry_while_changing<T>(&self, read: impl Fn(&Bucket) -> Option<T>) -> T {
         loop {
             match read(&self.bucket) {
                 Some(read) => return read,
@@ -206,25 +210,25 @@ impl Shared {
         }
     }
 
-    /// Joins the queue, unless that would take longer than `within`.
-    pub(super) fn join(&self, tokens: u32, within: Duration) -> Result<Waiter, RateLimitExceededError> {
+    /// Joins the queue, unless the wait would exceed `timeout`.
+    pub(super) fn join(&self, tokens: u32, timeout: Duration) -> Result<Waiter, RateLimitExceededError> {
         let mut guard = self.state.lock();
         let now = self.clock.now();
         let scale = self.bucket.scale();
         let cost = scale.cost(tokens);
-        let place = self.bucket.reserve(|full_at| {
+        let reserved = self.bucket.reserve(|full_at| {
             let wait = scale.wait(full_at, cost, now);
-            if cost > scale.capacity || wait > within {
+            if cost > scale.capacity || wait > timeout {
                 Err(Shortage { scale, full_at, cost })
             } else {
                 Ok(scale.reserve(full_at, cost, now))
             }
         });
-        match place {
-            Ok(place) => {
+        match reserved {
+            Ok(reserved) => {
                 let state = guard.get_or_insert_default();
                 let waiter =
-                    Waiter { ticket: state.queue.join(&scale, place), since: now, deadline: now + within, tokens };
+                    Waiter { id: state.queue.join(&scale, reserved), since: now, deadline: now + timeout, tokens };
                 state.with_deadline += usize::from(waiter.has_deadline());
                 self.count_waiting(&state.queue);
                 Ok(waiter)
@@ -236,63 +240,64 @@ impl Shared {
         }
     }
 
-    /// How `waiter` stands now. If it has to wait, `wake` is woken when it is due, or when that moment moves; a thread
-    /// wakes itself.
-    pub(super) fn look(this: &Arc<Self>, waiter: &Waiter, wake: Wake) -> Standing {
+    /// Returns the status of `waiter`. If it has to wait, `wake` is woken when the tokens are due or when that time
+    /// changes; a thread also wakes itself.
+    pub(super) fn poll_waiter(this: &Arc<Self>, waiter: &Waiter, wake: Wake) -> WaitStatus {
         let mut guard = this.state.lock();
-        let Some(state) = guard.as_deref_mut() else { return Standing::Served };
+        let Some(state) = guard.as_deref_mut() else { return WaitStatus::Served };
         let scale = this.bucket.scale();
         let now = this.clock.now();
-        let Some(place) = state.queue.place(&scale, waiter.ticket) else { return Standing::Served };
-        let due = scale.due(place);
+        let Some(reserved) = state.queue.reserved(&scale, waiter.id) else { return WaitStatus::Served };
+        let due = scale.due(reserved);
         if due <= now {
-            let unused = state.queue.served(waiter.ticket);
+            let unused = state.queue.serve(waiter.id);
             state.with_deadline -= usize::from(waiter.has_deadline());
             this.count_waiting(&state.queue);
             this.count_waited(now.since(waiter.since));
             drop(guard);
             drop(unused);
             this.counts.add(ACQUIRED, u64::from(waiter.tokens));
-            return Standing::Served;
+            return WaitStatus::Served;
         }
         if due > waiter.deadline {
-            Self::give_back(this, guard, waiter, place);
-            this.rejected();
-            return Standing::Rejected(scale.remaining(place, now));
+            Self::refund_waiter(this, guard, waiter, reserved);
+            this.count_rejection();
+            return WaitStatus::Rejected(scale.remaining(reserved, now));
         }
-        let alarm = if this.shares_alarm() && matches!(wake, Wake::Task(_)) { Alarm::Shared } else { Alarm::Own };
-        let replaced = state.queue.listen(waiter.ticket, wake, alarm);
-        Self::settle(this, guard);
+        let source =
+            if this.uses_shared_wake() && matches!(wake, Wake::Task(_)) { WakeSource::Shared } else { WakeSource::Own };
+        let replaced = state.queue.listen(waiter.id, wake, source);
+        Self::reschedule(this, guard);
         drop(replaced);
-        Standing::Until(due)
+        WaitStatus::Pending(due)
     }
 
-    /// When `waiter` is due; `None` once it has left.
+    /// Returns when the tokens of `waiter` are due; `None` if it has left the queue.
     pub(super) fn due(&self, waiter: &Waiter) -> Option<Moment> {
         let guard = self.state.lock();
         let scale = self.bucket.scale();
-        guard.as_ref()?.queue.place(&scale, waiter.ticket).map(|place| scale.due(place))
+        guard.as_ref()?.queue.reserved(&scale, waiter.id).map(|reserved| scale.due(reserved))
     }
 
-    /// `waiter` goes away without its tokens.
+    /// Removes `waiter` without its tokens.
     pub(super) fn leave(this: &Arc<Self>, waiter: &Waiter) {
         let guard = this.state.lock();
-        let place = guard.as_ref().and_then(|state| state.queue.place(&this.bucket.scale(), waiter.ticket));
-        if let Some(place) = place {
-            Self::give_back(this, guard, waiter, place);
+        let reserved = guard.as_ref().and_then(|state| state.queue.reserved(&this.bucket.scale(), waiter.id));
+        if let Some(reserved) = reserved {
+            Self::refund_waiter(this, guard, waiter, reserved);
         }
     }
 
-    fn give_back<'a>(this: &'a Arc<Self>, mut guard: StateGuard<'a>, waiter: &Waiter, place: Place) {
+    fn refund_waiter<'a>(this: &'a Arc<Self>, mut guard: StateGuard<'a>, waiter: &Waiter, reserved: Reserved) {
         let Some(state) = guard.as_deref_mut() else { return };
-        let refund = this.bucket.refund(place, || this.clock.now());
-        let unused = state.queue.leave(&this.bucket.scale(), waiter.ticket, refund);
+        let refund = this.bucket.refund(reserved, || this.clock.now());
+        let unused = state.queue.leave(&this.bucket.scale(), waiter.id, refund);
         state.with_deadline -= usize::from(waiter.has_deadline());
         this.count_waiting(&state.queue);
-        if refund == 0 || this.shares_alarm() {
-            Self::settle(this, guard);
+        if refund == 0 || this.uses_shared_wake() {
+            Self::reschedule(this, guard);
         } else {
-            Self::wake_behind(this, guard, Some(waiter.ticket));
+            Self::wake_after(this, guard, Some(waiter.id));
         }
         drop(unused);
     }
@@ -302,7 +307,7 @@ impl Shared {
         let (scale, now) = (this.bucket.scale(), this.clock.now());
         let full_at = guard.as_deref_mut().map_or(scale.units(now), |state| state.queue.refill(&scale, now));
         this.bucket.refill(full_at);
-        if this.shares_alarm() { Self::settle(this, guard) } else { Self::wake_behind(this, guard, None) }
+        if this.uses_shared_wake() { Self::reschedule(this, guard) } else { Self::wake_after(this, guard, None) }
     }
 
     pub(super) fn set_rate(this: &Arc<Self>, rate: f64, per: Duration) -> Result<(), InvalidArgument> {
@@ -318,34 +323,34 @@ impl Shared {
             }
         });
         let late = quota.is_slower_than(&before) && guard.as_ref().is_some_and(|state| state.with_deadline > 0);
-        if late || !this.shares_alarm() {
-            // RL-5: some may have to be rejected now.
-            Self::wake_behind(this, guard, None);
+        if late || !this.uses_shared_wake() {
+            // RL-5: some waiters may have to be rejected now.
+            Self::wake_after(this, guard, None);
         } else {
-            Self::settle(this, guard);
+            Self::reschedule(this, guard);
         }
         Ok(())
     }
 
-    /// Wakes those who listen behind `ticket`, or all; a batch at a time, so that the lock is never held for long.
-    fn wake_behind<'a>(this: &'a Arc<Self>, mut guard: StateGuard<'a>, mut ticket: Option<Ticket>) {
+    /// Wakes listening waiters after `id`, or all, in batches, so that the lock is never held for long.
+    fn wake_after<'a>(this: &'a Arc<Self>, mut guard: StateGuard<'a>, mut id: Option<WaiterId>) {
         let mut woken = Vec::new();
         while let Some(state) = guard.as_deref_mut() {
             // Continues after the last one: a waiter that was woken may already listen again.
-            ticket = state.queue.take_behind(ticket, BATCH, &mut woken);
-            if ticket.is_none() {
+            id = state.queue.take_after(id, BATCH, &mut woken);
+            if id.is_none() {
                 break;
             }
             drop(guard);
             wake_all(woken.drain(..));
             guard = this.state.lock();
         }
-        Self::settle(this, guard);
+        Self::reschedule(this, guard);
     }
 
-    /// Whether tasks are woken by the one alarm of the limiter. On other clocks than the system's, which are for tests,
-    /// each has an alarm of its own, and has to be woken when its moment moves.
-    pub(super) fn shares_alarm(&self) -> bool {
+    /// Whether tasks are woken by the limiter's shared wake-up. On other clocks, which are for tests, each task has a
+    /// timer of its own and must be woken when its time changes.
+    pub(super) fn uses_shared_wake(&self) -> bool {
         cfg!(not(backstay_loom)) && matches!(self.clock.source(), Source::System)
     }
 
@@ -354,17 +359,17 @@ impl Shared {
         self.state.lock()
     }
 
-    /// Models of the protocol do not use the system's clock.
+    /// The models do not use the system's clock.
     #[cfg(backstay_loom)]
-    fn settle<'a>(_this: &'a Arc<Self>, guard: StateGuard<'a>) {
+    fn reschedule<'a>(_this: &'a Arc<Self>, guard: StateGuard<'a>) {
         drop(guard);
     }
 
-    fn count_waiting(&self, queue: &Queue<Wake>) {
+    fn count_waiting(&self, queue: &WaiterQueue<Wake>) {
         self.waited.waiting.store(queue.len() as u64, Ordering::Relaxed);
     }
 
-    /// Under the lock.
+    /// Called under the lock.
     fn count_waited(&self, time: Duration) {
         let add = |count: &AtomicU64, amount: u64| {
             count.store(count.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
@@ -374,7 +379,7 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> super::RateLimiterStats {
-        let Waited { waiting, seconds, nanos } = &self.waited;
+        let WaitStats { waiting, seconds, nanos } = &self.waited;
         let seconds = Duration::from_secs(seconds.load(Ordering::Relaxed));
         super::RateLimiterStats {
             acquired: self.counts.sum(ACQUIRED),
@@ -385,7 +390,7 @@ impl Shared {
     }
 }
 
-/// Wakers are foreign: one that panics must not take along those of others, nor the alarm of all.
+/// Wakers are foreign code: a panic in one must not prevent the others, or the shared wake-up.
 pub(super) fn wake_all(woken: impl Iterator<Item = Wake>) {
     for wake in woken {
         if let Err(panic) = caught(|| wake.wake()) {

@@ -1,4 +1,4 @@
-//! Every interleaving of the hand-over from a handle's own counters to stripes.
+//! Models of the move from a handle's own counters to stripes.
 
 use loom::sync::Arc;
 use loom::sync::atomic;
@@ -7,24 +7,27 @@ use loom::thread;
 
 #[path = "counting.rs"]
 mod counting;
-use counting::{CHUNKS, Counts, Pool};
+use counting::{BlockPool, CHUNKS, Counters};
 
-fn pool(stocked: bool) -> Pool {
+fn pool(stocked: bool) -> BlockPool {
     let chunk = |_| AtomicPtr::new(std::ptr::null_mut());
-    let pool =
-        Pool { top: AtomicU64::new(0), left: AtomicUsize::new(0), chunks: std::array::from_fn::<_, CHUNKS, _>(chunk) };
+    let pool = BlockPool {
+        top: AtomicU64::new(0),
+        left: AtomicUsize::new(0),
+        chunks: std::array::from_fn::<_, CHUNKS, _>(chunk),
+    };
     if stocked {
-        pool.stock(2);
+        pool.refill(2);
     }
     pool
 }
 
-// RL-10, CB-10: two threads count while the handle is handed over; the total is exact.
+// RL-10, CB-10: two threads count while the counters move to stripes; the total is exact.
 #[test]
-fn loom_the_owner_moves_to_stripes_and_nothing_is_lost() {
+fn loom_no_addition_is_lost_in_the_move_to_stripes() {
     for stocked in [true, false] {
         loom::model(move || {
-            let shared = Arc::new((Counts::<1>::new(), pool(stocked)));
+            let shared = Arc::new((Counters::<1>::new(), pool(stocked)));
             let other = Arc::clone(&shared);
             let second = thread::spawn(move || other.0.add(&other.1, 0, 1, 1));
             shared.0.add(&shared.1, 0, 1, 0);
@@ -35,13 +38,13 @@ fn loom_the_owner_moves_to_stripes_and_nothing_is_lost() {
     }
 }
 
-// RL-10: two handles never have the same block, and a block that comes back is empty.
+// RL-10: no block belongs to two handles, and a block that was put back is empty.
 #[test]
 fn loom_a_block_belongs_to_one_handle() {
     loom::model(|| {
         let pool = Arc::new(pool(true));
-        let shared = |thread: usize, pool: &Pool| {
-            let mut counts = Counts::<1>::new();
+        let shared = |thread: usize, pool: &BlockPool| {
+            let mut counts = Counters::<1>::new();
             counts.add(pool, 0, 1, thread);
             counts.add(pool, 0, 1, thread + 1);
             let sum = counts.sum(0);

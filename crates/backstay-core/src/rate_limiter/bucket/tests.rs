@@ -1,4 +1,4 @@
-//! The arithmetic of a bucket, beside a naive one.
+//! Tests of the bucket's arithmetic, against a naive model.
 
 use alloc::string::ToString;
 
@@ -7,23 +7,23 @@ use proptest::prelude::*;
 use super::*;
 use crate::rate_limiter::{PER_MAX, Quota};
 
-/// A nanosecond is one unit and a token ten; three tokens.
+/// A nanosecond is one unit and a token ten; the bucket holds three tokens.
 const SCALE: Scale = Scale::new(1 << TIME_SHIFT, 10, 30);
 
 fn stale(earliest: u64, latest: u64) -> Reading {
     Reading::behind(Moment::from_nanos(earliest), latest.saturating_sub(earliest))
 }
 
-/// What is granted, be the bucket full or not.
+/// Whether tokens were granted, from a full bucket or not.
 fn granted(take: Take) -> bool {
     matches!(take, Take::Granted(_))
 }
 
-// RL-2: what a stale reading grants or refuses, every exact one in its range does too. Where the reading is staler than
-// 4 µs, it has the same result; otherwise that of the earliest time.
+// RL-2: a stale reading grants or rejects only if every exact one in its range does. Beyond 4 µs of staleness the
+// result is the same; up to 4 µs it is that of the earliest time.
 #[test]
-fn a_stale_reading_answers_only_where_every_time_in_its_range_agrees() {
-    let (mut grants, mut refusals) = (0, 0);
+fn a_stale_reading_decides_only_if_every_time_in_its_range_agrees() {
+    let (mut grants, mut rejections) = (0, 0);
     for factor in [1, 4_000, 4_001] {
         let scale = Scale::new(1 << TIME_SHIFT, 10 * factor, 30 * factor);
         for full_at in (80..160).map(|full_at| full_at * factor) {
@@ -31,34 +31,34 @@ fn a_stale_reading_answers_only_where_every_time_in_its_range_agrees() {
                 [(10, 1), (20, 1), (30, 1), (40, 1)].map(|(cost, time)| (cost * factor, time * factor))
             {
                 let (earliest, latest) = (100 * factor, 100 * factor + staleness);
-                let answer = scale.take(full_at, cost, stale(earliest, latest));
-                if answer == Take::Unclear {
+                let result = scale.take(full_at, cost, stale(earliest, latest));
+                if result == Take::Undecided {
                     continue;
                 }
                 for now in [earliest, (earliest + latest) / 2, latest] {
                     let exact = scale.take(full_at, cost, stale(now, now));
-                    assert_eq!(granted(exact), granted(answer), "{factor} {full_at} {cost}");
-                    assert!(exact == answer || (now > earliest && factor <= 4_000), "{factor} {full_at} {cost}");
+                    assert_eq!(granted(exact), granted(result), "{factor} {full_at} {cost}");
+                    assert!(exact == result || (now > earliest && factor <= 4_000), "{factor} {full_at} {cost}");
                 }
-                if answer == Take::Refused { refusals += 1 } else { grants += 1 }
+                if result == Take::Rejected { rejections += 1 } else { grants += 1 }
             }
         }
     }
-    // Neither answer is unheard of.
-    assert!(grants > 30 && refusals > 150, "{grants} {refusals}");
+    // Both results occur.
+    assert!(grants > 30 && rejections > 150, "{grants} {rejections}");
 }
 
 // RL-6
 #[test]
-fn a_place_gives_back_what_has_not_spilled() {
-    let place = SCALE.reserve(130, 10, Moment::from_nanos(100));
-    assert_eq!((place, SCALE.due(place)), (Place { full_at: 140, cost: 10 }, Moment::from_nanos(110)));
-    let refund = |full_at, now| SCALE.refund(place, full_at, Moment::from_nanos(now));
+fn a_refund_excludes_what_has_overflowed() {
+    let reserved = SCALE.reserve(130, 10, Moment::from_nanos(100));
+    assert_eq!((reserved, SCALE.due(reserved)), (Reserved { full_at: 140, cost: 10 }, Moment::from_nanos(110)));
+    let refund = |full_at, now| SCALE.refund(reserved, full_at, Moment::from_nanos(now));
     assert_eq!([refund(150, 105), refund(150, 130), refund(150, 134), refund(150, 200)], [10, 10, 6, 0]);
     assert_eq!(refund(140, 200), 10);
 }
 
-// RL-9: as many tokens as before, but no more than fit in; and those who wait go on lacking what they lack.
+// RL-9: the number of tokens stays, up to the new capacity; waiters still lack what they lacked.
 #[test]
 fn a_new_scale_keeps_the_level() {
     let (now, fine) = (Moment::from_nanos(100), Scale::new(2 << TIME_SHIFT, 16, 16));
@@ -75,14 +75,15 @@ fn nothing_overflows() {
         let scale = Scale::new(multiplier, token, capacity);
         for (full_at, nanos) in ends.iter().flat_map(|full_at| ends.map(|nanos| (*full_at, nanos))) {
             let now = Moment::from_nanos(nanos);
-            let place = scale.reserve(full_at, scale.cost(u32::MAX), now);
-            let _ = (scale.take(full_at, place.cost, stale(0, nanos)), scale.level(full_at, now), scale.due(place));
-            let _ = (scale.refund(place, full_at, now), scale.wait(full_at, 1, now), scale.holding(f64::MAX, now));
+            let reserved = scale.reserve(full_at, scale.cost(u32::MAX), now);
+            let _ =
+                (scale.take(full_at, reserved.cost, stale(0, nanos)), scale.level(full_at, now), scale.due(reserved));
+            let _ = (scale.refund(reserved, full_at, now), scale.wait(full_at, 1, now), scale.holding(f64::MAX, now));
         }
     }
 }
 
-/// The last nanosecond that a bucket counts, and the last time at which one can be full.
+/// The last nanosecond that a bucket counts, and the maximum of `full_at`.
 const LAST_NANOS: u64 = 1_152_921_504_606_846_975;
 const LAST_FULL: u64 = 9_223_372_036_854_775_806;
 
@@ -94,12 +95,12 @@ fn exact(nanos: u64) -> Reading {
     Reading::exact(at(nanos))
 }
 
-/// Everyday times, times around the last one, and nonsense.
+/// Ordinary times, times around the last one, and invalid ones.
 fn nanos() -> impl Strategy<Value = u64> {
     prop_oneof![0..10_000_u64, LAST_NANOS - 3..LAST_NANOS + 3, any::<u64>()]
 }
 
-/// A bucket of up to 20 tokens, of up to 4 units per nanosecond.
+/// A bucket of up to 20 tokens, and up to 4 units per nanosecond.
 fn scales() -> impl Strategy<Value = Scale> {
     (1_u64 << 58..=u64::MAX, 0..6_u32, 1..20_u64, 0..32_u64).prop_map(|(multiplier, k, tokens, more)| {
         let token = 1 << k;
@@ -110,16 +111,16 @@ fn scales() -> impl Strategy<Value = Scale> {
 proptest! {
     #![proptest_config(crate::cases(512))]
 
-    // RL-2: against the formula, up to the last nanosecond that counts and beyond it.
+    // RL-2: compared with the formula, up to the last nanosecond that counts and beyond it.
     #[test]
     fn units_are_nanoseconds_times_the_multiplier(multiplier: u64, nanos in nanos()) {
         let units = Scale::new(multiplier, 1, 1).units(at(nanos));
         prop_assert_eq!(u128::from(units), (u128::from(nanos.min(LAST_NANOS)) * u128::from(multiplier)) >> 62);
     }
 
-    // RL-2: a token is there in the very nanosecond in which it is due, and not in the one before.
+    // RL-2: a token is there in the nanosecond in which it is due, and not in the one before.
     #[test]
-    fn a_moment_is_the_first_with_so_many_units(
+    fn a_moment_is_the_first_with_its_units(
         multiplier in prop_oneof![0..3_u64, any::<u64>()],
         units in prop_oneof![0..10_000_u64, any::<u64>()],
     ) {
@@ -133,9 +134,9 @@ proptest! {
         }
     }
 
-    // RL-1, RL-2: against a bucket that is filled with what each pause brings.
+    // RL-1, RL-2: compared with a bucket to which each pause adds its tokens.
     #[test]
-    fn a_bucket_is_what_a_naive_one_is(scale in scales(), steps in prop::collection::vec((0..80_u64, 0..700_u64), 1..40)) {
+    fn a_bucket_equals_a_naive_one(scale in scales(), steps in prop::collection::vec((0..80_u64, 0..700_u64), 1..40)) {
         let (mut now, mut full_at, mut level) = (0, 0, scale.capacity);
         for (pause, cost) in steps {
             let passed = scale.units(at(now + pause)) - scale.units(at(now));
@@ -150,37 +151,37 @@ proptest! {
                     (full_at, level) = (later, level - cost);
                 }
                 refused => {
-                    prop_assert_eq!(refused, Take::Refused);
+                    prop_assert_eq!(refused, Take::Rejected);
                     prop_assert!(cost > level);
                     prop_assert_eq!(wait == Duration::MAX, cost > scale.capacity);
                     if wait != Duration::MAX {
                         let due = now + crate::time::nanos(wait);
                         prop_assert!(matches!(scale.take(full_at, cost, exact(due)), Take::Granted(_)));
-                        prop_assert_eq!(scale.take(full_at, cost, exact(due - 1)), Take::Refused);
+                        prop_assert_eq!(scale.take(full_at, cost, exact(due - 1)), Take::Rejected);
                     }
                 }
             }
         }
     }
 
-    // RL-4: whoever reserves is due when a bucket that nobody else takes from would have the tokens.
+    // RL-4: a reservation is due when a bucket without other takes would have its tokens.
     #[test]
     fn a_reservation_is_due_when_its_tokens_are_there(scale in scales(), full_at in 0..9000_u64, cost in 1..99_u64, now in 0..1000_u64) {
         prop_assume!(cost <= scale.capacity);
-        let place = scale.reserve(full_at, cost, at(now));
-        prop_assert_eq!(place, Place { full_at: full_at.max(scale.units(at(now))) + cost, cost });
-        prop_assert_eq!(scale.due(place).since(at(now)), scale.wait(full_at, cost, at(now)));
+        let reserved = scale.reserve(full_at, cost, at(now));
+        prop_assert_eq!(reserved, Reserved { full_at: full_at.max(scale.units(at(now))) + cost, cost });
+        prop_assert_eq!(scale.due(reserved).since(at(now)), scale.wait(full_at, cost, at(now)));
     }
 
-    // RL-1: a bucket holds what it is told to, and no more than fits in.
+    // RL-1: a bucket holds the tokens that it is given, up to its capacity.
     #[test]
-    fn a_bucket_holds_what_it_is_told_to(scale in scales(), quarters in 0..100_u32, now in 0..1000_u64) {
+    fn a_bucket_holds_the_given_tokens(scale in scales(), quarters in 0..100_u32, now in 0..1000_u64) {
         let tokens = f64::from(quarters) / 4.0;
         let level = scale.level(scale.holding(tokens, at(now)), at(now));
         prop_assert_eq!(level, (u64::from(quarters) * scale.token / 4).min(scale.capacity));
     }
 
-    // RL-9: as many tokens as before, rounded down, but no more than fit in; a debt stays one.
+    // RL-9: the number of tokens stays, rounded down and up to the new capacity; a debt stays a debt.
     #[test]
     fn a_new_scale_keeps_the_tokens(old in scales(), new in scales(), full_at in 0..9000_u64, now in 0..1000_u64) {
         let signed = i128::from;
@@ -191,11 +192,11 @@ proptest! {
     }
 }
 
-// RL-2: a stale reading answers if and only if every time in its range has that answer; up to 4 µs, the tokens that
-// spilled meanwhile are no other answer. Here a nanosecond is as long as it gets, 4 units.
+// RL-2: a stale reading decides if and only if every time in its range gives the same result. Up to 4 µs, the tokens
+// that overflowed meanwhile do not count as another result. Here a nanosecond has its maximum, 4 units.
 #[test]
-fn a_stale_reading_answers_wherever_every_time_in_its_range_agrees() {
-    let (mut clear, mut unclear) = (0, 0);
+fn a_stale_reading_decides_if_every_time_in_its_range_agrees() {
+    let (mut decided, mut undecided) = (0, 0);
     for (factor, within) in [(1, 4), (2_000, 2), (4_001, 0)] {
         let scale = Scale::new(u64::MAX, 16 * factor, 48 * factor);
         for (full_at, staleness) in (340..=480).flat_map(|full_at| (0..4).map(move |staleness| (full_at, staleness))) {
@@ -204,24 +205,24 @@ fn a_stale_reading_answers_wherever_every_time_in_its_range_agrees() {
                 let take = |time| scale.take(full_at, cost, time);
                 let (first, last) = (take(exact(100 * factor)), take(exact(latest)));
                 let agreed = if staleness <= within { granted(first) == granted(last) } else { first == last };
-                let answer = take(stale(100 * factor, latest));
+                let result = take(stale(100 * factor, latest));
                 // A unit is a quarter of a nanosecond, rounded down.
-                let expected = if agreed { first } else { Take::Unclear };
-                assert_eq!(answer, expected, "{factor}: {full_at} {staleness} {cost}");
-                if agreed { clear += 1 } else { unclear += 1 }
+                let expected = if agreed { first } else { Take::Undecided };
+                assert_eq!(result, expected, "{factor}: {full_at} {staleness} {cost}");
+                if agreed { decided += 1 } else { undecided += 1 }
             }
         }
     }
-    assert!(clear > 1500 && unclear > 500, "{clear} {unclear}");
+    assert!(decided > 1500 && undecided > 500, "{decided} {undecided}");
 }
 
 proptest! {
     #![proptest_config(crate::cases(512))]
 
-    // RL-1, RL-2: with readings that are 4 µs uncertain a bucket never has more than 4 µs' worth of tokens too much, and
-    // never less than one whose clock is exact: no burst is cut short, no window sees more than so many tokens too many.
+    // RL-1, RL-2: with readings that are uncertain by 4 µs, a bucket has at most 4 µs' worth of tokens more than one
+    // with an exact clock, and never less: no burst is cut short, no window gets more than these tokens too many.
     #[test]
-    fn a_fine_reading_makes_at_most_its_uncertainty(
+    fn a_fine_reading_adds_at_most_its_uncertainty(
         multiplier in 1_u64 << 58..=u64::MAX,
         tokens in 1..20_u64,
         steps in prop::collection::vec((prop_oneof![0..100_u64, 0..9_000u64, 0..600_000u64], 0..=4_000u64, 0..=4_000u64, 1..4u64), 1..100),
@@ -231,12 +232,12 @@ proptest! {
         for (pause, staleness, behind, cost) in steps {
             now += pause;
             let time = stale(now - behind.min(staleness), now + staleness - behind.min(staleness));
-            let mut answer = scale.take(fine, cost << 12, time);
-            if answer == Take::Unclear {
-                answer = scale.take(fine, cost << 12, exact(now));
+            let mut result = scale.take(fine, cost << 12, time);
+            if result == Take::Undecided {
+                result = scale.take(fine, cost << 12, exact(now));
             }
             let too_much = scale.units(at(4_001));
-            if let Take::Granted(later) = answer {
+            if let Take::Granted(later) = result {
                 fine = later;
                 true_one = true_one.max(scale.units(at(now))) + (cost << 12);
                 prop_assert!(fine <= true_one && fine + too_much >= true_one, "{fine} {true_one}");
@@ -247,25 +248,25 @@ proptest! {
     }
 }
 
-// RL-2: after 36 years no tokens come, and a reservation beyond the last time stands at it.
+// RL-2: after 36 years no tokens come, and a reservation beyond the last time ends at it.
 #[test]
-fn the_last_times_are_where_the_words_end() {
+fn the_last_times_are_the_limits_of_the_words() {
     assert_eq!(FULL_AT_MAX, LAST_FULL);
     let scale = Scale::new(1 << 62, 8, 24);
     assert_eq!(scale.moment(LAST_NANOS), at(LAST_NANOS));
     assert_eq!(scale.moment(LAST_NANOS + 1), Moment::NEVER);
-    assert_eq!(scale.reserve(LAST_FULL - 1, 8, at(0)), Place { full_at: LAST_FULL, cost: 8 });
+    assert_eq!(scale.reserve(LAST_FULL - 1, 8, at(0)), Reserved { full_at: LAST_FULL, cost: 8 });
     assert_eq!(scale.reserve(u64::MAX, 8, at(0)).full_at, LAST_FULL);
     assert_eq!(scale.convert(u64::MAX, &Scale::new(1 << 62, 1 << 20, 1 << 21), at(0)), LAST_FULL);
     assert_eq!(scale.wait(LAST_FULL, 8, at(0)), Duration::MAX);
-    // A time beyond the last one is told, until the last one has come.
-    let place = scale.reserve(LAST_NANOS + 25, 1_000_000_000, at(0));
-    assert_eq!(scale.due(place), Moment::NEVER);
-    assert_eq!(scale.remaining(place, at(LAST_NANOS)), Duration::from_secs(1));
-    assert_eq!(scale.remaining(place, at(LAST_NANOS + 1)), Duration::MAX);
+    // A time beyond the last one is still computed, until the last one has come.
+    let reserved = scale.reserve(LAST_NANOS + 25, 1_000_000_000, at(0));
+    assert_eq!(scale.due(reserved), Moment::NEVER);
+    assert_eq!(scale.remaining(reserved, at(LAST_NANOS)), Duration::from_secs(1));
+    assert_eq!(scale.remaining(reserved, at(LAST_NANOS + 1)), Duration::MAX);
 }
 
-// RL-8: a rate of one token in 500 years is no "never": its token takes 500 years.
+// RL-8: one token in 500 years is not "never": its token takes 500 years.
 #[test]
 fn a_token_in_centuries_takes_centuries() {
     let quota = Quota::new(1.0, PER_MAX, None).unwrap();
@@ -279,7 +280,7 @@ fn a_token_in_centuries_takes_centuries() {
     }
 }
 
-// RL-12: up to 4 tokens a nanosecond, as the documentation says.
+// RL-12: fewer than 4 tokens per nanosecond, as documented.
 #[test]
 fn the_highest_rate_is_below_four_a_nanosecond() {
     let quota = |rate| Quota::new(rate, Duration::from_nanos(1), None);
@@ -291,7 +292,7 @@ fn the_highest_rate_is_below_four_a_nanosecond() {
 }
 
 #[test]
-fn a_token_is_so_many_units() {
+fn units_convert_to_whole_tokens() {
     let scale = Scale::new(1 << 62, 8, 24);
     assert_eq!((scale.cost(0), scale.cost(3), scale.tokens(12)), (0, 24, 1.5));
 }

@@ -6,39 +6,39 @@ use proptest::prelude::*;
 use super::*;
 use crate::rate_limiter::Quota;
 
-/// The same queue, written down naively: each waiter with its own end, moved one by one.
+/// A naive queue: each waiter has its own end, which is moved one by one.
 #[derive(Default)]
 struct Naive {
-    /// Ticket, end, tokens.
-    waiters: Vec<(Ticket, i128, u32)>,
-    /// Where the last one ends that came since the queue was empty.
+    /// Id, end, tokens.
+    waiters: Vec<(WaiterId, i128, u32)>,
+    /// The end of the last reservation since the queue was empty.
     end: Option<i128>,
-    listening: BTreeSet<Ticket>,
+    listening: BTreeSet<WaiterId>,
 }
 
 impl Naive {
-    fn position(&self, ticket: Ticket) -> usize {
-        self.waiters.iter().position(|(known, ..)| *known == ticket).unwrap()
+    fn position(&self, id: WaiterId) -> usize {
+        self.waiters.iter().position(|(known, ..)| *known == id).unwrap()
     }
 
-    fn remove(&mut self, ticket: Ticket) {
-        self.waiters.retain(|(known, ..)| *known != ticket);
-        self.listening.remove(&ticket);
+    fn remove(&mut self, id: WaiterId) {
+        self.waiters.retain(|(known, ..)| *known != id);
+        self.listening.remove(&id);
         self.end = self.end.filter(|_| !self.waiters.is_empty());
     }
 
-    fn leave(&mut self, scale: &Scale, ticket: Ticket, refund: u64) {
-        let position = self.position(ticket);
-        self.waiters[position..].iter_mut().for_each(|(_, end, _)| *end -= fine(scale, refund));
-        self.end = self.end.map(|end| end - fine(scale, refund));
-        self.remove(ticket);
+    fn leave(&mut self, scale: &Scale, id: WaiterId, refund: u64) {
+        let position = self.position(id);
+        self.waiters[position..].iter_mut().for_each(|(_, end, _)| *end -= fractions(scale, refund));
+        self.end = self.end.map(|end| end - fractions(scale, refund));
+        self.remove(id);
     }
 
     fn refill(&mut self, scale: &Scale, now: Moment) -> u64 {
-        let mut full_at = fine(scale, scale.units(now));
+        let mut full_at = fractions(scale, scale.units(now));
         for (_, end, tokens) in &mut self.waiters {
             if due(scale, *end) <= now {
-                *end -= fine(scale, scale.capacity);
+                *end -= fractions(scale, scale.capacity);
             } else {
                 full_at += cost(*tokens);
                 *end = full_at;
@@ -55,18 +55,17 @@ impl Naive {
         self.end = self.end.map(|end| horizon(new, now) - (horizon(old, now) - end));
     }
 
-    fn take_due(&mut self, scale: &Scale, now: Moment) -> Vec<Ticket> {
-        let due =
-            self.waiters.iter().filter(|(ticket, end, _)| self.listening.contains(ticket) && due(scale, *end) <= now);
-        let due: Vec<_> = due.map(|(ticket, ..)| *ticket).collect();
-        self.listening.retain(|ticket| !due.contains(ticket));
+    fn take_due(&mut self, scale: &Scale, now: Moment) -> Vec<WaiterId> {
+        let due = self.waiters.iter().filter(|(id, end, _)| self.listening.contains(id) && due(scale, *end) <= now);
+        let due: Vec<_> = due.map(|(id, ..)| *id).collect();
+        self.listening.retain(|id| !due.contains(id));
         due
     }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Milliseconds.
+    /// In milliseconds.
     Pass(u64),
     Take(u32),
     Join(u32),
@@ -99,10 +98,10 @@ fn scale(rate: usize) -> Scale {
 proptest! {
     #![proptest_config(crate::cases(256))]
 
-    // RL-4, RL-6, RL-8, RL-9: places, order and whom to wake are those of a plain list.
+    // RL-4, RL-6, RL-8, RL-9: reservations, order and due wakers are those of a plain list.
     #[test]
-    fn a_queue_is_a_list(steps in prop::collection::vec(step(), 1..if cfg!(miri) { 30 } else { 200 })) {
-        let (mut queue, mut naive) = (Queue::<Ticket>::default(), Naive::default());
+    fn a_queue_equals_a_list(steps in prop::collection::vec(step(), 1..if cfg!(miri) { 30 } else { 200 })) {
+        let (mut queue, mut naive) = (WaiterQueue::<WaiterId>::default(), Naive::default());
         let (mut now, mut scale, mut full_at) = (Moment::from_nanos(1 << 50), self::scale(0), 0);
         for step in steps {
             let chosen = |index: usize| Some(naive.waiters[index.checked_rem(naive.waiters.len())?].0);
@@ -112,31 +111,31 @@ proptest! {
                     full_at = later;
                 },
                 Step::Join(tokens) => {
-                    let place = scale.reserve(full_at, scale.cost(tokens), now);
-                    full_at = place.full_at;
-                    let ticket = queue.join(&scale, place);
-                    // What a conversion rounded is no distance.
-                    let adjoins = |end: &i128| place.full_at - place.cost <= units(&scale, *end);
-                    let end = naive.end.filter(adjoins).map_or(fine(&scale, full_at), |end| end + cost(tokens));
+                    let reserved = scale.reserve(full_at, scale.cost(tokens), now);
+                    full_at = reserved.full_at;
+                    let id = queue.join(&scale, reserved);
+                    // A distance that comes from rounding in a conversion is ignored.
+                    let adjoins = |end: &i128| reserved.full_at - reserved.cost <= units(&scale, *end);
+                    let end = naive.end.filter(adjoins).map_or(fractions(&scale, full_at), |end| end + cost(tokens));
                     naive.end = Some(end);
-                    naive.waiters.push((ticket, end, tokens));
+                    naive.waiters.push((id, end, tokens));
                 }
-                Step::Listen(index) => if let Some(ticket) = chosen(index) {
-                    let before = queue.listen(ticket, ticket, Alarm::Shared);
-                    prop_assert_eq!(before.is_some(), !naive.listening.insert(ticket));
+                Step::Listen(index) => if let Some(id) = chosen(index) {
+                    let before = queue.listen(id, id, WakeSource::Shared);
+                    prop_assert_eq!(before.is_some(), !naive.listening.insert(id));
                 },
-                Step::Serve(index) => if let Some(ticket) = chosen(index) {
-                    let place = queue.place(&scale, ticket).unwrap();
-                    if scale.due(place) <= now {
-                        prop_assert_eq!(queue.served(ticket).is_some(), naive.listening.contains(&ticket));
-                        naive.remove(ticket);
+                Step::Serve(index) => if let Some(id) = chosen(index) {
+                    let reserved = queue.reserved(&scale, id).unwrap();
+                    if scale.due(reserved) <= now {
+                        prop_assert_eq!(queue.serve(id).is_some(), naive.listening.contains(&id));
+                        naive.remove(id);
                     }
                 },
-                Step::Leave(index) => if let Some(ticket) = chosen(index) {
-                    let refund = scale.refund(queue.place(&scale, ticket).unwrap(), full_at, now);
+                Step::Leave(index) => if let Some(id) = chosen(index) {
+                    let refund = scale.refund(queue.reserved(&scale, id).unwrap(), full_at, now);
                     full_at = full_at.saturating_sub(refund);
-                    prop_assert_eq!(queue.leave(&scale, ticket, refund).is_some(), naive.listening.contains(&ticket));
-                    naive.leave(&scale, ticket, refund);
+                    prop_assert_eq!(queue.leave(&scale, id, refund).is_some(), naive.listening.contains(&id));
+                    naive.leave(&scale, id, refund);
                 },
                 Step::Refill => {
                     full_at = queue.refill(&scale, now);
@@ -148,7 +147,7 @@ proptest! {
                     scale = self::scale(rate);
                     full_at = queue.convert(&old, &scale, now, full_at);
                     naive.convert(&old, &scale, now);
-                    // Nobody gets more by it, and whoever comes next comes after all who wait.
+                    // No waiter gets more than before, and a new one comes after all that wait.
                     let rounding = scale.tokens(1) + old.tokens(1);
 prop_assert!(scale.tokens(scale.level(full_at, now)) <= old.tokens(level) + rounding);
                     if let Some(end) = naive.end {
@@ -157,12 +156,12 @@ prop_assert!(scale.tokens(scale.level(full_at, now)) <= old.tokens(level) + roun
                 }
             }
             prop_assert_eq!(queue.len(), naive.waiters.len());
-            for (ticket, end, tokens) in &naive.waiters {
-                let place = Place { full_at: units(&scale, *end), cost: scale.cost(*tokens) };
-                prop_assert_eq!(queue.place(&scale, *ticket), Some(place));
+            for (id, end, tokens) in &naive.waiters {
+                let reserved = Reserved { full_at: units(&scale, *end), cost: scale.cost(*tokens) };
+                prop_assert_eq!(queue.reserved(&scale, *id), Some(reserved));
             }
-            let first = naive.waiters.iter().find(|(ticket, ..)| naive.listening.contains(ticket));
-            prop_assert_eq!(queue.alarm_at(&scale), first.map(|(_, end, _)| due(&scale, *end)));
+            let first = naive.waiters.iter().find(|(id, ..)| naive.listening.contains(id));
+            prop_assert_eq!(queue.next_wake(&scale), first.map(|(_, end, _)| due(&scale, *end)));
             let mut taken = Vec::new();
             queue.take_due(&scale, now, 2, &mut taken);
             prop_assert!(taken.len() <= 2);
@@ -172,81 +171,81 @@ prop_assert!(scale.tokens(scale.level(full_at, now)) <= old.tokens(level) + roun
         let listening: Vec<_> = naive.listening.iter().copied().collect();
         let mut taken = Vec::new();
         let behind = listening.first().copied();
-        queue.take_behind(behind, 3, &mut taken);
+        queue.take_after(behind, 3, &mut taken);
         prop_assert_eq!(&taken[..], listening.get(1..).map_or(&[][..], |rest| &rest[..rest.len().min(3)]));
         taken.clear();
-        queue.take_behind(None, usize::MAX, &mut taken);
-        prop_assert!(taken.len() <= listening.len() && queue.alarm_at(&scale).is_none());
+        queue.take_after(None, usize::MAX, &mut taken);
+        prop_assert!(taken.len() <= listening.len() && queue.next_wake(&scale).is_none());
     }
 }
 
-// RL-4: whoever has an alarm of its own need not be woken, unless it moved up.
+// RL-4: a waiter with a timer of its own need not be woken, unless it moved up.
 #[test]
-fn an_alarm_of_ones_own_is_enough_until_the_waiter_moves_up() {
+fn a_waiter_with_its_own_timer_is_woken_only_after_it_moves_up() {
     let (now, scale) = (Moment::from_nanos(1 << 40), scale(0));
-    let (mut queue, mut full_at) = (Queue::default(), scale.holding(0.0, now));
-    let mut join = |queue: &mut Queue<u32>| {
-        let place = scale.reserve(full_at, scale.cost(1), now);
-        full_at = place.full_at;
-        queue.join(&scale, place)
+    let (mut queue, mut full_at) = (WaiterQueue::default(), scale.holding(0.0, now));
+    let mut join = |queue: &mut WaiterQueue<u32>| {
+        let reserved = scale.reserve(full_at, scale.cost(1), now);
+        full_at = reserved.full_at;
+        queue.join(&scale, reserved)
     };
     let [first, second, third] = [join(&mut queue), join(&mut queue), join(&mut queue)];
-    queue.listen(second, 2, Alarm::Own);
-    assert_eq!(queue.alarm_at(&scale), None);
-    queue.listen(third, 3, Alarm::Shared);
-    assert_eq!(queue.alarm_at(&scale), Some(now + Duration::from_secs(2)));
-    assert_eq!(queue.served(third), Some(3));
-    assert_eq!(queue.alarm_at(&scale), None);
+    queue.listen(second, 2, WakeSource::Own);
+    assert_eq!(queue.next_wake(&scale), None);
+    queue.listen(third, 3, WakeSource::Shared);
+    assert_eq!(queue.next_wake(&scale), Some(now + Duration::from_secs(2)));
+    assert_eq!(queue.serve(third), Some(3));
+    assert_eq!(queue.next_wake(&scale), None);
     queue.leave(&scale, first, scale.cost(1));
-    assert_eq!(queue.alarm_at(&scale), Some(now + Duration::from_secs(1)));
-    assert_eq!(queue.listen(second, 4, Alarm::Own), Some(2));
-    assert_eq!(queue.alarm_at(&scale), None);
+    assert_eq!(queue.next_wake(&scale), Some(now + Duration::from_secs(1)));
+    assert_eq!(queue.listen(second, 4, WakeSource::Own), Some(2));
+    assert_eq!(queue.next_wake(&scale), None);
 }
 
-// RL-4: only a move while such a waiter listens makes its alarm late.
+// RL-4: its timer is too late only if its reservation moved while it listened.
 #[test]
-fn an_alarm_of_ones_own_is_enough_where_nobody_moved_since() {
+fn moves_before_a_waiter_listens_do_not_wake_it() {
     let (now, scale) = (Moment::from_nanos(1 << 40), scale(0));
-    let (mut queue, mut full_at) = (Queue::default(), scale.holding(0.0, now));
-    let mut join = |queue: &mut Queue<u32>| {
-        let place = scale.reserve(full_at, scale.cost(1), now);
-        full_at = place.full_at;
-        queue.join(&scale, place)
+    let (mut queue, mut full_at) = (WaiterQueue::default(), scale.holding(0.0, now));
+    let mut join = |queue: &mut WaiterQueue<u32>| {
+        let reserved = scale.reserve(full_at, scale.cost(1), now);
+        full_at = reserved.full_at;
+        queue.join(&scale, reserved)
     };
     let [first, second, third, fourth] = [join(&mut queue), join(&mut queue), join(&mut queue), join(&mut queue)];
     queue.leave(&scale, first, scale.cost(1));
-    queue.listen(third, 3, Alarm::Own);
-    assert_eq!(queue.alarm_at(&scale), None, "it listens since the others moved");
+    queue.listen(third, 3, WakeSource::Own);
+    assert_eq!(queue.next_wake(&scale), None, "it listens since the others moved");
     let mut taken = Vec::new();
     queue.take_due(&scale, now + Duration::from_secs(9), 9, &mut taken);
     assert_eq!(taken, [], "it wakes by itself");
     queue.leave(&scale, fourth, 0);
-    assert_eq!(queue.alarm_at(&scale), None, "nothing moved");
+    assert_eq!(queue.next_wake(&scale), None, "nothing moved");
     queue.refill(&scale, now);
-    assert!(queue.alarm_at(&scale).is_some_and(|at| at <= now), "a refill moves all");
+    assert!(queue.next_wake(&scale).is_some_and(|at| at <= now), "a refill moves all");
     queue.take_due(&scale, now, 9, &mut taken);
     assert_eq!(taken, [3]);
-    assert_eq!(queue.listen(third, 4, Alarm::Own), None);
-    assert_eq!(queue.alarm_at(&scale), None);
-    queue.listen(second, 2, Alarm::Own);
+    assert_eq!(queue.listen(third, 4, WakeSource::Own), None);
+    assert_eq!(queue.next_wake(&scale), None);
+    queue.listen(second, 2, WakeSource::Own);
     queue.convert(&scale, &self::scale(1), now, 0);
-    assert!(queue.alarm_at(&scale).is_some(), "so does a change of the rate");
-    assert_eq!(queue.served(second), Some(2));
-    assert!(queue.alarm_at(&scale).is_some(), "the other one listens since before");
-    assert_eq!(queue.served(third), Some(4));
-    assert!(queue.alarm_at(&scale).is_none());
+    assert!(queue.next_wake(&scale).is_some(), "so does a change of the rate");
+    assert_eq!(queue.serve(second), Some(2));
+    assert!(queue.next_wake(&scale).is_some(), "the other one listens since before");
+    assert_eq!(queue.serve(third), Some(4));
+    assert!(queue.next_wake(&scale).is_none());
 }
 
-// RL-6: those that left are forgotten when they are as many as the others, and not one by one.
+// RL-6: entries of waiters that left are removed once they outnumber the others, not one by one.
 #[test]
-fn forgetting_pays() {
+fn compaction_is_amortized() {
     let (now, scale) = (Moment::ORIGIN, scale(0));
-    let mut queue = Queue::<()>::default();
-    let tickets: Vec<_> = (1..=1000).map(|_| queue.join(&scale, scale.reserve(0, scale.cost(1), now))).collect();
+    let mut queue = WaiterQueue::<()>::default();
+    let ids: Vec<_> = (1..=1000).map(|_| queue.join(&scale, scale.reserve(0, scale.cost(1), now))).collect();
     let capacity = queue.waiters.capacity();
-    for ticket in &tickets {
-        queue.served(*ticket);
-        // Twice those that are left and 32, at each time.
+    for id in &ids {
+        queue.serve(*id);
+        // Always at most twice the number of waiters, plus 32.
         let kept = match queue.len() {
             485.. => 1000,
             227.. => 484,
@@ -256,7 +255,7 @@ fn forgetting_pays() {
             0 => 0,
         };
         assert_eq!(queue.waiters.len(), kept, "{} wait", queue.len());
-        // Memory goes back once it is twice what is needed.
+        // Memory is freed once it is twice what is needed.
         match queue.len() {
             227.. => assert_eq!(queue.waiters.capacity(), capacity),
             98.. => assert!((484..968).contains(&queue.waiters.capacity())),
@@ -265,29 +264,29 @@ fn forgetting_pays() {
     }
 }
 
-// RL-6: a crowd leaves nothing behind, neither entries nor memory.
+// RL-6: many waiters that leave keep neither entries nor memory.
 #[test]
-fn those_who_left_are_forgotten() {
+fn waiters_that_left_are_removed() {
     let (now, scale) = (Moment::ORIGIN, scale(0));
-    let mut queue = Queue::<()>::default();
+    let mut queue = WaiterQueue::<()>::default();
     let mut full_at = scale.holding(0.0, now);
-    let mut tickets = Vec::new();
+    let mut ids = Vec::new();
     let crowd = if cfg!(miri) { 200 } else { 20_000 };
     for number in 0..crowd {
-        let place = scale.reserve(full_at, scale.cost(1), now);
-        full_at = place.full_at;
-        let ticket = queue.join(&scale, place);
-        // Every fifth waits for ever, the others leave at once.
+        let reserved = scale.reserve(full_at, scale.cost(1), now);
+        full_at = reserved.full_at;
+        let id = queue.join(&scale, reserved);
+        // Every fifth waits forever, the others leave at once.
         if number % 5 == 0 {
-            tickets.push(ticket);
+            ids.push(id);
         } else {
-            queue.leave(&scale, ticket, scale.cost(1));
+            queue.leave(&scale, id, scale.cost(1));
         }
-        assert!(queue.waiters.len() <= 2 * queue.len() + FEW);
+        assert!(queue.waiters.len() <= 2 * queue.len() + COMPACT_MIN);
     }
-    assert!(queue.waiters.capacity() <= 4 * (2 * queue.len() + FEW), "{}", queue.waiters.capacity());
-    for ticket in tickets.into_iter().rev() {
-        queue.served(ticket);
+    assert!(queue.waiters.capacity() <= 4 * (2 * queue.len() + COMPACT_MIN), "{}", queue.waiters.capacity());
+    for id in ids.into_iter().rev() {
+        queue.serve(id);
     }
-    assert!(queue.is_empty() && queue.waiters.capacity() <= 2 * FEW, "{}", queue.waiters.capacity());
+    assert!(queue.is_empty() && queue.waiters.capacity() <= 2 * COMPACT_MIN, "{}", queue.waiters.capacity());
 }

@@ -1,4 +1,4 @@
-//! How a limiter of many keys is made.
+//! The builder of a keyed rate limiter.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::error::{BuildError, InvalidArgument};
 use crate::settings::{Fallback, RateLimiterSettings, config_setter};
 
-/// Builds a [`KeyedRateLimiter`]; made by [`KeyedRateLimiter::builder`].
+/// Builds a [`KeyedRateLimiter`]; created by [`KeyedRateLimiter::builder`].
 #[must_use]
 pub struct KeyedRateLimiterBuilder<K: ?Sized, S = RandomState> {
     settings: RateLimiterSettings,
@@ -39,40 +39,46 @@ impl<K: ?Sized> KeyedRateLimiterBuilder<K> {
 }
 
 impl<K: ?Sized, S: BuildHasher> KeyedRateLimiterBuilder<K, S> {
-    /// The time to which the rate refers; one second where nothing is said.
+    /// Sets the period of the rate. Default: one second.
+    ///
+    /// Must be above 0 and at most 500 years.
     pub fn per(mut self, per: Duration) -> Self {
         self.settings.per = Some(per);
         self
     }
 
-    /// How many tokens a key may take at once after a pause; the rate where nothing is said, and at least one.
+    /// Sets how many tokens a key can take at once. Default: the rate.
+    ///
+    /// The bucket holds at least one token; with a burst of 0 it starts full all the same.
     pub fn burst(mut self, burst: impl Into<f64>) -> Self {
         self.settings.burst = Some(burst.into());
         self
     }
 
-    /// How many keys are remembered at most; [`DEFAULT_MAX_KEYS`] where nothing is said.
+    /// Sets the maximum number of keys, at least 1. Default: [`DEFAULT_MAX_KEYS`].
     pub fn max_keys(mut self, max_keys: usize) -> Self {
         self.max_keys = max_keys;
         self
     }
 
-    /// A name for errors and logs.
+    /// Sets the name for errors and logs.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Where the limiter takes its time from.
+    /// Sets the clock. Default: the system's monotonic clock.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
         self
     }
 
-    /// How keys are hashed. The default, of the standard library, resists those who choose their keys so that they
-    /// fall together; a faster one, such as `ahash`'s, saves a third of a call when there are a million keys.
+    /// Sets the hasher of the keys. Default: the standard library's.
     ///
-    /// The hash must have 64 good bits: keys with the same hash share a bucket.
+    /// The default resists clients that choose colliding keys. A faster one, such as `ahash`'s, saves a third of a
+    /// call with a million keys.
+    ///
+    /// All 64 bits of the hash must be good: keys with the same hash share a bucket.
     pub fn hasher<T: BuildHasher>(self, hasher: T) -> KeyedRateLimiterBuilder<K, T> {
         let Self { settings, fallback, max_keys, name, clock, .. } = self;
         KeyedRateLimiterBuilder { settings, fallback, max_keys, name, clock, hasher, keys: PhantomData }
@@ -80,10 +86,11 @@ impl<K: ?Sized, S: BuildHasher> KeyedRateLimiterBuilder<K, S> {
 
     config_setter!(fallback);
 
-    /// The limiter.
+    /// Builds the limiter.
     ///
     /// # Errors
-    /// As [`RateLimiterBuilder::build`](crate::rate_limiter::RateLimiterBuilder::build), and for room for no key at all.
+    /// [`BuildError::InvalidArgument`] names a rate, period or burst that is invalid or that
+    /// [`Quota::new`](crate::rate_limiter::Quota::new) can't count, or a `max_keys` of zero.
     pub fn build(self) -> Result<KeyedRateLimiter<K, S>, BuildError> {
         if self.max_keys == 0 {
             return Err(InvalidArgument::new("max_keys", 0, "at least 1").into());

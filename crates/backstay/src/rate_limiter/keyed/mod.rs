@@ -1,4 +1,4 @@
-//! One limit for each key.
+//! A rate limiter with one bucket per key.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -16,18 +16,20 @@ mod shards;
 pub use builder::KeyedRateLimiterBuilder;
 use shards::Shards;
 
-/// How many keys a limiter remembers at most where nobody says: about a million.
+/// The default maximum number of keys of a limiter: about a million.
 pub const DEFAULT_MAX_KEYS: usize = 1 << 20;
 
-/// Limits each user, address or other key for itself. Refuses; does not wait.
+/// Limits the rate of each key, such as a user or an address.
 ///
-/// Every key has a full bucket of its own to begin with. A key whose bucket is full again is forgotten when its place
-/// is needed, which changes nothing for it. One that is being limited is never forgotten: while there are
-/// [`max_keys`](KeyedRateLimiterBuilder::max_keys) of those, new keys are refused. So choose it well above the number
-/// of keys that are seen within the time in which a bucket fills.
+/// It rejects; it does not wait.
 ///
-/// A key is known by a keyed 64-bit hash of it, and costs 16 bytes in a table that is 7/16 to 7/8 full. Two keys with
-/// the same hash would share a bucket: among a million keys the chance of one such pair is about 1 in 37 million.
+/// The bucket of a new key is full. A key with a full bucket is *idle*, and is removed when its space is needed; that
+/// changes nothing for the key. A key that is being limited is never removed: while
+/// [`max_keys`](KeyedRateLimiterBuilder::max_keys) keys are limited, new keys are rejected. Choose `max_keys` well
+/// above the number of keys that are used within the time in which a bucket fills.
+///
+/// A key is stored as its keyed 64-bit hash. It takes 16 bytes in a table that is 7/16 to 7/8 full. Two keys with the
+/// same hash share a bucket: with a million keys, the probability of such a pair is about 1 in 37 million.
 ///
 /// ```
 /// use backstay::KeyedRateLimiter;
@@ -44,28 +46,29 @@ pub struct KeyedRateLimiter<K: ?Sized, S = RandomState> {
     keys: PhantomData<fn(&K)>,
 }
 
-/// What a keyed limiter has done so far.
+/// Statistics of a keyed limiter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyedRateLimiterStats {
-    /// Tokens granted.
+    /// The number of tokens granted.
     pub acquired: u64,
-    /// Requests refused.
+    /// The number of rejected requests.
     pub rejected: u64,
-    /// Keys remembered, idle ones included.
+    /// The number of keys in the table, idle ones included.
     pub keys: usize,
 }
 
 impl<K: ?Sized> KeyedRateLimiter<K> {
-    /// A limiter of `rate` tokens per second for each key, or per whatever
-    /// [`per`](KeyedRateLimiterBuilder::per) says.
+    /// Returns a builder for `rate` tokens per key and second.
+    ///
+    /// [`per`](KeyedRateLimiterBuilder::per) sets another period.
     pub fn builder(rate: impl Into<f64>) -> KeyedRateLimiterBuilder<K> {
         KeyedRateLimiterBuilder::new(rate.into())
     }
 }
 
 impl<K: ?Sized, S: BuildHasher> KeyedRateLimiter<K, S> {
-    /// Takes a token of `key` if there is one.
+    /// Takes a token of `key`, if there is one.
     #[inline]
     #[must_use = "without a token the call must not be made"]
     pub fn try_acquire<Q>(&self, key: &Q) -> bool
@@ -76,7 +79,7 @@ impl<K: ?Sized, S: BuildHasher> KeyedRateLimiter<K, S> {
         self.try_acquire_n(key, 1)
     }
 
-    /// Takes `tokens` of `key` if they are there, all or none.
+    /// Takes all of `tokens` of `key`, or none.
     #[inline]
     #[must_use = "without the tokens the call must not be made"]
     pub fn try_acquire_n<Q>(&self, key: &Q, tokens: u32) -> bool
@@ -87,10 +90,10 @@ impl<K: ?Sized, S: BuildHasher> KeyedRateLimiter<K, S> {
         self.shards.take(self.hash(key), tokens)
     }
 
-    /// Takes a token of `key` if there is one, and otherwise says when to come back.
+    /// Takes a token of `key`, or returns an error that computes when to retry.
     ///
     /// # Errors
-    /// [`RateLimitExceededError`] with the time until the token is there, or until a place for a new key may be.
+    /// [`RateLimitExceededError`] with the time until the token is there, or until there may be space for a new key.
     pub fn check<Q>(&self, key: &Q) -> Result<(), RateLimitExceededError>
     where
         K: Borrow<Q>,
@@ -99,20 +102,21 @@ impl<K: ?Sized, S: BuildHasher> KeyedRateLimiter<K, S> {
         self.check_n(key, 1)
     }
 
-    /// Takes `tokens` of `key` if they are there, all or none, and otherwise says when to come back.
+    /// Takes all of `tokens` of `key`, or returns an error that computes when to retry.
     ///
     /// # Errors
-    /// [`RateLimitExceededError`], `retry_after` being `Duration::MAX` for more tokens than a bucket ever holds.
+    /// [`RateLimitExceededError`] with the time until the tokens are there, or until there may be space for a new key.
+    /// Its `retry_after` is `Duration::MAX` if a bucket can't hold so many tokens.
     pub fn check_n<Q>(&self, key: &Q, tokens: u32) -> Result<(), RateLimitExceededError>
     where
         K: Borrow<Q>,
         Q: Hash + ?Sized,
     {
         let hash = self.hash(key);
-        if self.shards.take(hash, tokens) { Ok(()) } else { Err(self.shards.refusal(hash, tokens)) }
+        if self.shards.take(hash, tokens) { Ok(()) } else { Err(self.shards.rejection(hash, tokens)) }
     }
 
-    /// How many tokens `key` has. Changes nothing.
+    /// Returns the number of tokens of `key`. Changes nothing.
     #[must_use]
     pub fn tokens<Q>(&self, key: &Q) -> f64
     where
@@ -131,43 +135,43 @@ impl<K: ?Sized, S: BuildHasher> KeyedRateLimiter<K, S> {
         self.shards.reset(self.hash(key));
     }
 
-    /// How many keys are remembered, idle ones included.
+    /// Returns the number of keys in the table, idle ones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shards.keys()
     }
 
-    /// Whether no key is remembered.
+    /// Returns whether the table has no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many keys are remembered at most.
+    /// Returns the maximum number of keys.
     #[must_use]
     pub fn max_keys(&self) -> usize {
         self.shards.max_keys()
     }
 
-    /// How many bytes the keys occupy.
+    /// Returns the memory that the keys take, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.shards.bytes()
     }
 
-    /// What every key is granted.
+    /// Returns the quota of each key.
     #[must_use]
     pub fn quota(&self) -> Quota {
         self.shards.quota()
     }
 
-    /// The limiter's name, where it has one.
+    /// Returns the limiter's name, if it has one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.shards.name()
     }
 
-    /// A snapshot of what the limiter has done so far, all keys together.
+    /// Returns a snapshot of the statistics, of all keys together.
     #[must_use]
     pub fn stats(&self) -> KeyedRateLimiterStats {
         self.shards.stats()

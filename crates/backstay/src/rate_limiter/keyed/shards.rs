@@ -1,17 +1,18 @@
-//! The keys of a limiter, by their hashes, in tables with a lock each.
+//! The keys of a limiter, by their hashes, in shards: tables with one lock each.
 //!
-//! When all keys that there may be are limited, new ones are rejected until the first of the others is idle. That
-//! moment is looked for in all shards once and then remembered (`idle_from`), so that a flood of new keys costs little.
+//! When all keys are limited, a new one is rejected until the first of the others is idle. One search over all shards
+//! finds that time and stores it in `idle_from`, so that a flood of new keys costs little.
 //!
 //! # Memory ordering
-//! `idle_from` is one word that is only swapped, acquire and release, so that each writer sees all that those before it
-//! did. A look swaps in a mark of its own, reads the words of the shards, then replaces its mark by what it found. A
-//! thread that makes a key idle earlier writes the word of its shard, then swaps in 0. So either the look sees that key,
-//! or it finds its mark gone and remembers nothing.
+//! `idle_from` is one word that is only swapped, with acquire and release, so each writer sees all that earlier
+//! writers did. A search swaps in its own mark, reads the words of the shards, then replaces its mark by what it
+//! found. A thread that makes a key idle earlier writes the word of its shard, then swaps in 0. So either the search
+//! sees that key, or it finds its mark replaced and stores nothing.
 //!
-//! A shard's word is written under the lock of its table. Its release, in `forgot`, follows the decrease of `keys` and
-//! pairs with the acquire in `make_room`: a thread that finds no idle key any more because another one removed it sees
-//! the smaller count as well, and so the room. All else is relaxed: `keys` is changed by read-modify-write alone.
+//! A shard's word is written under the lock of its table. Its release store in `note_removed` follows the decrease of
+//! `keys`, and pairs with the acquire load in `make_room`: a thread that finds no idle key because another thread
+//! removed it also sees the smaller count, and so the space. All other accesses are relaxed: `keys` is changed by
+//! read-modify-write operations only.
 
 use std::sync::Arc;
 
@@ -31,14 +32,15 @@ pub(super) struct Shards {
     clock: Clock,
     name: Option<Arc<str>>,
     max_keys: usize,
-    /// How many keys all the shards have, or are about to have.
+    /// The number of keys in all shards, including those about to be inserted.
     keys: AtomicUsize,
     shards: Box<[Shard]>,
-    /// For each shard, before this time no key of its table is idle. Side by side, so that all can be read at once.
-    idle_from_of: Box<[AtomicU64]>,
-    /// The least of those; 0 where it is not known, or the mark of someone who is looking.
+    /// For each shard, a time before which no key of its table is idle. In one array, so that a search reads them
+    /// quickly.
+    shard_idle_from: Box<[AtomicU64]>,
+    /// The least of those times; 0 if unknown, or the mark of a search in progress.
     idle_from: AtomicU64,
-    looks: AtomicU64,
+    searches: AtomicU64,
     counts: Striped<2>,
 }
 
@@ -48,31 +50,31 @@ const REJECTED: usize = 1;
 /// Marks are greater than any time.
 const MARK: u64 = 1 << 63;
 
-/// Greater than any time as well.
+/// Greater than any time, too.
 const NEVER: u64 = MARK - 1;
 
-/// As many as 16 bits of the hash can tell apart.
+/// The maximum number of shards: 16 bits of the hash choose the shard.
 const SHARDS_MAX: usize = 1 << 16;
 
-/// So many shards are looked through by one call at most.
-const LOOKS: usize = 4;
+/// The maximum number of shards that one call searches.
+const SEARCHED_SHARDS_MAX: usize = 4;
 
-/// So few keys share a table that laying it out anew, for which callers wait, takes microseconds.
-const KEYS_OF_SHARD: usize = 1024;
+/// So few keys share a table that rebuilding it, under its lock, takes microseconds.
+const KEYS_PER_SHARD: usize = 1024;
 
-/// On a line of its own.
+/// Alone on its cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Shard(Mutex<Table>);
 
 impl Shards {
     pub(super) fn new(quota: Quota, max_keys: usize, clock: Clock, name: Option<Arc<str>>) -> Self {
-        let shards = (max_keys / KEYS_OF_SHARD).clamp(1, SHARDS_MAX).next_power_of_two();
-        Self::in_shards(shards, quota, max_keys, clock, name)
+        let shards = (max_keys / KEYS_PER_SHARD).clamp(1, SHARDS_MAX).next_power_of_two();
+        Self::with_shards(shards, quota, max_keys, clock, name)
     }
 
-    /// In so many shards, a power of two.
-    fn in_shards(shards: usize, quota: Quota, max_keys: usize, clock: Clock, name: Option<Arc<str>>) -> Self {
+    /// Creates the given number of shards, a power of two.
+    fn with_shards(shards: usize, quota: Quota, max_keys: usize, clock: Clock, name: Option<Arc<str>>) -> Self {
         clock.prepare();
         Self {
             quota,
@@ -82,9 +84,9 @@ impl Shards {
             max_keys,
             keys: AtomicUsize::new(0),
             shards: (0..shards).map(|_| Shard(Mutex::new(Table::new()))).collect(),
-            idle_from_of: (0..shards).map(|_| AtomicU64::new(NEVER)).collect(),
+            shard_idle_from: (0..shards).map(|_| AtomicU64::new(NEVER)).collect(),
             idle_from: AtomicU64::new(0),
-            looks: AtomicU64::new(0),
+            searches: AtomicU64::new(0),
             counts: Striped::new(),
         }
     }
@@ -123,7 +125,7 @@ impl Shards {
         let index = self.shard(hash);
         if let Some(full_at) = self.shards[index].0.lock().full_at(hash) {
             *full_at = 0;
-            self.may_be_idle(index, 0);
+            self.note_idle_from(index, 0);
         }
     }
 
@@ -135,11 +137,11 @@ impl Shards {
         index
     }
 
-    /// Takes `tokens` of a key if they are there, and counts what became of it.
+    /// Takes all of `tokens` of a key, or none, and counts the result.
     #[inline]
     pub(super) fn take(&self, hash: u64, tokens: u32) -> bool {
-        let granted = self.take_of_known(hash, self.scale.cost(tokens));
-        let granted = granted.unwrap_or_else(|| self.take_of_new(hash, self.scale.cost(tokens)));
+        let granted = self.take_known_key(hash, self.scale.cost(tokens));
+        let granted = granted.unwrap_or_else(|| self.take_new_key(hash, self.scale.cost(tokens)));
         if granted {
             self.counts.add(ACQUIRED, u64::from(tokens));
         } else {
@@ -149,11 +151,11 @@ impl Shards {
         granted
     }
 
-    /// `None` for a key that is not remembered.
+    /// Takes `cost` from a key in the table; `None` if the key is not there.
     #[inline]
-    fn take_of_known(&self, hash: u64, cost: u64) -> Option<bool> {
-        // The clock is read before the lock is taken: others may be waiting for that. Where it does not decide, the key is
-        // idle, or its next token is near.
+    fn take_known_key(&self, hash: u64, cost: u64) -> Option<bool> {
+        // The clock is read before the lock is taken, which other threads may be waiting for. If the coarse clock does
+        // not decide, the key is idle or its next token is near.
         let (mut time, mut is_coarse) = (self.clock.coarse(), true);
         let mut table = self.shards[self.shard(hash)].0.lock();
         let full_at = table.full_at(hash)?;
@@ -163,19 +165,19 @@ impl Shards {
                     *full_at = later;
                     return Some(true);
                 }
-                Take::Refused => return Some(false),
-                Take::Unclear if is_coarse => (time, is_coarse) = (self.clock.fine(), false),
-                Take::Unclear => time = Reading::exact(self.clock.anchor()),
+                Take::Rejected => return Some(false),
+                Take::Undecided if is_coarse => (time, is_coarse) = (self.clock.fine(), false),
+                Take::Undecided => time = Reading::exact(self.clock.anchor()),
             }
         }
     }
 
     #[inline(never)]
-    fn take_of_new(&self, hash: u64, cost: u64) -> bool {
+    fn take_new_key(&self, hash: u64, cost: u64) -> bool {
         let shard = self.shard(hash);
         loop {
             let mut table = self.shards[shard].0.lock();
-            // A key that was forgotten is full now, and was not when somebody began to wait for the lock.
+            // Read under the lock: a key that was removed meanwhile is full now, and was not when this call began.
             let now = self.clock.now();
             let known = table.full_at(hash);
             let bucket = known.as_deref().copied().unwrap_or(0);
@@ -187,70 +189,70 @@ impl Shards {
                 return true;
             }
             let now = self.scale.units(now);
-            if self.claim_place() {
+            if self.claim_key() {
                 let removed = table.insert(hash, full_at, now);
                 if removed > 0 {
-                    self.forgot(removed, shard, &table);
+                    self.note_removed(removed, shard, &table);
                 }
-                self.may_be_idle(shard, full_at);
+                self.note_idle_from(shard, full_at);
                 return true;
             }
             drop(table);
-            // Where there was no idle key, another thread may have removed more of them than it needed.
+            // Another thread may have removed more idle keys than it needed.
             if !self.make_room(shard, now) && self.keys() >= self.max_keys {
                 return false;
             }
         }
     }
 
-    fn claim_place(&self) -> bool {
+    fn claim_key(&self) -> bool {
         let more = |keys: usize| (keys < self.max_keys).then_some(keys + 1);
         self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// Notes, under the lock of the shard, that a key of it is idle at `full_at`.
-    fn may_be_idle(&self, shard: usize, full_at: u64) {
-        // Most keys become idle after those that were there.
-        if self.idle_from_of[shard].load(Ordering::Relaxed) > full_at {
-            self.idle_from_of[shard].store(full_at, Ordering::Release);
+    /// Notes, under the lock of the shard, that one of its keys is idle at `full_at`.
+    fn note_idle_from(&self, shard: usize, full_at: u64) {
+        // Most keys become idle later than those in the table.
+        if self.shard_idle_from[shard].load(Ordering::Relaxed) > full_at {
+            self.shard_idle_from[shard].store(full_at, Ordering::Release);
             self.idle_from.swap(0, Ordering::AcqRel);
         }
     }
 
-    /// Notes, under the lock of the shard, that so many keys have gone from its `table`.
-    fn forgot(&self, removed: usize, shard: usize, table: &Table) {
+    /// Notes, under the lock of the shard, that keys were removed from its `table`.
+    fn note_removed(&self, removed: usize, shard: usize, table: &Table) {
         self.keys.fetch_sub(removed, Ordering::Relaxed);
-        self.idle_from_of[shard].store(table.first_full().min(NEVER), Ordering::Release);
+        self.shard_idle_from[shard].store(table.first_full().min(NEVER), Ordering::Release);
     }
 
-    /// Forgets idle keys, of `first` or else of another shard. Whether any were found, in at most [`LOOKS`] shards: the
-    /// next call goes on where this one stops.
+    /// Removes idle keys, from `first` or else from another shard, and returns whether any were found. Searches the
+    /// tables of at most [`SEARCHED_SHARDS_MAX`] shards; the next call continues with the following ones.
     fn make_room(&self, first: usize, now: u64) -> bool {
         let known = self.idle_from.load(Ordering::Acquire);
         if known < MARK && known > now {
             return false;
         }
-        let mark = MARK | self.looks.fetch_add(1, Ordering::Relaxed);
+        let mark = MARK | self.searches.fetch_add(1, Ordering::Relaxed);
         self.idle_from.swap(mark, Ordering::AcqRel);
-        let (mut least, mut looks) = (NEVER, LOOKS);
+        let (mut least, mut searches_left) = (NEVER, SEARCHED_SHARDS_MAX);
         for shard in std::iter::once(first).chain(0..self.shards.len()) {
-            let idle_from = self.idle_from_of[shard].load(Ordering::Acquire);
+            let idle_from = self.shard_idle_from[shard].load(Ordering::Acquire);
             if idle_from > now {
                 least = least.min(idle_from);
                 continue;
             }
-            let Some(left) = looks.checked_sub(1) else { return false };
-            looks = left;
+            let Some(left) = searches_left.checked_sub(1) else { return false };
+            searches_left = left;
             let mut table = self.shards[shard].0.lock();
             let idle = table.first_full() <= now;
             let removed = if idle { table.sweep(now) } else { 0 };
-            self.forgot(removed, shard, &table);
+            self.note_removed(removed, shard, &table);
             if removed > 0 {
                 return true;
             }
             least = least.min(table.first_full());
         }
-        // A mark that was replaced means that others looked, or that a key became idle earlier.
+        // If the mark was replaced, another search began, or a key became idle earlier.
         let _ = self.idle_from.compare_exchange(mark, least, Ordering::AcqRel, Ordering::Relaxed);
         false
     }
@@ -259,13 +261,14 @@ impl Shards {
         self.shards[self.shard(hash)].0.lock().full_at(hash).map_or(0, |full_at| *full_at)
     }
 
-    /// Why `tokens` were refused, and when they, or a place for a new key, may be there.
-    pub(super) fn refusal(&self, hash: u64, tokens: u32) -> RateLimitExceededError {
+    /// Returns the error of a rejected request, with the time at which the tokens, or space for a new key, may be
+    /// there.
+    pub(super) fn rejection(&self, hash: u64, tokens: u32) -> RateLimitExceededError {
         let mut shortage = Shortage { scale: self.scale, full_at: self.full_at(hash), cost: self.scale.cost(tokens) };
         if shortage.wait(self.clock.now()).is_zero() {
-            // For want of a place, then: one is free when the first key is idle.
+            // The tokens were there, but no space for a new key: there is some when the first key is idle.
             let known = Some(self.idle_from.load(Ordering::Relaxed)).filter(|known| (1..MARK).contains(known));
-            let least = || self.idle_from_of.iter().map(|idle_from| idle_from.load(Ordering::Relaxed)).min();
+            let least = || self.shard_idle_from.iter().map(|idle_from| idle_from.load(Ordering::Relaxed)).min();
             let idle_from = known.or_else(least).unwrap_or(0);
             shortage = Shortage { full_at: idle_from.saturating_add(self.scale.capacity), cost: 0, ..shortage };
         }

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! The rules RL-1 to RL-12, on clocks that the tests hold in their hand.
+//! Tests of the rules RL-1 to RL-12, on manual clocks.
 
 mod model;
 mod system;
@@ -15,16 +15,16 @@ use crate::clock::ManualClock;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn limiter(hand: &ManualClock, rate: f64, burst: f64) -> RateLimiter {
-    RateLimiter::builder(rate).per(SECOND).burst(burst).clock(hand).build().unwrap()
+fn limiter(manual: &ManualClock, rate: f64, burst: f64) -> RateLimiter {
+    RateLimiter::builder(rate).per(SECOND).burst(burst).clock(manual).build().unwrap()
 }
 
-/// How many tokens there are to be had at once.
+/// Takes all tokens, and returns how many there were.
 fn drain(limiter: &RateLimiter) -> usize {
     std::iter::from_fn(|| limiter.try_acquire().then_some(())).count()
 }
 
-/// Counts how often a task is woken.
+/// Counts the wake-ups of a task.
 #[derive(Default)]
 struct Woken(AtomicUsize);
 
@@ -46,69 +46,69 @@ fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 
 // RL-1
 #[test]
-fn a_bucket_starts_with_its_burst_and_gets_rate_per_time() {
-    let hand = ManualClock::new();
-    let fifty = limiter(&hand, 10.0, 50.0);
+fn a_bucket_starts_with_its_burst_and_fills_at_its_rate() {
+    let manual = ManualClock::new();
+    let fifty = limiter(&manual, 10.0, 50.0);
     assert_eq!(drain(&fifty), 50);
-    hand.advance(SECOND);
+    manual.advance(SECOND);
     assert_eq!(drain(&fifty), 10);
 
-    let ten = RateLimiter::builder(10).per(SECOND * 60).clock(&hand).build().unwrap();
+    let ten = RateLimiter::builder(10).per(SECOND * 60).clock(&manual).build().unwrap();
     assert_eq!((ten.rate(), ten.per(), ten.burst(), ten.tokens()), (10.0, SECOND * 60, 10.0, 10.0));
     assert_eq!(drain(&ten), 10);
-    hand.advance(SECOND * 5);
+    manual.advance(SECOND * 5);
     assert_eq!(drain(&ten), 0);
-    hand.advance(SECOND);
+    manual.advance(SECOND);
     assert_eq!(drain(&ten), 1);
 }
 
 // RL-1
 #[test]
-fn a_bucket_holds_a_token_at_least_and_may_start_empty() {
-    let hand = ManualClock::new();
-    let half = RateLimiter::builder(0.5).clock(&hand).build().unwrap();
+fn a_bucket_holds_at_least_one_token_and_may_start_empty() {
+    let manual = ManualClock::new();
+    let half = RateLimiter::builder(0.5).clock(&manual).build().unwrap();
     assert_eq!((half.burst(), drain(&half)), (1.0, 1));
-    hand.advance(SECOND);
+    manual.advance(SECOND);
     assert_eq!(drain(&half), 0);
-    hand.advance(SECOND);
+    manual.advance(SECOND);
     assert_eq!(drain(&half), 1);
 
-    let empty = limiter(&hand, 10.0, 0.0);
+    let empty = limiter(&manual, 10.0, 0.0);
     assert_eq!((empty.burst(), empty.tokens()), (1.0, 0.0));
-    hand.advance(Duration::from_millis(99));
+    manual.advance(Duration::from_millis(99));
     assert_eq!(drain(&empty), 0);
-    hand.advance(Duration::from_millis(1));
+    manual.advance(Duration::from_millis(1));
     assert_eq!(drain(&empty), 1);
-    hand.advance(SECOND * 60);
+    manual.advance(SECOND * 60);
     assert_eq!(drain(&empty), 1);
 
-    let fraction = limiter(&hand, 1.0, 2.5);
+    let fraction = limiter(&manual, 1.0, 2.5);
     assert_eq!((fraction.tokens(), drain(&fraction)), (2.5, 2));
-    hand.advance(SECOND / 2);
+    manual.advance(SECOND / 2);
     assert_eq!(drain(&fraction), 1);
 }
 
-// RL-2: idling fills the bucket, and nothing but the bucket.
+// RL-2: idling fills the bucket, up to its capacity.
 #[test]
 fn burst_five_never_gives_nine() {
     for staleness in [Duration::ZERO, Duration::from_millis(800)] {
-        let hand = ManualClock::with_staleness(staleness);
-        let limiter = limiter(&hand, 5.0, 5.0);
-        hand.advance(SECOND * 100);
-        hand.lag(staleness);
+        let manual = ManualClock::with_staleness(staleness);
+        let limiter = limiter(&manual, 5.0, 5.0);
+        manual.advance(SECOND * 100);
+        manual.lag(staleness);
         assert_eq!(drain(&limiter), 5);
-        hand.lag(Duration::ZERO);
+        manual.lag(Duration::ZERO);
         assert_eq!(drain(&limiter), 0);
-        hand.advance(SECOND * 3600);
+        manual.advance(SECOND * 3600);
         assert_eq!(drain(&limiter), 5);
     }
 }
 
 // RL-5
 #[test]
-fn a_wait_that_is_too_long_is_refused_at_once_and_costs_nothing() {
-    let hand = ManualClock::new();
-    let limiter = RateLimiter::builder(1).burst(1).name("quotes").clock(&hand).build().unwrap();
+fn a_wait_beyond_its_timeout_is_rejected_at_once_and_takes_no_token() {
+    let manual = ManualClock::new();
+    let limiter = RateLimiter::builder(1).burst(1).name("quotes").clock(&manual).build().unwrap();
     assert!(limiter.try_acquire());
     for _ in 0..100 {
         let error = limiter.acquire_timeout(Duration::from_millis(999)).unwrap_err();
@@ -118,16 +118,16 @@ fn a_wait_that_is_too_long_is_refused_at_once_and_costs_nothing() {
         let mut waiting = pin!(limiter.acquire_timeout_async(Duration::from_millis(999)));
         assert!(matches!(poll(&mut waiting), Poll::Ready(Err(error)) if error.retry_after() == SECOND));
     }
-    hand.advance(SECOND);
+    manual.advance(SECOND);
     assert_eq!(limiter.acquire_timeout(Duration::ZERO), Ok(()));
     assert_eq!(limiter.stats().rejected, 400);
 }
 
-// RL-4, RL-5: a timeout that suffices waits, in a thread as in a task.
+// RL-4, RL-5: a wait within its timeout succeeds, in a thread and in a task.
 #[test]
-fn a_wait_in_time_ends_when_the_token_is_due() {
-    let hand = ManualClock::new();
-    let limiter = limiter(&hand, 1.0, 1.0);
+fn a_wait_within_its_timeout_ends_when_the_token_is_due() {
+    let manual = ManualClock::new();
+    let limiter = limiter(&manual, 1.0, 1.0);
     assert!(limiter.try_acquire());
     let mut task = pin!(limiter.acquire_timeout_async(SECOND));
     assert!(poll(&mut task).is_pending());
@@ -137,9 +137,9 @@ fn a_wait_in_time_ends_when_the_token_is_due() {
             std::thread::yield_now();
         }
         assert_eq!(limiter.time_until_token(), SECOND * 3);
-        hand.advance(SECOND);
+        manual.advance(SECOND);
         assert_eq!(poll(&mut task), Poll::Ready(Ok(())));
-        hand.advance(SECOND);
+        manual.advance(SECOND);
         assert_eq!(thread.join().unwrap(), Ok(()));
     });
     assert_eq!(limiter.stats(), RateLimiterStats { acquired: 3, rejected: 0, waited: SECOND * 3, waiting: 0 });
@@ -147,9 +147,9 @@ fn a_wait_in_time_ends_when_the_token_is_due() {
 
 // RL-6
 #[test]
-fn dropped_waits_delay_nobody() {
-    let hand = ManualClock::new();
-    let limiter = limiter(&hand, 100.0, 1.0);
+fn dropped_waits_delay_no_other_waiter() {
+    let manual = ManualClock::new();
+    let limiter = limiter(&manual, 100.0, 1.0);
     assert!(limiter.try_acquire());
     let dropped: Vec<_> = (0..100).map(|_| limiter.reserve(1, None).unwrap()).collect();
     let last = limiter.reserve(1, None).unwrap();
@@ -161,16 +161,16 @@ fn dropped_waits_delay_nobody() {
     assert_eq!(limiter.stats().acquired, 1);
 }
 
-// RL-6: whoever was due and did not look in time gives back what has not spilled over since.
+// RL-6: a waiter that was due and did not poll in time refunds what has not overflowed since.
 #[test]
-fn a_grant_that_was_not_used_goes_back_but_never_a_second_time() {
-    let hand = ManualClock::new();
-    let limiter = limiter(&hand, 1.0, 1.0);
+fn an_unused_grant_is_refunded_once() {
+    let manual = ManualClock::new();
+    let limiter = limiter(&manual, 1.0, 1.0);
     assert!(limiter.try_acquire());
     let late = limiter.reserve(1, None).unwrap();
     let next = limiter.reserve(1, None).unwrap();
-    hand.advance(SECOND * 5 / 4);
-    // It lay there for a quarter of a second in which the bucket, full as it is with one, got nothing.
+    manual.advance(SECOND * 5 / 4);
+    // The token was unused for a quarter of a second, in which the bucket of one token overflowed.
     drop(late);
     assert_eq!(next.remaining(), Duration::ZERO);
     assert_eq!(limiter.time_until_token(), SECOND);
@@ -178,19 +178,19 @@ fn a_grant_that_was_not_used_goes_back_but_never_a_second_time() {
     assert_eq!(drain(&limiter), 1);
 }
 
-// RL-4: first come, first served, whoever asks for how much; newcomers do not overtake.
+// RL-4: first come, first served, for any number of tokens; new requests do not overtake waiters.
 #[test]
-fn the_line_is_served_in_order() {
-    let hand = ManualClock::new();
-    let limiter = limiter(&hand, 1.0, 3.0);
+fn waiters_are_served_in_order() {
+    let manual = ManualClock::new();
+    let limiter = limiter(&manual, 1.0, 3.0);
     assert_eq!(drain(&limiter), 3);
     let mut waiting: Vec<_> = [1, 3, 2, 1].into_iter().map(|tokens| limiter.reserve(tokens, None).unwrap()).collect();
     let mut served = Vec::new();
     for second in 1..=8 {
-        hand.advance(SECOND);
-        // Those who come later do not get what others wait for.
+        manual.advance(SECOND);
+        // Later requests do not get the tokens of waiters.
         assert_eq!(limiter.try_acquire(), second == 8);
-        // The last look first: the order of looking is not the order of serving.
+        // Polled in reverse: the order of polling is not the order of serving.
         for (number, waiter) in waiting.iter_mut().enumerate().rev() {
             if !served.iter().any(|(known, _)| *known == number) && poll(waiter).is_ready() {
                 served.push((number, second));
@@ -200,11 +200,11 @@ fn the_line_is_served_in_order() {
     assert_eq!(served, [(0, 1), (1, 4), (2, 6), (3, 7)]);
 }
 
-// RL-4: each is woken when its token is due, and not before; those who need not move are left asleep.
+// RL-4: each waiter is woken when its token is due, and not before; waiters that have not moved stay asleep.
 #[test]
-fn a_crowd_that_leaves_wakes_each_of_those_who_stay_once() {
-    let hand = ManualClock::new();
-    let limiter = limiter(&hand, 1.0, 1.0);
+fn waiters_that_leave_wake_each_remaining_waiter_once() {
+    let manual = ManualClock::new();
+    let limiter = limiter(&manual, 1.0, 1.0);
     assert!(limiter.try_acquire());
     let leaving: Vec<_> = (0..50).map(|_| limiter.reserve(1, None).unwrap()).collect();
     let woken: Vec<_> = (0..50).map(|_| Arc::new(Woken::default())).collect();
@@ -221,12 +221,12 @@ fn a_crowd_that_leaves_wakes_each_of_those_who_stay_once() {
     assert_eq!(staying[49].remaining(), SECOND * 50);
 }
 
-// RL-5: the time to wait is computed when it is asked for, on the limiter's clock; each kind of rejection knows it.
+// RL-5: every kind of rejection computes `retry_after` when asked, on the limiter's clock.
 #[test]
 fn retry_after_counts_from_when_it_is_asked_for() {
-    let hand = ManualClock::new();
-    let limiter = RateLimiter::builder(1).burst(1).clock(&hand).build().unwrap();
-    let keyed = crate::KeyedRateLimiter::<u8>::builder(1).burst(1).max_keys(1).clock(&hand).build().unwrap();
+    let manual = ManualClock::new();
+    let limiter = RateLimiter::builder(1).burst(1).clock(&manual).build().unwrap();
+    let keyed = crate::KeyedRateLimiter::<u8>::builder(1).burst(1).max_keys(1).clock(&manual).build().unwrap();
     assert!(limiter.try_acquire() && keyed.try_acquire(&7));
     let rejections = [limiter.check(), limiter.acquire_timeout(Duration::ZERO), keyed.check(&7), keyed.check(&8)]
         .map(Result::unwrap_err);
@@ -234,7 +234,7 @@ fn retry_after_counts_from_when_it_is_asked_for() {
         for rejection in &rejections {
             assert_eq!(rejection.retry_after(), left);
         }
-        hand.advance(SECOND * 3 / 4);
+        manual.advance(SECOND * 3 / 4);
     }
     assert_eq!(rejections[0], rejections[0].clone());
     assert_ne!(rejections[0], limiter.check_n(2).unwrap_err());
@@ -243,8 +243,8 @@ fn retry_after_counts_from_when_it_is_asked_for() {
 // RL-7
 #[test]
 fn several_tokens_are_taken_together_or_not_at_all() {
-    let hand = ManualClock::new();
-    let limiter = limiter(&hand, 10.0, 5.0);
+    let manual = ManualClock::new();
+    let limiter = limiter(&manual, 10.0, 5.0);
     assert!(limiter.try_acquire_n(0));
     assert!(!limiter.try_acquire_n(6) && !limiter.try_acquire_n(u32::MAX));
     assert_eq!(limiter.check_n(6).unwrap_err().retry_after(), Duration::MAX);
@@ -262,14 +262,14 @@ fn several_tokens_are_taken_together_or_not_at_all() {
 
 // RL-8
 #[test]
-fn looking_changes_nothing_and_reset_fills_and_wakes() {
-    let hand = ManualClock::new();
-    let limiter = limiter(&hand, 1.0, 3.0);
+fn inspection_changes_nothing_and_reset_fills_and_wakes() {
+    let manual = ManualClock::new();
+    let limiter = limiter(&manual, 1.0, 3.0);
     for _ in 0..10 {
         assert_eq!((limiter.tokens(), limiter.time_until_token()), (3.0, Duration::ZERO));
     }
     assert_eq!(drain(&limiter), 3);
-    hand.advance(SECOND / 4);
+    manual.advance(SECOND / 4);
     assert_eq!((limiter.tokens(), limiter.time_until_token()), (0.25, SECOND * 3 / 4));
 
     let woken: Vec<_> = (0..5).map(|_| Arc::new(Woken::default())).collect();
@@ -291,8 +291,8 @@ fn looking_changes_nothing_and_reset_fills_and_wakes() {
 // RL-8
 #[test]
 fn reset_ends_the_wait_of_a_thread() {
-    let hand = ManualClock::new();
-    let limiter = RateLimiter::builder(1).per(SECOND * 86_400).clock(&hand).build().unwrap();
+    let manual = ManualClock::new();
+    let limiter = RateLimiter::builder(1).per(SECOND * 86_400).clock(&manual).build().unwrap();
     assert!(limiter.try_acquire());
     std::thread::scope(|scope| {
         scope.spawn(|| limiter.acquire());
@@ -304,16 +304,16 @@ fn reset_ends_the_wait_of_a_thread() {
     assert_eq!(limiter.stats().acquired, 2);
 }
 
-// RL-9: the tokens that are there stay as many; those who wait do so at the new rate.
+// RL-9: the number of tokens stays; waiters continue at the new rate.
 #[test]
 fn the_rate_changes_without_a_burst() {
-    let hand = ManualClock::new();
-    let ten = RateLimiter::builder(10).clock(&hand).build().unwrap();
+    let manual = ManualClock::new();
+    let ten = RateLimiter::builder(10).clock(&manual).build().unwrap();
     assert!(ten.try_acquire_n(8));
     ten.set_rate(1000, SECOND).unwrap();
     assert_eq!((ten.burst(), ten.rate(), ten.tokens()), (1000.0, 1000.0, 2.0));
     assert_eq!(drain(&ten), 2);
-    hand.advance(SECOND / 10);
+    manual.advance(SECOND / 10);
     assert_eq!(ten.tokens(), 100.0);
     ten.set_rate(5, SECOND).unwrap();
     assert_eq!(ten.tokens(), 5.0);
@@ -328,69 +328,69 @@ fn the_rate_changes_without_a_burst() {
     assert!(pin!(&mut waiting).poll(&mut Context::from_waker(&waker)).is_pending());
     ten.set_rate(2, SECOND).unwrap();
     assert_eq!((woken.times(), waiting.remaining()), (1, SECOND / 2));
-    // RL-5: it would now outlast its timeout.
+    // RL-5: the wait would now exceed its timeout.
     assert!(matches!(poll(&mut impatient), Poll::Ready(Err(error)) if error.retry_after() == SECOND));
     assert!(ten.set_rate(0, SECOND).is_err() && ten.set_rate(1, Duration::ZERO).is_err());
     assert_eq!(ten.rate(), 2.0);
 }
 
-// RL-2, RL-3: fast and slow, no drift over months.
+// RL-2, RL-3: no drift over months, at fast and slow rates.
 #[test]
 fn nothing_drifts() {
-    let hand = ManualClock::with_staleness(Duration::from_millis(8));
-    hand.lag(Duration::from_millis(5));
-    // Ten years after the machine was started.
-    hand.advance(SECOND * 86_400 * 3650);
-    let fast = limiter(&hand, 7e6, 7e6);
-    let slow = RateLimiter::builder(1).per(SECOND * 86_400).burst(1000).clock(&hand).build().unwrap();
+    let manual = ManualClock::with_staleness(Duration::from_millis(8));
+    manual.lag(Duration::from_millis(5));
+    // The machine has been running for ten years.
+    manual.advance(SECOND * 86_400 * 3650);
+    let fast = limiter(&manual, 7e6, 7e6);
+    let slow = RateLimiter::builder(1).per(SECOND * 86_400).burst(1000).clock(&manual).build().unwrap();
     assert_eq!(drain(&slow), 1000);
     let half_a_million =
         |limiter: &RateLimiter| std::iter::from_fn(|| limiter.try_acquire_n(500_000).then_some(())).count();
     assert_eq!(half_a_million(&fast), 14);
     let mut granted = 0;
     for day in 1..=100 {
-        // By bits, so that every rounding has its chance.
+        // Intervals by bits, so that every rounding occurs.
         for _ in 0..86_400 / 3_600 {
             for _ in 0..3 {
-                hand.advance(SECOND / 7);
+                manual.advance(SECOND / 7);
                 granted += half_a_million(&fast);
             }
-            hand.advance(SECOND * 3_600 - SECOND / 7 * 3);
+            manual.advance(SECOND * 3_600 - SECOND / 7 * 3);
             assert_eq!(half_a_million(&fast), 14);
         }
         assert_eq!(slow.tokens().floor(), f64::from(day));
     }
-    // Three sevenths of a second, rounded down, are a fraction of a token less than 3 million.
+    // Three sevenths of a second, rounded down, are a fraction of a token below 3 million.
     assert_eq!(granted, 100 * 24 * 5);
     assert_eq!(drain(&slow), 100);
 }
 
-// RL-3: whoever takes each token when it is due gets every one, at a rate that no binary fraction hits.
+// RL-3: a caller that takes each token when it is due gets every one, at a rate without an exact binary fraction.
 #[test]
-fn with_demand_always_waiting_nothing_is_lost() {
-    let hand = ManualClock::new();
-    let limiter = limiter(&hand, 7e6, 1.0);
+fn with_constant_demand_no_token_is_lost() {
+    let manual = ManualClock::new();
+    let limiter = limiter(&manual, 7e6, 1.0);
     assert!(limiter.try_acquire());
-    let start = hand.now();
+    let start = manual.now();
     for _ in 0..70_000 {
         let mut next = limiter.reserve(1, None).unwrap();
-        hand.advance(next.remaining());
+        manual.advance(next.remaining());
         assert!(poll(&mut next).is_ready());
     }
-    assert_eq!(hand.now().since(start), SECOND / 100);
+    assert_eq!(manual.now().since(start), SECOND / 100);
 }
 
 // RL-10
 #[test]
-fn what_happened_is_counted() {
-    let hand = ManualClock::new();
-    let limiter = limiter(&hand, 10.0, 10.0);
+fn statistics_count_grants_rejections_and_waits() {
+    let manual = ManualClock::new();
+    let limiter = limiter(&manual, 10.0, 10.0);
     assert!(limiter.try_acquire_n(10));
     assert!(!limiter.try_acquire() && limiter.check().is_err() && limiter.acquire_timeout(Duration::ZERO).is_err());
     let mut used = limiter.reserve(2, None).unwrap();
     let unused = limiter.reserve(1, None).unwrap();
     assert_eq!(limiter.stats(), RateLimiterStats { acquired: 10, rejected: 3, waited: Duration::ZERO, waiting: 2 });
-    hand.advance(SECOND / 4);
+    manual.advance(SECOND / 4);
     assert!(poll(&mut used).is_ready() && poll(&mut used).is_ready());
     drop(unused);
     assert_eq!(limiter.stats(), RateLimiterStats { acquired: 12, rejected: 3, waited: SECOND / 4, waiting: 0 });
@@ -398,33 +398,33 @@ fn what_happened_is_counted() {
 
 // RL-12, ALL-1
 #[test]
-fn what_cannot_be_meant_is_named() {
-    let refused = |rate: f64, per: Duration, burst: f64| {
+fn invalid_arguments_are_named() {
+    let rejected = |rate: f64, per: Duration, burst: f64| {
         let error = RateLimiter::builder(rate).per(per).burst(burst).build().unwrap_err().to_string();
         error.split('`').nth(1).unwrap().to_owned()
     };
     for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300, 5e-324, 1e-300] {
-        assert_eq!(refused(rate, SECOND, 1.0), "rate", "{rate}");
+        assert_eq!(rejected(rate, SECOND, 1.0), "rate", "{rate}");
     }
     for per in [Duration::ZERO, Duration::MAX] {
-        assert_eq!(refused(1.0, per, 1.0), "per", "{per:?}");
+        assert_eq!(rejected(1.0, per, 1.0), "per", "{per:?}");
     }
     for burst in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
-        assert_eq!(refused(1.0, SECOND, burst), "burst", "{burst}");
+        assert_eq!(rejected(1.0, SECOND, burst), "burst", "{burst}");
     }
     let error = RateLimiter::builder(f64::NAN).build().unwrap_err();
     assert_eq!(error.to_string(), "`rate` is NaN, but must be a number above 0");
     assert!(KeyedRateLimiter::<u8>::builder(1).max_keys(0).build().unwrap_err().to_string().contains("max_keys"));
 }
 
-// ALL-1: a clock at its end, a wait without end.
+// ALL-1: a clock at its maximum, a wait without end.
 #[test]
-fn nonsense_does_not_panic() {
-    let hand = ManualClock::new();
-    hand.advance(Duration::MAX);
-    let limiter = RateLimiter::builder(1e-3).per(SECOND * 86_400 * 365).burst(5).clock(&hand).build().unwrap();
+fn extreme_values_do_not_panic() {
+    let manual = ManualClock::new();
+    manual.advance(Duration::MAX);
+    let limiter = RateLimiter::builder(1e-3).per(SECOND * 86_400 * 365).burst(5).clock(&manual).build().unwrap();
     let waiting: Vec<_> = (0..40).map(|_| limiter.reserve(5, None)).collect();
-    hand.advance(Duration::MAX);
+    manual.advance(Duration::MAX);
     let _ = (limiter.check(), limiter.tokens(), limiter.time_until_token(), limiter.acquire_timeout(SECOND));
     limiter.set_rate(1e9, SECOND).unwrap();
     limiter.reset();
@@ -435,15 +435,15 @@ fn nonsense_does_not_panic() {
 // RL-11
 #[test]
 fn each_key_has_its_own_bucket() {
-    let hand = ManualClock::with_staleness(SECOND / 10);
-    let limiter = KeyedRateLimiter::<String>::builder(2).burst(3).name("users").clock(&hand).build().unwrap();
+    let manual = ManualClock::with_staleness(SECOND / 10);
+    let limiter = KeyedRateLimiter::<String>::builder(2).burst(3).name("users").clock(&manual).build().unwrap();
     for user in ["a", "b"] {
         assert!(limiter.try_acquire_n(user, 2) && !limiter.try_acquire_n(user, 2) && limiter.try_acquire(user));
         let error = limiter.check(user).unwrap_err();
         assert_eq!((error.retry_after(), error.name.as_deref()), (SECOND / 2, Some("users")));
     }
-    hand.advance(SECOND / 2);
-    hand.lag(SECOND);
+    manual.advance(SECOND / 2);
+    manual.lag(SECOND);
     assert_eq!((limiter.tokens("a"), limiter.tokens("c")), (1.0, 3.0));
     assert!(limiter.try_acquire("a") && !limiter.try_acquire("a"));
     limiter.reset("a");
@@ -453,21 +453,21 @@ fn each_key_has_its_own_bucket() {
     assert_eq!((stats.acquired, stats.rejected, stats.keys), (7, 6, 2));
 }
 
-// RL-11: full, idle keys make room; one that is being limited is never dropped.
+// RL-11: idle keys make room; a limited key is never removed.
 #[test]
-fn the_bound_on_keys_holds_and_nobody_is_forgotten_while_limited() {
+fn the_maximum_of_keys_holds_and_no_limited_key_is_removed() {
     for bound in [1u64, 2, 100, 20_000] {
-        let hand = ManualClock::new();
-        let limiter = KeyedRateLimiter::<u64>::builder(1).burst(2).clock(&hand);
+        let manual = ManualClock::new();
+        let limiter = KeyedRateLimiter::<u64>::builder(1).burst(2).clock(&manual);
         let limiter = limiter.max_keys(usize::try_from(bound).unwrap()).build().unwrap();
         assert!((0..bound).all(|key| limiter.try_acquire_n(&key, 2)));
-        // All are being limited: those stay so, and a new one is told when there is room.
+        // All keys are limited and stay so; a rejected new key learns when there is room.
         assert!((bound..bound + 100).all(|key| limiter.check(&key).unwrap_err().retry_after() == SECOND * 2));
         assert!((0..bound).all(|key| !limiter.try_acquire(&key)));
-        hand.advance(SECOND);
+        manual.advance(SECOND);
         assert!(limiter.try_acquire(&0) && !limiter.try_acquire(&bound));
-        hand.advance(SECOND);
-        // All but the first are full again.
+        manual.advance(SECOND);
+        // All keys but the first are full again.
         for key in bound..2 * bound - 1 {
             assert!(limiter.try_acquire_n(&key, 2), "{key} of {bound}");
         }
@@ -477,20 +477,20 @@ fn the_bound_on_keys_holds_and_nobody_is_forgotten_while_limited() {
     }
 }
 
-// RL-8, RL-11: a key that is reset makes room at once, also where it was known that no key is idle yet.
+// RL-8, RL-11: a key that is reset makes room at once, also when it was known that no key was idle.
 #[test]
 fn a_key_that_is_reset_makes_room() {
-    let hand = ManualClock::new();
-    let limiter = KeyedRateLimiter::<u8>::builder(1).max_keys(2).clock(&hand).build().unwrap();
+    let manual = ManualClock::new();
+    let limiter = KeyedRateLimiter::<u8>::builder(1).max_keys(2).clock(&manual).build().unwrap();
     assert!(limiter.try_acquire(&1) && limiter.try_acquire(&2) && !limiter.try_acquire(&3));
     limiter.reset(&2);
     assert!(limiter.try_acquire(&3), "no room");
     assert!(!limiter.try_acquire(&1), "a limited key was dropped");
 }
 
-// RL-2, RL-9: a pause by a very slow rate, with many waiting, is no burst when the rate is fast again.
+// RL-2, RL-9: a pause through a very slow rate, with many waiters, causes no burst when the rate is fast again.
 #[test]
-fn a_line_survives_a_pause() {
+fn a_queue_survives_a_pause() {
     for slow in [1e-9, 1e-7, 1e-3] {
         let clock = ManualClock::new();
         clock.advance(Duration::from_secs(1000));
@@ -509,7 +509,7 @@ fn a_line_survives_a_pause() {
     }
 }
 
-// Whatever the machine: what a limiter takes on the heap, its reference counts included.
+// On every machine: the heap memory of a limiter, including its reference counts.
 #[test]
 fn a_limiter_takes_192_bytes_at_most() {
     let bytes = size_of::<shared::Shared>() + 2 * size_of::<usize>();

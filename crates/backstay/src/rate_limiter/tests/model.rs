@@ -7,14 +7,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Moment;
 
-/// What happens next. Times are in percent of the time between two tokens.
+/// The next event. Times are in percent of the time between two tokens.
 #[derive(Clone, Debug)]
 enum Step {
     Pass(u64),
     Lag(u64),
     Take(u32),
     Join(u32),
-    /// The waiter with this number, counted round, looks whether it is due.
+    /// The waiter with this index, modulo the number of waiters, polls.
     Poll(usize),
     Drop(usize),
     SetRate(u64),
@@ -51,9 +51,9 @@ fn case() -> impl Strategy<Value = Case> {
     })
 }
 
-/// The limiter, and the hand of its clock.
+/// The limiter and its clock.
 struct Tested {
-    hand: ManualClock,
+    manual: ManualClock,
     limiter: RateLimiter,
     waiting: Vec<(Reservation, u64, u32)>,
     rate: u64,
@@ -64,17 +64,17 @@ struct Tested {
 impl Tested {
     fn new(case: &Case) -> Self {
         let gap = Duration::from_nanos(case.per / case.rate);
-        // More than the 4 µs within which a token taken from a full bucket may be counted as taken earlier.
-        let hand = ManualClock::with_staleness((gap * 2).max(Duration::from_nanos(4_001)));
-        hand.advance(Duration::from_secs(1_000_000));
+        // More than the 4 µs by which a take from a full bucket may be counted as earlier.
+        let manual = ManualClock::with_staleness((gap * 2).max(Duration::from_nanos(4_001)));
+        manual.advance(Duration::from_secs(1_000_000));
         #[allow(clippy::cast_precision_loss)]
         let builder = RateLimiter::builder(case.rate as f64).burst(case.burst as f64 / 4.0);
-        let limiter = builder.per(Duration::from_nanos(case.per)).clock(&hand).build().unwrap();
-        Self { hand, limiter, waiting: Vec::new(), rate: case.rate, per: case.per, next: 0 }
+        let limiter = builder.per(Duration::from_nanos(case.per)).clock(&manual).build().unwrap();
+        Self { manual, limiter, waiting: Vec::new(), rate: case.rate, per: case.per, next: 0 }
     }
 
     fn now(&self) -> u64 {
-        self.hand.now().as_nanos()
+        self.manual.now().as_nanos()
     }
 
     fn percent(&self, percent: u64) -> Duration {
@@ -106,11 +106,11 @@ struct Naive {
     token: i128,
     capacity: i128,
     level: i128,
-    /// Who waits for how much, and who has got it.
+    /// The number and cost of each waiter, and of those that were granted.
     queue: VecDeque<(u64, i128)>,
     granted: Vec<(u64, i128)>,
-    /// What rounding may make up: two nanoseconds of every rate. A unit is half of one at most; the taking, the time
-    /// and the level at a change to the rate and from it are rounded by less than a unit each.
+    /// The tolerance for rounding: two nanoseconds of every rate. A unit is at most half a nanosecond. Each take, the
+    /// time, and the level at each change of the rate are rounded by less than a unit.
     tolerance: i128,
 }
 
@@ -129,7 +129,7 @@ impl Naive {
         self.level = (self.level + self.rate * i128::from(nanos)).min(self.capacity);
     }
 
-    /// Grants what there is, moment by moment, up to `until`.
+    /// Grants tokens moment by moment, up to `until`.
     fn pass(&mut self, until: u64) {
         self.serve();
         while let Some((_, cost)) = self.queue.front() {
@@ -138,7 +138,7 @@ impl Naive {
             if self.now + nanos > until {
                 break;
             }
-            // Nothing spills: what is missing goes out the moment it is there, within the nanosecond.
+            // Nothing overflows: lacking tokens are granted in the nanosecond in which they come.
             self.now += nanos;
             self.level += self.rate * i128::from(nanos);
             self.serve();
@@ -157,7 +157,7 @@ impl Naive {
         }
     }
 
-    /// Grants what the tested limiter granted to `number`, a rounding error early at most.
+    /// Grants what the tested limiter granted to `number`, which may be earlier by a rounding error.
     fn rounded_up(&mut self, number: u64) -> bool {
         match self.queue.front().copied() {
             Some((first, cost)) if first == number => {
@@ -169,7 +169,7 @@ impl Naive {
         }
     }
 
-    /// `number` gives up; what it got a rounding error before the tested limiter granted it goes back.
+    /// `number` leaves; tokens that it got earlier than from the tested limiter, by a rounding error, are refunded.
     fn leave(&mut self, number: u64) {
         if let Some((_, cost)) = self.granted.iter().find(|(granted, _)| *granted == number) {
             self.level = (self.level + cost).min(self.capacity);
@@ -186,18 +186,18 @@ impl Naive {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
-    // RL-1, RL-2, RL-3, RL-6, RL-9: the limiter is the ideal bucket, to the nanosecond, however stale the readings.
+    // RL-1, RL-2, RL-3, RL-6, RL-9: the limiter equals the ideal bucket, to the nanosecond, for any staleness.
     #[test]
-    fn every_token_is_granted_when_an_exact_bucket_would(case in case()) {
+    fn a_limiter_equals_an_exact_bucket(case in case()) {
         let mut tested = Tested::new(&case);
         let mut naive = Naive::new(&case, tested.now());
         for step in &case.steps {
             match *step {
                 Step::Pass(percent) => {
-                    tested.hand.advance(tested.percent(percent));
+                    tested.manual.advance(tested.percent(percent));
                     naive.pass(tested.now());
                 }
-                Step::Lag(percent) => tested.hand.lag(tested.percent(percent)),
+                Step::Lag(percent) => tested.manual.lag(tested.percent(percent)),
                 Step::Take(tokens) => {
                     let cost = naive.token * i128::from(tokens);
                     let granted = tested.limiter.try_acquire_n(tokens);
@@ -233,7 +233,7 @@ proptest! {
                     naive.set_rate(tested.rate);
                 }
             }
-            // Those who wait are due when the naive bucket says, to a nanosecond and the tolerance.
+            // Waiters are due when the naive bucket says, to a nanosecond and the tolerance.
             naive.serve();
             let tolerance = u64::try_from(naive.tolerance / naive.rate).unwrap() + 1;
             let mut ahead = -naive.level;
@@ -247,24 +247,25 @@ proptest! {
         }
     }
 
-    // RL-2: no window sees more than the capacity and what comes in within it, with waiters that are dropped at any
-    // time: before they are due, or long after it without having looked; and with changes of the rate (RL-9).
+    // RL-2: no window gets more than the capacity and the tokens that come within it, with changes of the rate (RL-9)
+    // and with waiters that are dropped at any time: before they are due, or long after without a poll.
     #[test]
-    fn no_window_sees_too_much(case in case()) {
+    fn no_window_gets_too_many_tokens(case in case()) {
         let mut tested = Tested::new(&case);
-        // When how much was granted; and how much had come in by when, in quarters of tokens times `per`.
+        // The grants with their times; and the tokens that had come in by each time, in quarters of tokens times
+        // `per`.
         let mut grants: Vec<(u64, u64)> = Vec::new();
         let mut rates = vec![(tested.now(), tested.rate)];
         let mut due: Vec<(u64, u64)> = Vec::new();
         for step in &case.steps {
-            let pending: Vec<_> = tested.waiting.iter().map(|(waiter, number, _)| (*number, tested.hand.now() + waiter.remaining())).collect();
+            let pending: Vec<_> = tested.waiting.iter().map(|(waiter, number, _)| (*number, tested.manual.now() + waiter.remaining())).collect();
             match *step {
                 Step::Pass(percent) => {
-                    tested.hand.advance(tested.percent(percent));
-                    let came = pending.into_iter().filter(|(_, moment)| *moment <= tested.hand.now());
+                    tested.manual.advance(tested.percent(percent));
+                    let came = pending.into_iter().filter(|(_, moment)| *moment <= tested.manual.now());
                     note_due(&mut due, came);
                 }
-                Step::Lag(percent) => tested.hand.lag(tested.percent(percent)),
+                Step::Lag(percent) => tested.manual.lag(tested.percent(percent)),
                 Step::Take(tokens) => {
                     if tested.limiter.try_acquire_n(tokens) {
                         grants.push((tested.now(), u64::from(tokens)));
@@ -288,7 +289,7 @@ proptest! {
                     rates.push((tested.now(), tested.rate));
                 }
             }
-            let now = tested.hand.now();
+            let now = tested.manual.now();
             let usable = tested.waiting.iter().filter(|(waiter, ..)| waiter.remaining().is_zero());
             note_due(&mut due, usable.map(|(_, number, _)| (*number, now)));
         }
@@ -319,7 +320,7 @@ fn note_due(due: &mut Vec<(u64, u64)>, came: impl Iterator<Item = (u64, Moment)>
     }
 }
 
-/// What comes in between two moments.
+/// The tokens that come in between two moments.
 fn income(rates: &[(u64, u64)], start: u64, end: u64) -> u128 {
     let ends = rates.iter().skip(1).map(|(since, _)| *since).chain([u64::MAX]);
     rates.iter().zip(ends).fold(0, |sum, ((since, rate), until)| {

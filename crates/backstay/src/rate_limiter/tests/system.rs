@@ -1,10 +1,10 @@
-//! Tasks that wait on the system's clock share one alarm: whoever leaves tells nobody, and all are woken in time.
+//! Tasks on the system's clock share one wake-up: a waiter that leaves wakes no other, and all are woken in time.
 
 use std::sync::mpsc;
 
 use super::*;
 
-/// Far longer than the tests take, far shorter than what a lost wake-up costs.
+/// Far longer than the tests take, far shorter than a lost wake-up would take.
 const ENOUGH: Duration = Duration::from_secs(60);
 
 struct Report(mpsc::Sender<usize>, usize);
@@ -19,7 +19,7 @@ fn waker(sender: &mpsc::Sender<usize>, number: usize) -> Waker {
     Arc::new(Report(sender.clone(), number)).into()
 }
 
-/// A limiter that grants one token in `gap`, and has none.
+/// A limiter without tokens that grants one per `gap`.
 fn empty(gap: Duration) -> RateLimiter {
     let limiter = RateLimiter::builder(1).per(gap).burst(1).build().unwrap();
     assert!(limiter.try_acquire());
@@ -30,9 +30,9 @@ fn listen(waiting: &mut Reservation, waker: &Waker) -> bool {
     pin!(waiting).poll(&mut Context::from_waker(waker)).is_pending()
 }
 
-// RL-4, RL-6: those behind move up, and are woken when they are due now: an hour before they were when they began.
+// RL-4, RL-6: later waiters move up, and are woken when they are due now: an hour earlier than when they began.
 #[test]
-fn whoever_moves_up_is_woken_when_its_token_is_due() {
+fn a_waiter_that_moves_up_is_woken_when_its_token_is_due() {
     let limiter = empty(SECOND / 50);
     let ahead = limiter.reserve(1, None).unwrap();
     let hour = limiter.set_rate(1, SECOND * 3600);
@@ -51,9 +51,9 @@ fn whoever_moves_up_is_woken_when_its_token_is_due() {
     }
 }
 
-// RL-4: a task that is woken and never polled holds up nobody behind it.
+// RL-4: a task that is woken and never polled delays no later waiter.
 #[test]
-fn a_task_that_is_not_polled_holds_up_nobody() {
+fn a_task_that_is_not_polled_delays_no_other_waiter() {
     let limiter = empty(SECOND / 50);
     let (sender, woken) = mpsc::channel();
     let mut waiting: Vec<_> = (0..5).map(|_| limiter.reserve(1, None).unwrap()).collect();
@@ -66,7 +66,7 @@ fn a_task_that_is_not_polled_holds_up_nobody() {
     assert!(poll(&mut waiting[4]).is_ready());
 }
 
-// RL-4, RL-6: a parked thread too, although it had set itself an alarm for later.
+// RL-4, RL-6: a parked thread is woken, too, although its own timeout is later.
 #[test]
 fn a_thread_that_moves_up_is_woken() {
     let limiter = empty(SECOND * 3600);
@@ -84,7 +84,7 @@ fn a_thread_that_moves_up_is_woken() {
 
 // RL-8
 #[test]
-fn reset_wakes_as_many_as_there_are_tokens() {
+fn reset_wakes_one_waiter_per_token() {
     let limiter = RateLimiter::builder(3).per(SECOND * 3600).build().unwrap();
     assert!(limiter.try_acquire_n(3));
     let (sender, woken) = mpsc::channel();
@@ -98,9 +98,9 @@ fn reset_wakes_as_many_as_there_are_tokens() {
     assert_eq!(ready, 3);
 }
 
-// RL-5: a rate that falls moves the token behind the deadline, and the waiter is told at once.
+// RL-5: a lower rate moves the token behind the deadline, and the waiter is rejected at once.
 #[test]
-fn a_slower_rate_wakes_those_who_have_a_deadline() {
+fn a_slower_rate_wakes_waiters_with_a_deadline() {
     let limiter = empty(SECOND * 10);
     let (sender, woken) = mpsc::channel();
     let mut waiting = limiter.reserve(1, Some(SECOND * 20)).unwrap();
@@ -110,9 +110,9 @@ fn a_slower_rate_wakes_those_who_have_a_deadline() {
     assert!(matches!(poll(&mut waiting), Poll::Ready(Err(_))));
 }
 
-// The alarm keeps no limiter alive.
+// The shared wake-up does not keep the limiter alive.
 #[test]
-fn a_limiter_goes_with_its_last_waiter() {
+fn a_limiter_is_dropped_with_its_last_waiter() {
     let limiter = empty(SECOND * 3600);
     let mut waiting = limiter.reserve(1, None).unwrap();
     assert!(listen(&mut waiting, Waker::noop()));

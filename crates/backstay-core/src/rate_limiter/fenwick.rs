@@ -2,31 +2,32 @@
 
 use alloc::vec::Vec;
 
-/// What [`Sums`] adds up. Addition wraps: a sum of wrapped parts is right whenever the sum itself fits.
-pub(super) trait Number: Copy + Default {
+/// An element of a [`FenwickTree`]. Addition wraps: a sum of wrapped parts is right if the sum itself fits.
+pub(super) trait Summable: Copy + Default {
     fn plus(self, other: Self) -> Self;
 }
 
-impl Number for i128 {
+impl Summable for i128 {
     fn plus(self, other: Self) -> Self {
         self.wrapping_add(other)
     }
 }
 
-impl Number for u32 {
+impl Summable for u32 {
     fn plus(self, other: Self) -> Self {
         self.wrapping_add(other)
     }
 }
 
-/// A [Fenwick tree](https://en.wikipedia.org/wiki/Fenwick_tree): changing an element and summing those before it take
-/// O(log n), appending takes O(1) on average.
+/// A [Fenwick tree](https://en.wikipedia.org/wiki/Fenwick_tree).
+///
+/// Changing an element and computing a prefix sum take O(log n); appending takes O(1), amortized.
 ///
 /// Node `i` (from 1) holds the sum of the `i & -i` elements that end with element `i`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sums<T>(Vec<T>);
+pub(super) struct FenwickTree<T>(Vec<T>);
 
-impl<T: Number> Sums<T> {
+impl<T: Summable> FenwickTree<T> {
     pub(super) fn push(&mut self, value: T) {
         let node = self.0.len() + 1;
         let (mut sum, mut step) = (value, 1);
@@ -46,8 +47,8 @@ impl<T: Number> Sums<T> {
         }
     }
 
-    /// The sum of the first `count` elements.
-    pub(super) fn first(&self, count: usize) -> T {
+    /// Returns the sum of the first `count` elements.
+    pub(super) fn prefix_sum(&self, count: usize) -> T {
         let (mut node, mut sum) = (count.min(self.0.len()), T::default());
         while node > 0 {
             sum = sum.plus(self.0[node - 1]);
@@ -56,8 +57,9 @@ impl<T: Number> Sums<T> {
         sum
     }
 
-    /// How many elements can be taken from the front so that `within` still holds for their sum. The sums must not
-    /// fall, and `within` must not hold again after it has failed.
+    /// Returns the length of the longest prefix with a sum that satisfies `within`.
+    ///
+    /// The sums must not decrease, and `within` must not hold again after it has failed.
     pub(super) fn count_while(&self, within: impl Fn(T) -> bool) -> usize {
         let (mut count, mut sum) = (0, T::default());
         let mut step = (self.0.len() + 1).next_power_of_two() / 2;
@@ -91,8 +93,8 @@ mod tests {
         #![proptest_config(crate::cases(256))]
 
         #[test]
-        fn sums_are_those_of_a_plain_list(steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>(), 0..100u32), 1..24)) {
-            let (mut sums, mut list) = (Sums::<u32>::default(), Vec::new());
+        fn prefix_sums_equal_those_of_a_plain_list(steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>(), 0..100u32), 1..24)) {
+            let (mut sums, mut list) = (FenwickTree::<u32>::default(), Vec::new());
             for (append, index, value) in steps {
                 if append || list.is_empty() {
                     sums.push(value);
@@ -104,7 +106,7 @@ mod tests {
                 }
                 for count in 0..=list.len() {
                     let sum: u32 = list[..count].iter().sum();
-                    prop_assert_eq!(sums.first(count), sum);
+                    prop_assert_eq!(sums.prefix_sum(count), sum);
                     let longest = (0..=list.len()).rev().find(|count| list[..*count].iter().sum::<u32>() <= sum);
                     prop_assert_eq!(Some(sums.count_while(|other| other <= sum)), longest);
                 }
