@@ -102,7 +102,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// On a busy machine, locks that yield while they wait look preempted: a doubtful figure is better than none.
+    /// On a busy machine, locks that yield while they wait appear preempted: a doubtful figure is better than none.
     pub(crate) fn of(clean: Vec<f64>, disturbed: Vec<f64>, plan: Plan) -> Self {
         let doubtful = clean.len() < plan.windows / 4;
         let (mut costs, discarded) = if doubtful { (disturbed, clean.len()) } else { (clean, disturbed.len()) };

@@ -144,7 +144,7 @@ impl RateLimiter {
     /// Waits for a token, in a task of any runtime.
     ///
     /// # Cancel safety
-    /// Dropping the future refunds the token, and later waiters move up.
+    /// Dropping the future before it completes refunds the token, and later waiters move up.
     pub async fn acquire_async(&self) {
         if self.shared.take(1).is_ok() {
             return;
@@ -161,7 +161,7 @@ impl RateLimiter {
     /// [`RateLimitExceededError`] at once if the bucket can't hold so many tokens.
     ///
     /// # Cancel safety
-    /// Dropping the future refunds the tokens, and later waiters move up.
+    /// Dropping the future before it completes refunds the tokens, and later waiters move up.
     pub async fn acquire_n_async(&self, tokens: u32) -> Result<(), RateLimitExceededError> {
         self.acquire_within_async(tokens, Duration::MAX).await
     }
@@ -172,7 +172,7 @@ impl RateLimiter {
     /// [`RateLimitExceededError`] at once if the wait would exceed `timeout`; no token is used.
     ///
     /// # Cancel safety
-    /// Dropping the future refunds the token, and later waiters move up.
+    /// Dropping the future before it completes refunds the token, and later waiters move up.
     pub async fn acquire_timeout_async(&self, timeout: Duration) -> Result<(), RateLimitExceededError> {
         self.acquire_within_async(1, timeout).await
     }
@@ -184,7 +184,7 @@ impl RateLimiter {
     /// tokens. No token is used.
     ///
     /// # Cancel safety
-    /// Dropping the future refunds the tokens, and later waiters move up.
+    /// Dropping the future before it completes refunds the tokens, and later waiters move up.
     pub async fn acquire_timeout_n_async(&self, tokens: u32, timeout: Duration) -> Result<(), RateLimitExceededError> {
         self.acquire_within_async(tokens, timeout).await
     }
@@ -247,7 +247,7 @@ impl RateLimiter {
     /// Changes the rate. The bucket keeps its tokens, and waiters keep their order.
     ///
     /// A burst that was not given follows the rate. If the bucket then holds fewer tokens than a waiter asked for,
-    /// that waiter is still served when so many have come.
+    /// that waiter is still served, once enough tokens have come.
     ///
     /// # Errors
     /// [`InvalidArgument`] names a rate or period that is invalid; the rate stays unchanged.

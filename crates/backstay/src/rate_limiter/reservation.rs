@@ -45,7 +45,7 @@ pub struct Reservation {
 enum ReservationState {
     Waiting,
     Served,
-    /// It would have had to wait for this much longer.
+    /// Carries the wait that remained when it was rejected.
     Rejected(Duration),
 }
 

@@ -212,7 +212,7 @@ impl Shards {
 
     /// Notes, under the lock of the shard, that one of its keys is idle at `full_at`.
     fn note_idle_from(&self, shard: usize, full_at: u64) {
-        // Most keys become idle later than those in the table.
+        // Most keys become idle later than the first one of the table.
         if self.shard_idle_from[shard].load(Ordering::Relaxed) > full_at {
             self.shard_idle_from[shard].store(full_at, Ordering::Release);
             self.idle_from.swap(0, Ordering::AcqRel);

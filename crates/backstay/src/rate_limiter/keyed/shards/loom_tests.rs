@@ -1,6 +1,8 @@
 //! Models of threads that share the count of keys, and search each other's shards for idle ones.
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use super::*;
 use crate::clock::ManualClock;
 use crate::sync::thread;
