@@ -212,7 +212,7 @@ const OPERATIONS: &[(Operation, Enter)] = &[
     (
         Operation {
             title: "breaker, half-open",
-            note: "a failure that opens the circuit for 1 µs, the rejections until it is half-open, and the call that closes it",
+            note: "a failure that opens the circuit for 1 µs, rejections, and the half-open call that closes it",
             limits: &[],
         },
         windows::half_open,

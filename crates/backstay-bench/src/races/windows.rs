@@ -93,7 +93,7 @@ pub(crate) fn failures() -> Vec<Contestant> {
     ]
 }
 
-/// A failure that opens the circuit for a microsecond, rejections until it is half-open, and the half-open call that closes it.
+/// A failure that opens the circuit for a microsecond, rejections until it is half-open, and the call that closes it.
 pub(crate) fn half_open() -> Vec<Contestant> {
     let cycle = |side, name, builder: CircuitBreakerBuilder| {
         let builder = builder.max_failures(1).reset_timeout(Duration::from_micros(1));
