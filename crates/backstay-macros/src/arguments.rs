@@ -1,4 +1,4 @@
-//! What both attributes read: argument lists, times, and the function they stand on.
+//! Parsing for both attributes: argument lists, durations, and the annotated function.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::{Expr, Item, ItemFn, Lit, TraitItemFn};
 
-/// The attribute's arguments and the function, or the error at the place where it stands.
+/// Parses the attribute's arguments and the function. Errors have the span of the wrong code.
 pub(crate) fn parse<A: FromMeta>(arguments: TokenStream, item: TokenStream, name: &str) -> syn::Result<(A, ItemFn)> {
     let arguments = NestedMeta::parse_meta_list(arguments)?;
-    let arguments = A::from_list(&arguments).map_err(in_our_words)?;
+    let arguments = A::from_list(&arguments).map_err(plain_error)?;
     let function: ItemFn = syn::parse2(item.clone()).map_err(|error| misplaced(item, name, &error))?;
     if let Some(constness) = &function.sig.constness {
-        return Err(syn::Error::new_spanned(constness, format!("`#[{name}]` cannot stand on a `const fn`")));
+        return Err(syn::Error::new_spanned(constness, format!("`#[{name}]` does not support a `const fn`")));
     }
     Ok((arguments, function))
 }
 
-/// Says where the attribute belongs.
+/// Returns an error that says where to put the attribute.
 fn misplaced(item: TokenStream, name: &str, error: &syn::Error) -> syn::Error {
     let advice = match syn::parse2(item.clone()) {
         Ok(Item::Impl(_) | Item::Trait(_)) => Some("put it on the methods in here, below `#[async_trait]`"),
@@ -33,21 +33,21 @@ fn misplaced(item: TokenStream, name: &str, error: &syn::Error) -> syn::Error {
     syn::Error::new(error.span(), format!("`#[{name}]` needs a function: {message}"))
 }
 
-/// What darling calls a field is an argument to whoever wrote the attribute.
-fn in_our_words(error: darling::Error) -> syn::Error {
-    let mine = |error: syn::Error| {
+/// Converts an error of darling: its "field" is an argument for the author of the attribute.
+fn plain_error(error: darling::Error) -> syn::Error {
+    let convert = |error: syn::Error| {
         let text = error.to_string().replacen("Unknown field", "unknown argument", 1);
         syn::Error::new(error.span(), text.replacen(" field", " argument", 1))
     };
     let error = syn::Error::from(error);
-    let each = error.clone().into_iter().map(mine).reduce(|mut all, error| {
+    let each = error.clone().into_iter().map(convert).reduce(|mut all, error| {
         all.combine(error);
         all
     });
     each.unwrap_or(error)
 }
 
-/// A time: `"30s"`, `"1h 30m"`, `"500ms"`, or a number of seconds.
+/// A duration: `"30s"`, `"1h 30m"`, `"500ms"`, or a number of seconds.
 #[derive(Clone, Copy)]
 pub(crate) struct Time(pub(crate) Duration);
 
@@ -60,8 +60,11 @@ impl Time {
 
 impl FromMeta for Time {
     fn from_value(value: &Lit) -> darling::Result<Self> {
-        let allowed =
-            || darling::Error::custom("a time is written \"30s\", \"500ms\", \"1h 30m\" or as a number of seconds");
+        let allowed = || {
+            darling::Error::custom(
+                "expected a duration such as \"30s\", \"500ms\" or \"1h 30m\", or a number of seconds",
+            )
+        };
         let time = match value {
             Lit::Str(text) => {
                 text.value().parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok())
@@ -74,7 +77,7 @@ impl FromMeta for Time {
     }
 }
 
-/// A number that may be written `10` or `0.5`.
+/// A number such as `10` or `0.5`.
 #[derive(Clone, Copy)]
 pub(crate) struct Number(pub(crate) f64);
 
@@ -89,7 +92,7 @@ impl FromMeta for Number {
     }
 }
 
-/// Any expression, strings included as they stand.
+/// Any expression; a string is a string literal.
 pub(crate) struct Value(pub(crate) Expr);
 
 impl FromMeta for Value {
@@ -98,8 +101,8 @@ impl FromMeta for Value {
     }
 }
 
-/// An expression for a reference to what the function goes through: what it is `given`, or a static of its own: a
-/// `kind` that `build` makes of `builder` with these `settings`, for the function of this name.
+/// Returns an expression for a reference to the breaker or limiter of `function`: the `given` one, or a static of type
+/// `kind` that `build` makes of `builder` with these `settings`.
 pub(crate) fn reference(
     function: &Ident,
     given: Option<&Value>,
@@ -112,12 +115,12 @@ pub(crate) fn reference(
     let name = function.to_string();
     match given {
         None => Ok(quote! {{
-            static OWN: ::backstay::attributes::Own<#kind> = ::backstay::attributes::Own::new();
-            OWN.get(|| #build(#builder #(#settings)*, ::core::concat!(::core::module_path!(), "::", #name)))
+            static INSTANCE: ::backstay::attributes::BuiltOnce<#kind> = ::backstay::attributes::BuiltOnce::new();
+            INSTANCE.get(|| #build(#builder #(#settings)*, ::core::concat!(::core::module_path!(), "::", #name)))
         }}),
         Some(Value(given)) if settings.is_empty() => Ok(quote!(&#given)),
         Some(Value(given)) => {
-            let message = "this is built already: give its numbers and its name where it is built";
+            let message = "an instance that is already built takes no other arguments: set its name and numbers where it is built";
             Err(syn::Error::new_spanned(given, message))
         }
     }

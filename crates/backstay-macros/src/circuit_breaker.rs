@@ -1,4 +1,4 @@
-//! `#[circuit_breaker]`: the body becomes a closure or future that a static breaker calls.
+//! `#[circuit_breaker]`: calls the body, as a closure or a future, through a breaker.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use quote::quote;
 use syn::ReturnType;
 
 use crate::arguments::{Number, Time, Value, parse, reference};
-use crate::function::{Kind, guard};
+use crate::function::{BodyKind, guard};
 
 const NAME: &str = "circuit_breaker";
 
@@ -34,7 +34,7 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// The arguments must be valid together with the defaults of those that are missing.
+    /// Checks the arguments together with the defaults of those that are missing.
     fn check(&self) -> syn::Result<()> {
         let time = |time: Option<Time>, default: Duration| time.map_or(default, |time| time.0);
         let checked = rules::Policy::new(
@@ -63,7 +63,7 @@ impl Arguments {
         rules::RatePolicy::new(&rates).map(drop).map_err(|invalid| error(&invalid))
     }
 
-    /// The expression for a reference to the breaker: one that is given, or a static of this function.
+    /// Returns an expression for a reference to the breaker: the given one, or a static of this function.
     fn breaker(&self, function: &Ident) -> syn::Result<TokenStream> {
         let max_failures = self.max_failures.map(|failures| quote!(.max_failures(#failures)));
         let reset_timeout = self.reset_timeout.map(Time::tokens).map(|time| quote!(.reset_timeout(#time)));
@@ -107,7 +107,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
     let (arguments, function) = parse::<Arguments>(arguments, item, NAME)?;
     arguments.check()?;
     if let ReturnType::Default = &function.sig.output {
-        let message = "`#[circuit_breaker]` stands on a function that returns a `Result`: its `Err` is the failure";
+        let message = "`#[circuit_breaker]` needs a function that returns a `Result`: an `Err` is a failure";
         return Err(syn::Error::new_spanned(&function.sig, message));
     }
     let breaker = arguments.breaker(&function.sig.ident)?;
@@ -120,8 +120,8 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
         let output = work.output.as_ref().map(|output| quote!(-> #output));
         let body = work.block();
         match &work.kind {
-            Kind::Sync => quote!(::backstay::attributes::#call(#breaker, #decides, move || #output #body)),
-            Kind::Async(capture) => quote! {
+            BodyKind::Sync => quote!(::backstay::attributes::#call(#breaker, #decides, move || #output #body)),
+            BodyKind::Async(capture) => quote! {
                 ::backstay::attributes::#call_async(#breaker, #decides, async #capture || #output #body).await
             },
         }

@@ -1,4 +1,4 @@
-//! The function below an attribute: where its work happens, so that a guard waits there and nowhere else.
+//! The annotated function: finds the code to guard, in a body or in a future.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
@@ -6,42 +6,43 @@ use syn::{
     Block, Expr, ExprAsync, GenericArgument, ItemFn, PathArguments, ReturnType, Stmt, Token, Type, TypeParamBound,
 };
 
-/// The work of a function, for a guard to wrap.
-pub(crate) struct Work {
-    pub(crate) kind: Kind,
-    /// The type of its result, where the function names it: `impl Trait` cannot be named a second time.
+/// The code of a function that a guard wraps.
+pub(crate) struct FunctionBody {
+    pub(crate) kind: BodyKind,
+    /// The type of its result, unless that is an `impl Trait`, which cannot be named a second time.
     pub(crate) output: Option<Type>,
     body: Vec<Stmt>,
 }
 
-/// How the work runs.
-pub(crate) enum Kind {
-    /// When the function is called.
+/// How the body runs.
+pub(crate) enum BodyKind {
+    /// The body runs when the function is called.
     Sync,
-    /// In a future, which captures by value where `async move` says so.
+    /// The body runs in a future, which captures by value if it is an `async move` block.
     Async(Option<Token![move]>),
 }
 
-impl Work {
-    /// Whether it runs in a future, in which a guard can wait.
+impl FunctionBody {
+    /// Returns whether the body runs in a future, in which a guard can wait.
     pub(crate) fn is_async(&self) -> bool {
-        matches!(self.kind, Kind::Async(_))
+        matches!(self.kind, BodyKind::Async(_))
     }
 
-    /// The body as a block. The braces are new: the compiler would find fault with the user's own in a place where the
-    /// user did not write them (`unused_braces`).
+    /// Returns the body as a block with new braces: the user's own, moved to another place, would trigger `unused_braces`.
     pub(crate) fn block(&self) -> TokenStream {
         let body = &self.body;
         quote!({ #(#body)* })
     }
 }
 
-/// Replaces the function's work by what `wrap` makes of it: in an `async fn` the body, in a function that ends with an
-/// async block, as those of `#[async_trait]` do, that block.
+/// Replaces the code to guard by the output of `wrap`.
+///
+/// In a function that ends with an async block, as those of `#[async_trait]` do, the code is that block; in any other
+/// function, the body.
 pub(crate) fn guard(
     mut function: ItemFn,
     name: &str,
-    wrap: impl FnOnce(&Work) -> TokenStream,
+    wrap: impl FnOnce(&FunctionBody) -> TokenStream,
 ) -> syn::Result<TokenStream> {
     let returned = match &function.sig.output {
         ReturnType::Type(_, output) => Some(Type::clone(output)),
@@ -50,13 +51,17 @@ pub(crate) fn guard(
     let is_named = |output: &Type| !contains(output.to_token_stream(), "impl");
     if function.sig.asyncness.is_some() {
         let body = std::mem::take(&mut function.block.stmts);
-        let work = Work { kind: Kind::Async(Some(<Token![move]>::default())), output: returned.filter(is_named), body };
+        let work = FunctionBody {
+            kind: BodyKind::Async(Some(<Token![move]>::default())),
+            output: returned.filter(is_named),
+            body,
+        };
         fill(&mut function.block, &wrap(&work))?;
     } else if let Some(future) = last_future(&mut function.block) {
         let (body, capture) = (std::mem::take(&mut future.block.stmts), future.capture);
-        leaves_early(&function.block, name)?;
+        reject_early_return(&function.block, name)?;
         let output = returned.as_ref().and_then(output_of_future).filter(|output| is_named(output)).cloned();
-        let wrapped = wrap(&Work { kind: Kind::Async(capture), output, body });
+        let wrapped = wrap(&FunctionBody { kind: BodyKind::Async(capture), output, body });
         if let Some(future) = last_future(&mut function.block) {
             fill(&mut future.block, &wrapped)?;
         }
@@ -68,7 +73,7 @@ pub(crate) fn guard(
         return Err(syn::Error::new_spanned(returned, message));
     } else {
         let body = std::mem::take(&mut function.block.stmts);
-        let work = Work { kind: Kind::Sync, output: returned.filter(is_named), body };
+        let work = FunctionBody { kind: BodyKind::Sync, output: returned.filter(is_named), body };
         let no_future = work
             .output
             .as_ref()
@@ -85,7 +90,7 @@ fn fill(block: &mut Block, body: &TokenStream) -> syn::Result<()> {
     Ok(())
 }
 
-/// The async block with which a function ends: bare, boxed, or pinned.
+/// Finds the async block at the end of a function: bare, boxed, or pinned.
 fn last_future(block: &mut Block) -> Option<&mut ExprAsync> {
     match block.stmts.last_mut()? {
         Stmt::Expr(last, None) => future_in(last),
@@ -107,7 +112,7 @@ fn future_in(expression: &mut Expr) -> Option<&mut ExprAsync> {
     }
 }
 
-/// Whether it is `Box::pin`, `Box::new` or `Pin::from`.
+/// Returns whether `function` is `Box::pin`, `Box::new` or `Pin::from`.
 fn boxes(function: &Expr) -> bool {
     let Expr::Path(function) = function else { return false };
     let mut names = function.path.segments.iter().rev().map(|segment| &segment.ident);
@@ -115,8 +120,8 @@ fn boxes(function: &Expr) -> bool {
     (kind == "Box" && (name == "pin" || name == "new")) || (kind == "Pin" && name == "from")
 }
 
-/// A future that is returned before the last one would not be guarded.
-fn leaves_early(block: &Block, name: &str) -> syn::Result<()> {
+/// Returns an error if the function returns before its last async block: that future would not be guarded.
+fn reject_early_return(block: &Block, name: &str) -> syn::Result<()> {
     match find(block.to_token_stream(), "return") {
         Some(early) => {
             let message = format!("`#[{name}]` guards the async block at the end: return from within that block");
@@ -126,8 +131,8 @@ fn leaves_early(block: &Block, name: &str) -> syn::Result<()> {
     }
 }
 
-/// What a returned future results in, where the type says so: `impl Future<Output = T>`, `Pin<Box<dyn Future<..>>>`,
-/// `BoxFuture<'_, T>`.
+/// Returns the output type of a returned future, if the type shows it: `impl Future<Output = T>`,
+/// `Pin<Box<dyn Future<..>>>`, `BoxFuture<'_, T>`.
 fn output_of_future(returned: &Type) -> Option<&Type> {
     match returned {
         Type::Paren(inner) => output_of_future(&inner.elem),

@@ -9,8 +9,8 @@ use proc_macro::TokenStream;
 
 /// Calls the function through a circuit breaker of its own.
 ///
-/// The function returns a `Result`, whose `Err` is a failure. While the circuit is open it returns the rejection, so its
-/// error type implements `From<CircuitOpenError>`, as `CallError<E>` does.
+/// The function must return a `Result`; an `Err` is a failure. While the circuit is open, the function returns the
+/// rejection, so its error type must implement `From<CircuitOpenError>`, as `CallError<E>` does.
 ///
 /// ```
 /// use backstay::{CallError, CircuitBreaker, circuit_breaker};
@@ -25,7 +25,7 @@ use proc_macro::TokenStream;
 /// }
 ///
 /// impl Client {
-///     /// Each client has its own breaker. Without `breaker` all clients share the one of the method.
+///     /// Each client has its own breaker. Without `breaker`, all clients share that of the method.
 ///     #[circuit_breaker(breaker = self.breaker)]
 ///     async fn fetch(&self) -> Result<(), CallError<std::io::Error>> {
 ///         Ok(())
@@ -38,21 +38,22 @@ use proc_macro::TokenStream;
 ///
 /// # Arguments
 /// `max_failures`, `reset_timeout`, `half_open_max_calls`, `half_open_timeout`, `cancellation_is_failure`, `failure_rate`,
-/// `window` (a duration) or `window_calls`, `minimum_calls`, `slow_call`, `slow_call_rate` and `name`, as those of
-/// `CircuitBreaker::builder()`; for those that are missing, the installed configuration (`Config::install`) or else the
-/// defaults apply. `excluded` is a predicate for errors that are neither success nor failure; or `classify`, a function of
-/// `&Result<T, E>`, decides about each result. `breaker` is a place that holds a breaker, and excludes the others.
-/// Durations are written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of seconds.
+/// `window` (a duration) or `window_calls` (a number of calls), `minimum_calls`, `slow_call`, `slow_call_rate` and `name`
+/// are those of `CircuitBreaker::builder()`; the installed configuration (`Config::install`) or else the defaults apply to
+/// those that are missing. `excluded` is a predicate for errors that are neither success nor failure; `classify` instead
+/// is a function that returns the `Outcome` of a `&Result`. `breaker` is an expression for an existing breaker, such as
+/// `self.breaker`, and excludes the settings. Durations are written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of
+/// seconds.
 ///
 /// # Async functions
-/// In an `async fn` the future is guarded: it asks for admission when it is first polled, and one that is dropped is
+/// In an `async fn` the breaker guards the future: the first poll asks for admission, and a future that is dropped is
 /// ignored. The same holds for a function that ends with an async block, bare or boxed (`Box::pin(async move { .. })`,
-/// `async move { .. }.boxed()`); statements before that block run when the future is made. So the attribute works on
-/// the methods of an `#[async_trait]` impl. Any other function that returns a future does not compile.
+/// `async move { .. }.boxed()`); statements before that block run when the function is called. So the attribute also works
+/// on the methods of an `#[async_trait]` impl. On any other function that returns a future, it is a compile error.
 ///
 /// # Several attributes
-/// Rust expands the upper attribute first, so the lowest is the outermost. With `#[rate_limiter]` above
-/// `#[circuit_breaker]`, the wait for a token is part of the guarded call, and a refusal of the limiter a failure.
+/// Rust expands the upper attribute first, so the lowest is the outermost guard. With `#[rate_limiter]` above
+/// `#[circuit_breaker]`, the wait for a token is part of the guarded call, and a rejection by the limiter is a failure.
 #[proc_macro_attribute]
 pub fn circuit_breaker(arguments: TokenStream, item: TokenStream) -> TokenStream {
     circuit_breaker::expand(arguments.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
@@ -78,18 +79,19 @@ pub fn circuit_breaker(arguments: TokenStream, item: TokenStream) -> TokenStream
 ///
 /// # Arguments
 /// `rate` (default 10), `per` (default 1 s), `burst` (default `rate`) and `name`, as those of `RateLimiter::builder()`;
-/// for those that are missing, the installed configuration (`Config::install`) or else the defaults apply. `limiter` is a place that holds a limiter, such as `self.limiter`, and excludes the others. It
-/// waits for a token, for at most `timeout` where that is given; with `blocking = false` it does not wait. In both cases
-/// the function returns a `Result` whose error type implements `From<RateLimitExceededError>`, as `CallError<E>` does.
-/// Durations are written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of seconds.
+/// the installed configuration (`Config::install`) or else the defaults apply to those that are missing. `limiter` is an
+/// expression for an existing limiter, such as `self.limiter`, and excludes the settings. The function waits for a token, for
+/// at most `timeout` if that is set; with `blocking = false` it does not wait. In both cases it must return a `Result` with
+/// an error type that implements `From<RateLimitExceededError>`, as `CallError<E>` does. Durations are written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of seconds.
 ///
 /// # Async functions
-/// An `async fn` waits inside its future: no thread is blocked, and a future that is not polled takes no token. The same
+/// An `async fn` waits inside its future: it blocks no thread, and a future that is not polled takes no token. The same
 /// holds for a function that ends with an async block, bare or boxed (`Box::pin(async move { .. })`,
-/// `async move { .. }.boxed()`); statements before that block run when the future is made. So the attribute works on
-/// the methods of an `#[async_trait]` impl. Any other function that returns a future does not compile.
+/// `async move { .. }.boxed()`); statements before that block run when the function is called. So the attribute also works
+/// on the methods of an `#[async_trait]` impl. On any other function that returns a future, it is a compile error.
 ///
-/// When not to use it: on a plain function that runs in a task. It blocks its thread while it waits.
+/// # When not to use it
+/// On a sync function that runs in a task: it blocks the thread while it waits.
 #[proc_macro_attribute]
 pub fn rate_limiter(arguments: TokenStream, item: TokenStream) -> TokenStream {
     rate_limiter::expand(arguments.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()

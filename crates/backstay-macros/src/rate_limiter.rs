@@ -1,4 +1,4 @@
-//! `#[rate_limiter]`: a token is taken before the body runs.
+//! `#[rate_limiter]`: takes a token before the body runs.
 
 use backstay_core::rate_limiter as rules;
 use darling::FromMeta;
@@ -23,7 +23,7 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// The numbers must make sense together with the defaults for those that are missing.
+    /// Checks the arguments together with the defaults of those that are missing.
     fn check(&self) -> syn::Result<()> {
         let rate = self.rate.map_or(rules::DEFAULT_RATE, |rate| rate.0);
         let per = self.per.map_or(rules::DEFAULT_PER, |per| per.0);
@@ -31,7 +31,7 @@ impl Arguments {
         checked.map(drop).map_err(|error| syn::Error::new(Span::call_site(), error))
     }
 
-    /// The expression for a reference to the limiter: one that is given, or a static of this function.
+    /// Returns an expression for a reference to the limiter: the given one, or a static of this function.
     fn limiter(&self, function: &Ident) -> syn::Result<TokenStream> {
         let rate = self.rate.map(|Number(rate)| quote!(.rate(#rate)));
         let per = self.per.map(Time::tokens).map(|per| quote!(.per(#per)));
@@ -54,18 +54,18 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
     let limiter = arguments.limiter(&function.sig.ident)?;
     let (blocking, timeout) = (arguments.blocking.unwrap_or(true), arguments.timeout.map(Time::tokens));
     if !blocking && timeout.is_some() {
-        let message = "`timeout` waits, and `blocking = false` does not: choose one";
+        let message = "`timeout` has no effect with `blocking = false`: choose one";
         return Err(syn::Error::new(Span::call_site(), message));
     }
     guard(function, NAME, |work| {
         let take = take(&limiter, blocking, timeout.as_ref(), work.is_async());
-        // In a block of its own, an item with which it begins does not stand after a statement.
+        // A block of its own: an item at its start would trigger clippy's `items_after_statements` otherwise.
         let body = work.block();
         quote!(#take #body)
     })
 }
 
-/// Takes a token, or returns the refusal.
+/// Returns code that takes a token, or returns the rejection from the function.
 fn take(limiter: &TokenStream, blocking: bool, timeout: Option<&TokenStream>, is_async: bool) -> TokenStream {
     let taken = match (blocking, timeout, is_async) {
         (true, None, false) => return quote!(::backstay::RateLimiter::acquire(#limiter);),

@@ -1,4 +1,4 @@
-//! The attributes on functions that return a future: what they guard is the future, not the call that makes it.
+//! The attributes on functions that return a future guard the future, not the call that creates it.
 #![allow(clippy::unwrap_used, clippy::manual_async_fn)]
 
 use std::future::Future;
@@ -12,7 +12,7 @@ use backstay::{CallError, CircuitBreaker, CircuitState, RateLimiter, circuit_bre
 type Answer = Result<u32, CallError<&'static str>>;
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// So long that a test which waits for it in a thread does not pass by chance, and still ends.
+/// A period that a test cannot outlast by accident; a test that does wait for it still ends.
 const LONG: Duration = Duration::from_secs(60);
 
 fn limiter() -> RateLimiter {
@@ -38,7 +38,7 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
 #[async_trait::async_trait]
 trait Api {
     async fn limited(&mut self, n: u32) -> u32;
-    async fn refused(&self, n: u32) -> Answer;
+    async fn rejected(&self, n: u32) -> Answer;
     async fn guarded(&self, answer: Answer) -> Answer;
 
     #[rate_limiter(limiter = self.limiter())]
@@ -62,7 +62,7 @@ impl Api for Client {
     }
 
     #[rate_limiter(limiter = self.limiter, timeout = "1s")]
-    async fn refused(&self, n: u32) -> Answer {
+    async fn rejected(&self, n: u32) -> Answer {
         Ok(n)
     }
 
@@ -124,8 +124,8 @@ fn in_a_block(n: &u32) -> Boxed<'static, u32> {
     }
 }
 
-/// One token is there, for the first call; the second takes none before it is polled, and then waits without holding
-/// its thread. Dropped, it leaves the queue.
+/// The first call takes the only token. The second takes none before its first poll, and then waits without blocking the
+/// thread. When it is dropped, it leaves the queue.
 fn waits_in_the_future<T>(limiter: &RateLimiter, mut call: impl FnMut() -> Poll<T>, mut make: impl FnMut()) {
     make();
     assert_eq!(limiter.stats().acquired, 0, "made, not polled");
@@ -136,8 +136,8 @@ fn waits_in_the_future<T>(limiter: &RateLimiter, mut call: impl FnMut() -> Poll<
     assert!(limiter.time_until_token() <= LONG, "the dropped waiter is gone");
 }
 
-// RL-4, RL-6: the limiter's attribute waits inside the future, whoever makes that: async_trait, a trait's own async fn,
-// or the function itself.
+// RL-4, RL-6: the limiter's attribute waits inside the future of an async_trait method, of a trait's own async fn, and of
+// a function that returns a future.
 #[test]
 fn a_limiter_waits_in_the_future() {
     let mut client = Client { limiter: limiter(), breaker: breaker() };
@@ -158,12 +158,12 @@ fn a_limiter_waits_in_the_future() {
     waits_in_the_future(&LIMITERS[3], || poll(in_a_block(&1)), || drop(in_a_block(&1)));
 }
 
-// RL-5: the refusal comes out of the future.
+// RL-5: the rejection is the output of the future.
 #[test]
-fn a_limiter_refuses_in_the_future() {
+fn a_limiter_rejects_in_the_future() {
     let client = Client { limiter: limiter(), breaker: breaker() };
-    assert_eq!(ready(client.refused(3)), Ok(3));
-    assert!(matches!(ready(client.refused(3)), Err(CallError::Rejected(_))));
+    assert_eq!(ready(client.rejected(3)), Ok(3));
+    assert!(matches!(ready(client.rejected(3)), Err(CallError::Rejected(_))));
 }
 
 static BREAKERS: LazyLock<[CircuitBreaker; 3]> = LazyLock::new(|| [breaker(), breaker(), breaker()]);
@@ -184,8 +184,8 @@ fn guarded_never(_: Answer) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
     Box::pin(async move { std::future::pending().await })
 }
 
-/// The failure counts when it comes out of the future, and the open breaker touches nothing.
-fn judges_the_future<F: Future<Output = Answer>>(breaker: &CircuitBreaker, call: impl Fn(Answer) -> F) {
+/// A failure counts when the future returns it; the open breaker does not poll the inner future.
+fn guards_the_future<F: Future<Output = Answer>>(breaker: &CircuitBreaker, call: impl Fn(Answer) -> F) {
     drop(call(Err(CallError::Inner("down"))));
     assert_eq!(breaker.stats().total, 0, "made, not polled");
     assert_eq!(ready(call(Ok(1))), Ok(1));
@@ -194,18 +194,18 @@ fn judges_the_future<F: Future<Output = Answer>>(breaker: &CircuitBreaker, call:
     assert!(matches!(ready(call(Ok(1))), Err(CallError::Rejected(_))));
 }
 
-// CB-12, CB-2, CB-7: the breaker's attribute judges the future, however that is made, and one that is dropped is ignored.
+// CB-12, CB-2, CB-7: the breaker's attribute guards the future, of any of these kinds; a dropped future is ignored.
 #[test]
-fn a_breaker_judges_the_future() {
+fn a_breaker_guards_the_future() {
     let client = Client { limiter: limiter(), breaker: breaker() };
-    judges_the_future(&client.breaker, |answer| Api::guarded(&client, answer));
+    guards_the_future(&client.breaker, |answer| Api::guarded(&client, answer));
     client.breaker.reset();
     assert!(matches!(ready(Api::guarded(&client, Ok(0))), Err(CallError::Inner("zero"))));
     assert_eq!(client.breaker.state(), CircuitState::Open);
     let client = Client { limiter: limiter(), breaker: breaker() };
-    judges_the_future(&client.breaker, |answer| Native::guarded(&client, answer));
-    judges_the_future(&BREAKERS[0], guarded_plain);
-    judges_the_future(&BREAKERS[1], guarded_alias);
+    guards_the_future(&client.breaker, |answer| Native::guarded(&client, answer));
+    guards_the_future(&BREAKERS[0], guarded_plain);
+    guards_the_future(&BREAKERS[1], guarded_alias);
     assert!(poll(guarded_never(Ok(1))).is_pending());
     assert_eq!(BREAKERS[2].stats().ignored, 1);
 }

@@ -1,4 +1,4 @@
-//! What the attributes expand to is quiet in a crate that forbids every warning: rustc's here, clippy's in
+//! The expansion of the attributes causes no warning in a crate that denies all: rustc's are checked here, clippy's in
 //! `scripts/lint`.
 #![deny(warnings, clippy::all, clippy::pedantic, clippy::nursery)]
 #![deny(

@@ -1,7 +1,7 @@
-//! What the compiler says about mistakes.
+//! Compile errors for wrong uses of the attributes.
 
-// CB-12: a type that cannot hold the rejection, and each misspelt or senseless argument, is told when it is compiled.
+// CB-12: an error type that cannot hold the rejection, and each misspelt or invalid argument, is a compile error.
 #[test]
-fn mistakes_are_told_by_the_compiler() {
+fn wrong_uses_are_compile_errors() {
     trybuild::TestCases::new().compile_fail("tests/messages/*.rs");
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use backstay::ShutdownError;
-use backstay::shutdown::{GracefulShutdown as Handle, Report, Signal};
+use backstay::shutdown::{GracefulShutdown as Handle, ShutdownReport, Signal};
 use backstay_core::shutdown::{FORCE_EXIT_CODE_BOUNDS, TIMEOUT_BOUNDS};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -261,7 +261,7 @@ impl GracefulShutdown {
     /// Each callback with its outcome and seconds, once the shutdown is over: `(name, outcome, seconds)`.
     #[getter]
     fn report(&self) -> PyResult<Option<Vec<(String, String, f64)>>> {
-        let steps = |report: Arc<Report>| {
+        let steps = |report: Arc<ShutdownReport>| {
             let step = |step: &backstay::shutdown::Step| {
                 (step.name.to_string(), step.outcome.to_string(), step.took.as_secs_f64())
             };

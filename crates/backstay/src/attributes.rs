@@ -1,4 +1,4 @@
-//! What the attributes expand to. Not for use by hand: it may change without notice.
+//! Code to which the attributes expand. Not for direct use: it may change without notice.
 
 use std::future::Future;
 
@@ -18,7 +18,7 @@ use crate::settings::Fallback;
     note = "implement `From<backstay::CircuitOpenError>` for it, or return `backstay::CallError<{Self}>`"
 )]
 pub trait HoldsCircuitOpen {
-    /// The rejection as this error.
+    /// Converts the rejection to this error.
     fn hold(error: CircuitOpenError) -> Self;
 }
 
@@ -29,14 +29,14 @@ impl<E: From<CircuitOpenError>> HoldsCircuitOpen for E {
     }
 }
 
-/// An error type that can hold a rate limiter's refusal.
+/// An error type that can hold a rate limiter's rejection.
 #[diagnostic::on_unimplemented(
-    message = "`#[rate_limiter]`: the error type `{Self}` cannot hold the refusal of a limiter that does not wait",
+    message = "`#[rate_limiter]`: the error type `{Self}` cannot hold the rejection of a rate limiter",
     label = "`From<backstay::RateLimitExceededError>` is not implemented for `{Self}`",
     note = "implement `From<backstay::RateLimitExceededError>` for it, or return `backstay::CallError<{Self}>`"
 )]
 pub trait HoldsRateLimit {
-    /// The refusal as this error.
+    /// Converts the rejection to this error.
     fn hold(error: RateLimitExceededError) -> Self;
 }
 
@@ -47,54 +47,54 @@ impl<E: From<RateLimitExceededError>> HoldsRateLimit for E {
     }
 }
 
-/// What a function goes through, built at its first call. Of several first calls at once each may build one, and the
-/// first to be ready serves all.
+/// The breaker or limiter of a function, built at its first call.
 ///
-/// Unlike `LazyLock` it has no lock that a process forked during the first call would wait for, and a panic of the
-/// first call does not make all later ones panic.
+/// If several first calls run at the same time, each may build one; all use the one that is ready first. Unlike a
+/// `LazyLock` it has no lock for which a child, forked during the first call, would wait forever, and a panic of the first
+/// call does not make all later calls panic.
 #[derive(Debug)]
-pub struct Own<T>(OnceBox<T>);
+pub struct BuiltOnce<T>(OnceBox<T>);
 
-impl<T> Own<T> {
-    /// Nothing yet; for a `static`.
+impl<T> BuiltOnce<T> {
+    /// Creates an empty cell, for a `static`.
     #[must_use]
     pub const fn new() -> Self {
         Self(OnceBox::new())
     }
 
-    /// What was built, or what `build` builds now.
+    /// Returns the value, and builds it if there is none.
     #[inline]
     pub fn get(&self, build: impl FnOnce() -> T) -> &T {
         self.0.get_or_init(|| Box::new(build()))
     }
 }
 
-impl<T> Default for Own<T> {
+impl<T> Default for BuiltOnce<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// Any type but a future. A function that only returns a future is called when the future is made: a guard around the
-/// function would wait there, in the middle of an executor, and see nothing of what the future does.
+/// Any type but a future. The attribute of a function that only returns a future would guard the wrong code: it would block
+/// the executor while the future is created, and miss the outcome of the future.
 ///
 /// Rust has no "is not implemented". This trait is implemented once for each type and a second time for each future, so
 /// `<T as ReturnsNoFuture<_>>` is ambiguous for a future alone.
 pub trait ReturnsNoFuture<Advice> {
-    /// Does nothing: that it can be named is the check.
+    /// Does nothing: the check is that the path to it is not ambiguous.
     #[inline]
     fn check() {}
 }
 
 impl<T: ?Sized> ReturnsNoFuture<()> for T {}
 
-/// What to do with a function that returns a future.
+/// Advice that the compiler shows for a function that returns a future.
 #[derive(Debug)]
 pub struct WriteAnAsyncFnOrEndWithAnAsyncBlock;
 
 impl<T: ?Sized + Future> ReturnsNoFuture<WriteAnAsyncFnOrEndWithAnAsyncBlock> for T {}
 
-/// Builds the breaker of the function called `function`, with the installed configuration.
+/// Builds the breaker of `function`, with the installed configuration.
 #[cfg(feature = "circuit-breaker")]
 #[must_use]
 pub fn breaker(mut builder: CircuitBreakerBuilder, function: &str) -> CircuitBreaker {
@@ -102,7 +102,7 @@ pub fn breaker(mut builder: CircuitBreakerBuilder, function: &str) -> CircuitBre
     builder.build().expect("arguments are checked at compile time, and configured values when they are read")
 }
 
-/// Builds the limiter of the function called `function`, with the installed configuration.
+/// Builds the limiter of `function`, with the installed configuration.
 #[cfg(feature = "rate-limiter")]
 #[must_use]
 pub fn limiter(mut builder: RateLimiterBuilder, function: &str) -> RateLimiter {
@@ -121,7 +121,7 @@ pub fn call<T, E: HoldsCircuitOpen>(
     breaker.guard(|result| ignoring(&excluded, result), f).unwrap_or_else(|error| Err(E::hold(error)))
 }
 
-/// Awaits what `f` makes through the breaker of a function.
+/// Awaits the future of `f` through the breaker of a function.
 #[cfg(feature = "circuit-breaker")]
 pub async fn call_async<T, E: HoldsCircuitOpen, F: Future<Output = Result<T, E>>>(
     breaker: &CircuitBreaker,
@@ -151,7 +151,7 @@ pub fn call_classified<T, E: HoldsCircuitOpen>(
     breaker.guard(classify, f).unwrap_or_else(|error| Err(E::hold(error)))
 }
 
-/// Awaits what `f` makes through the breaker of a function that has a classifier.
+/// Awaits the future of `f` through the breaker of a function that has a classifier.
 #[cfg(feature = "circuit-breaker")]
 pub async fn call_classified_async<T, E: HoldsCircuitOpen, F: Future<Output = Result<T, E>>>(
     breaker: &CircuitBreaker,
@@ -165,12 +165,12 @@ pub async fn call_classified_async<T, E: HoldsCircuitOpen, F: Future<Output = Re
 mod tests {
     use super::*;
 
-    // CB-12: a first call that panics while it builds does not break the function for good.
+    // CB-12: if building panics at the first call, the next call builds.
     #[test]
-    fn what_could_not_be_built_is_built_at_the_next_call() {
-        let own = Own::new();
-        assert!(crate::callback::caught(|| own.get(|| panic!("no memory"))).is_err());
-        assert_eq!(own.get(|| 1), &1);
-        assert_eq!(own.get(|| 2), &1);
+    fn a_panic_while_building_does_not_break_later_calls() {
+        let instance = BuiltOnce::new();
+        assert!(crate::callback::caught(|| instance.get(|| panic!("no memory"))).is_err());
+        assert_eq!(instance.get(|| 1), &1);
+        assert_eq!(instance.get(|| 2), &1);
     }
 }

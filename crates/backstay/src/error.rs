@@ -1,4 +1,4 @@
-//! One error per idea, each saying what to do next.
+//! Errors of protected calls and of builders.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,33 +9,37 @@ use backstay_core::rate_limiter::Shortage;
 
 use crate::clock::Clock;
 
-/// The circuit breaker is open: the call was not made. Try again after [`remaining`](Self::remaining).
+/// The circuit breaker is open, so the call was not made.
+///
+/// Try again after [`remaining`](Self::remaining).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CircuitOpenError {
-    /// The breaker's name, where it has one.
+    /// The breaker's name, if it has one.
     pub name: Option<Arc<str>>,
-    /// How long until the breaker admits a half-open call: until the open period ends, or until the first half-open call under way
-    /// loses its place. `Duration::MAX` where the breaker was isolated.
+    /// The time until the breaker admits a half-open call: until the open period ends, or until the slot of a half-open call
+    /// times out. `Duration::MAX` if the breaker is isolated.
     pub remaining: Duration,
 }
 
-/// The rate limiter has no token in time. Try again after [`retry_after`](Self::retry_after).
+/// The rate limiter had no token in time.
+///
+/// Try again after [`retry_after`](Self::retry_after).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimitExceededError {
-    /// The limiter's name, where it has one.
+    /// The limiter's name, if it has one.
     pub name: Option<Arc<str>>,
-    wait: Wait,
+    retry_after: RetryAfter,
 }
 
-/// How long a rejected caller has to wait. Computed when that is asked for: most callers do not ask.
+/// How long a rejected caller has to wait. Computed only when it is read: most callers do not read it.
 #[derive(Clone, Debug)]
-enum Wait {
+enum RetryAfter {
     Known(Duration),
     Until(Shortage, Clock),
 }
 
-/// Whether the same is missing; clocks are not compared.
-impl PartialEq for Wait {
+/// Compares the shortages; clocks are not compared.
+impl PartialEq for RetryAfter {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Known(one), Self::Known(other)) => one == other,
@@ -45,10 +49,10 @@ impl PartialEq for Wait {
     }
 }
 
-impl Eq for Wait {}
+impl Eq for RetryAfter {}
 
 impl CircuitOpenError {
-    /// Writes what `Display` shows without the detour of a formatter, for those who make text of every refusal.
+    /// Writes the text of `Display` without a formatter, which is faster.
     ///
     /// ```
     /// # let error = backstay::CircuitOpenError { name: None, remaining: std::time::Duration::from_secs(5) };
@@ -59,13 +63,12 @@ impl CircuitOpenError {
     /// ```
     ///
     /// # Errors
-    ///
-    /// Those of the writer.
+    /// The errors of the writer.
     pub fn write_to(&self, to: &mut impl fmt::Write) -> fmt::Result {
         to.write_str("circuit breaker")?;
-        named(self.name.as_ref(), to)?;
+        write_name(self.name.as_ref(), to)?;
         to.write_str(" is open")?;
-        hint(" for another ", self.remaining, "", to)
+        write_wait(" for another ", self.remaining, "", to)
     }
 }
 
@@ -78,7 +81,7 @@ impl fmt::Display for CircuitOpenError {
 }
 
 impl RateLimitExceededError {
-    /// Makes the error of a limiter that has no token for `retry_after`, for tests and for limiters of one's own.
+    /// Creates the error, for tests and for rate limiters of other kinds.
     ///
     /// ```
     /// use backstay::RateLimitExceededError;
@@ -89,36 +92,35 @@ impl RateLimitExceededError {
     /// ```
     #[must_use]
     pub fn new(name: Option<Arc<str>>, retry_after: Duration) -> Self {
-        Self { name, wait: Wait::Known(retry_after) }
+        Self { name, retry_after: RetryAfter::Known(retry_after) }
     }
 
     #[cfg(feature = "rate-limiter")]
     pub(crate) fn until(name: Option<Arc<str>>, shortage: Shortage, clock: &Clock) -> Self {
-        Self { name, wait: Wait::Until(shortage, clock.clone()) }
+        Self { name, retry_after: RetryAfter::Until(shortage, clock.clone()) }
     }
 
-    /// Returns the time from now until the tokens asked for are there, those ahead in the queue served first and with
-    /// nothing taken since the rejection.
+    /// Returns the time from now until the limiter would have granted the tokens, if it has granted no others since.
     ///
-    /// `Duration::MAX` where more were asked for than the bucket ever holds. Reads the limiter's clock.
+    /// Waiters in the queue at the time of the rejection come first. Returns `Duration::MAX` if the request was for more
+    /// tokens than the bucket ever holds. Reads the limiter's clock.
     #[must_use]
     pub fn retry_after(&self) -> Duration {
-        match &self.wait {
-            Wait::Known(wait) => *wait,
-            Wait::Until(shortage, clock) => shortage.wait(clock.fine().earliest),
+        match &self.retry_after {
+            RetryAfter::Known(wait) => *wait,
+            RetryAfter::Until(shortage, clock) => shortage.wait(clock.fine().earliest),
         }
     }
 
-    /// Writes what `Display` shows without the detour of a formatter, for those who make text of every refusal.
+    /// Writes the text of `Display` without a formatter, which is faster.
     ///
     /// # Errors
-    ///
-    /// Those of the writer.
+    /// The errors of the writer.
     pub fn write_to(&self, to: &mut impl fmt::Write) -> fmt::Result {
         to.write_str("rate limit")?;
-        named(self.name.as_ref(), to)?;
+        write_name(self.name.as_ref(), to)?;
         to.write_str(" exceeded")?;
-        hint(", retry after ", self.retry_after(), ": more than it ever holds", to)
+        write_wait(", retry after ", self.retry_after(), ": more than it ever holds", to)
     }
 }
 
@@ -130,9 +132,9 @@ impl fmt::Display for RateLimitExceededError {
     }
 }
 
-/// Why a protected call gave no value: it was turned away, or it was made and failed.
+/// The error of a protected call: the call was rejected, or it was made and failed.
 ///
-/// Layers fold into one: `?` turns a `CallError<CallError<E>>` into a `CallError<E>`.
+/// Nested layers fold into one: `?` converts a `CallError<CallError<E>>` to a `CallError<E>`.
 ///
 /// ```
 /// use backstay::{CallError, CircuitBreaker, RateLimiter};
@@ -147,11 +149,11 @@ impl fmt::Display for RateLimitExceededError {
 pub enum CallError<E> {
     /// The call was not made.
     Rejected(Rejection),
-    /// The call was made, and returned this.
+    /// The call was made, and returned this error.
     Inner(E),
 }
 
-/// Why a call was not made.
+/// The reason why a call was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {
@@ -162,7 +164,9 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// How long to wait before trying again.
+    /// Returns how long to wait before the next try.
+    ///
+    /// `Duration::MAX`: there is no time after which the call would be admitted.
     #[must_use]
     pub fn retry_after(&self) -> Duration {
         match self {
@@ -173,7 +177,7 @@ impl Rejection {
 }
 
 impl<E> CallError<E> {
-    /// The rejection, where the call was not made.
+    /// Returns the rejection, if the call was not made.
     #[must_use]
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
@@ -182,7 +186,7 @@ impl<E> CallError<E> {
         }
     }
 
-    /// The call's own error, where it was made.
+    /// Returns the call's own error, if it was made.
     #[must_use]
     pub fn into_inner(self) -> Option<E> {
         match self {
@@ -201,7 +205,7 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
     }
 }
 
-/// Transparent: text and source are those of the rejection or of the call's own error.
+/// Transparent: text and source are those of the rejection or the call's own error.
 impl<E: std::error::Error> std::error::Error for CallError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
@@ -255,11 +259,11 @@ impl<E> From<RateLimitExceededError> for CallError<E> {
     }
 }
 
-/// Why something could not be built.
+/// A builder's settings are invalid.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// An argument outside what is allowed.
+    /// An argument is invalid.
     InvalidArgument(InvalidArgument),
 }
 
@@ -278,27 +282,26 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// The same text as `Display`, so that `unwrap` and `main` show it as it is meant to be read.
+/// Shows the text of `Display`, so that `unwrap` and `main` print it.
 impl fmt::Debug for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-fn named(name: Option<&Arc<str>>, to: &mut impl fmt::Write) -> fmt::Result {
+fn write_name(name: Option<&Arc<str>>, to: &mut impl fmt::Write) -> fmt::Result {
     name.map_or(Ok(()), |name| write!(to, " {name:?}"))
 }
 
-/// A text and the seconds; nothing where there is nothing to wait for, and where there is no end of waiting the last
-/// text.
-fn hint(text: &str, wait: Duration, never: &str, to: &mut impl fmt::Write) -> fmt::Result {
+/// Writes `text` and the seconds, nothing if `wait` is zero, or `never` if it is `Duration::MAX`.
+fn write_wait(text: &str, wait: Duration, never: &str, to: &mut impl fmt::Write) -> fmt::Result {
     if wait == Duration::MAX {
         return to.write_str(never);
     }
     if wait.is_zero() {
         return Ok(());
     }
-    // In integers and few pieces: a refusal is a hot path where exceptions are made of it.
+    // In integers and few writes: for a program that formats each rejection, this is a hot path.
     let wait = wait.saturating_add(Duration::from_micros(500));
     let digit = |unit| b'0' + (wait.subsec_millis() / unit % 10) as u8;
     let fraction = [b'.', digit(100), digit(10), digit(1), b' ', b's'];
@@ -311,7 +314,7 @@ fn hint(text: &str, wait: Duration, never: &str, to: &mut impl fmt::Write) -> fm
 mod tests {
     use super::*;
 
-    // ALL-2: three layers have the error type of one, by `?` alone; and it says what to do next.
+    // ALL-2: three layers have the error type of one, by `?` alone, which says how long to wait.
     #[test]
     fn layers_fold_into_one() {
         type Layered<E> = Result<(), CallError<E>>;
@@ -323,13 +326,13 @@ mod tests {
             }
             once_less(once_less(thrice))
         }
-        let refused = RateLimitExceededError::new(Some("api".into()), Duration::from_millis(1500));
-        let error = fold(Err(refused.into())).unwrap_err();
+        let rejected = RateLimitExceededError::new(Some("api".into()), Duration::from_millis(1500));
+        let error = fold(Err(rejected.into())).unwrap_err();
         assert_eq!(error.rejection().map(Rejection::retry_after), Some(Duration::from_millis(1500)));
         assert_eq!(fold(Err(CallError::Inner("down"))).unwrap_err().into_inner(), Some("down"));
     }
 
-    // ALL-2: a protected call's error has the text and the source of what it holds.
+    // ALL-2: a protected call's error has the text and the source of the error that it holds.
     #[test]
     fn a_protected_calls_error_is_transparent() {
         use std::error::Error;
@@ -356,9 +359,9 @@ mod tests {
         assert!(call.source().is_none());
     }
 
-    // ALL-2: `unwrap` shows what is wrong as it is meant to be read.
+    // ALL-2: `Debug`, which `unwrap` prints, shows the text of `Display`.
     #[test]
-    fn build_errors_read_well_wherever_they_are_shown() {
+    fn build_errors_have_one_text() {
         let error = BuildError::from(InvalidArgument::new("max_failures", 0, "1 or more"));
         assert_eq!(format!("{error:?}"), error.to_string());
         assert!(error.to_string().starts_with("`max_failures` is 0"), "{error}");
@@ -371,11 +374,11 @@ mod tests {
         }
     }
 
-    // ALL-2: each message names who refused, and how long to wait where there is something to wait for.
+    // ALL-2: each message names the instance, and how long to wait if that helps.
     #[test]
-    fn messages_say_what_to_do() {
-        let refused = RateLimitExceededError::new(Some("api".into()), Duration::from_millis(1500));
-        assert_eq!(refused.to_string(), "rate limit \"api\" exceeded, retry after 1.500 s");
+    fn messages_name_the_instance_and_the_wait() {
+        let rejected = RateLimitExceededError::new(Some("api".into()), Duration::from_millis(1500));
+        assert_eq!(rejected.to_string(), "rate limit \"api\" exceeded, retry after 1.500 s");
         let isolated = CircuitOpenError { name: None, remaining: Duration::MAX };
         assert_eq!(isolated.to_string(), "circuit breaker is open");
     }

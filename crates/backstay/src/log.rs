@@ -1,10 +1,13 @@
-//! Telling `tracing` what happens. A subscriber is somebody else's code: it may panic, and it may block for as long as
-//! nobody reads what it writes.
+//! Logging through `tracing`. A subscriber is foreign code: it may panic, and it may block for any length of time, for
+//! example on a pipe that is not read.
+//!
+//! # Memory ordering
+//! The counters are relaxed: they publish no other memory. Log lines travel through a channel.
 
 use crate::callback::caught;
 
-/// Runs `log`, which tells `tracing` something, here and now: from a call of the user's, or inside a destructor. A
-/// subscriber that panics there would end the process.
+/// Runs `log` on the calling thread, and catches its panic: in a destructor, a panic of a subscriber would end the
+/// process.
 pub(crate) fn log_now(log: impl FnOnce()) {
     let _ = caught(log);
 }
@@ -15,13 +18,13 @@ pub(crate) fn log_in_background(log: impl FnOnce() + Send + 'static) {
 }
 
 #[cfg(backstay_loom)]
-pub(crate) fn flush(_patience: std::time::Duration) {}
+pub(crate) fn flush(_timeout: std::time::Duration) {}
 
 #[cfg(not(backstay_loom))]
-pub(crate) use aside::{flush, log_in_background};
+pub(crate) use worker::{flush, log_in_background};
 
 #[cfg(not(backstay_loom))]
-mod aside {
+mod worker {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
@@ -33,84 +36,84 @@ mod aside {
     use crate::process::PerProcess;
     use crate::threads;
 
-    type Line = Box<dyn FnOnce() + Send>;
+    type LogLine = Box<dyn FnOnce() + Send>;
 
-    /// So many lines wait while the log blocks; what comes then is lost, and counted. A flush always finds room.
-    const MOST: usize = 1024;
+    /// Number of lines that wait while the subscriber blocks. Further lines are dropped and counted. A flush is queued
+    /// even if the queue is full.
+    const QUEUE_CAPACITY: usize = 1024;
 
-    /// Has `log` run soon, on the one thread that logs for all threads of the library: who logs so, waits for no log.
-    /// No beat is late and no callback loses its turn because nobody reads what a subscriber writes.
+    /// Runs `log` soon, on the log worker, the one thread that logs for all threads of this library. The caller does not
+    /// wait: a subscriber that blocks delays no heartbeat and no shutdown callback.
     pub(crate) fn log_in_background(log: impl FnOnce() + Send + 'static) {
         let subscriber = tracing::dispatcher::get_default(Clone::clone);
-        TELLER.get().tell(Box::new(move || tracing::dispatcher::with_default(&subscriber, log)));
+        LOG_WORKER.get().log(Box::new(move || tracing::dispatcher::with_default(&subscriber, log)));
     }
 
-    /// Waits until all that was said so far is told, no longer than `patience`.
-    pub(crate) fn flush(patience: Duration) {
-        TELLER.get().flush(patience);
+    /// Waits until all lines so far are logged, for at most `timeout`.
+    pub(crate) fn flush(timeout: Duration) {
+        LOG_WORKER.get().flush(timeout);
     }
 
-    static TELLER: PerProcess<Teller> = PerProcess::new();
+    static LOG_WORKER: PerProcess<LogWorker> = PerProcess::new();
 
     #[derive(Default)]
-    struct Teller {
-        /// Set once a thread could be started.
-        thread: OnceBox<Sender<Line>>,
-        counts: Arc<Counts>,
+    struct LogWorker {
+        /// Set once the thread is started.
+        thread: OnceBox<Sender<LogLine>>,
+        counts: Arc<LineCounts>,
     }
 
-    /// Relaxed: they publish nothing but themselves.
     #[derive(Default)]
-    struct Counts {
+    struct LineCounts {
         waiting: AtomicUsize,
         lost: AtomicU64,
     }
 
-    impl Teller {
-        /// The thread, started now if there is none. Where the system has none to give, the next line asks again.
-        fn thread(&self) -> Option<&Sender<Line>> {
+    impl LogWorker {
+        /// Returns the thread, and starts it if there is none. If the system has no thread, the next line tries again.
+        fn thread(&self) -> Option<&Sender<LogLine>> {
             if self.thread.get().is_none() {
-                let (lines, to_tell) = channel();
+                let (sender, lines) = channel();
                 let counts = Arc::clone(&self.counts);
-                threads::named("backstay-log").spawn(move || tell(&to_tell, &counts)).ok()?;
-                // Of several that were started at once one stays; a thread whose sender is dropped here ends.
-                let _ = self.thread.set(Box::new(lines));
+                threads::named("backstay-log").spawn(move || log_lines(&lines, &counts)).ok()?;
+                // Of several threads started at the same time one is kept; the others end with their senders.
+                let _ = self.thread.set(Box::new(sender));
             }
             self.thread.get()
         }
 
-        /// Whether all that was said so far is told.
-        fn flush(&self, patience: Duration) -> bool {
-            let (done, wait) = channel();
+        /// Returns whether all lines so far were logged in time.
+        fn flush(&self, timeout: Duration) -> bool {
+            let (sender, flushed) = channel();
             self.send(Box::new(move || {
-                let _ = done.send(());
+                let _ = sender.send(());
             }));
-            wait.recv_timeout(patience).is_ok()
+            flushed.recv_timeout(timeout).is_ok()
         }
 
-        fn tell(&self, line: Line) {
-            if self.counts.waiting.load(Ordering::Relaxed) < MOST {
+        fn log(&self, line: LogLine) {
+            if self.counts.waiting.load(Ordering::Relaxed) < QUEUE_CAPACITY {
                 self.send(line);
             } else {
                 self.counts.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
 
-        fn send(&self, line: Line) {
+        fn send(&self, line: LogLine) {
             let Some(thread) = self.thread() else { return log_now(line) };
             self.counts.waiting.fetch_add(1, Ordering::Relaxed);
-            // The thread ends with the process.
+            // Fails only at the end of the process, when the thread is gone.
             let _ = thread.send(line);
         }
     }
 
-    fn tell(lines: &Receiver<Line>, counts: &Counts) {
+    fn log_lines(lines: &Receiver<LogLine>, counts: &LineCounts) {
         for line in lines {
             counts.waiting.fetch_sub(1, Ordering::Relaxed);
             log_now(line);
             let lost = counts.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                log_now(|| tracing::warn!(target: "backstay", lost, "the log blocked, and lines were lost"));
+                log_now(|| tracing::warn!(target: "backstay", lost, "log lines were lost: the log subscriber blocked"));
             }
         }
     }
@@ -122,35 +125,39 @@ mod aside {
 
         use super::*;
 
+        // ALL-3: lines beyond the capacity are dropped; the caller does not wait.
         #[test]
-        fn a_log_that_blocks_holds_up_nobody() {
-            // One of its own: other tests log through that of the process.
-            let teller = Teller::default();
+        fn a_subscriber_that_blocks_delays_no_caller() {
+            // A worker of its own: other tests log through that of the process.
+            let worker = LogWorker::default();
             let (entered, blocks) = channel();
             let (block, blocked) = channel::<()>();
-            let told = Arc::new(Mutex::new(Vec::new()));
-            teller.tell(Box::new(move || {
+            let logged = Arc::new(Mutex::new(Vec::new()));
+            worker.log(Box::new(move || {
                 let _ = entered.send(());
                 let _ = blocked.recv();
             }));
-            // From here on the queue is empty, and nothing takes a line out of it.
+            // From here on the queue is empty, and no line is taken out of it.
             blocks.recv().unwrap();
-            for number in 0..2 * MOST {
-                let told = Arc::clone(&told);
-                teller.tell(Box::new(move || told.lock().unwrap().push(number)));
+            for number in 0..2 * QUEUE_CAPACITY {
+                let logged = Arc::clone(&logged);
+                worker.log(Box::new(move || logged.lock().unwrap().push(number)));
             }
-            assert!(told.lock().unwrap().is_empty());
-            assert_eq!(teller.counts.lost.load(Ordering::Relaxed), MOST as u64);
+            assert!(logged.lock().unwrap().is_empty());
+            assert_eq!(worker.counts.lost.load(Ordering::Relaxed), QUEUE_CAPACITY as u64);
             thread::scope(|scope| {
-                // At the end of a program a full queue is waited for like any other.
-                let flushed = scope.spawn(|| teller.flush(Duration::from_secs(60)));
-                while teller.counts.waiting.load(Ordering::Relaxed) <= MOST && !flushed.is_finished() {
+                // A flush also waits for a full queue.
+                let flushed = scope.spawn(|| worker.flush(Duration::from_secs(60)));
+                while worker.counts.waiting.load(Ordering::Relaxed) <= QUEUE_CAPACITY && !flushed.is_finished() {
                     thread::yield_now();
                 }
                 drop(block);
                 assert!(flushed.join().unwrap());
             });
-            assert!(told.lock().unwrap().iter().copied().eq(0..MOST), "those there was room for, in order");
+            assert!(
+                logged.lock().unwrap().iter().copied().eq(0..QUEUE_CAPACITY),
+                "the lines that fit into the queue, in order"
+            );
         }
     }
 }

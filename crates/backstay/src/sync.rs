@@ -1,4 +1,4 @@
-//! What the handles synchronise with: std's own, or loom's under `--cfg backstay_loom`. One switch, here.
+//! Synchronization primitives: those of std, or loom's under `--cfg backstay_loom`.
 
 #[cfg(backstay_loom)]
 pub(crate) use loom::sync::{Arc, atomic};
@@ -20,12 +20,12 @@ use std::task::Waker;
 
 pub(crate) use thread::park;
 
-/// The locks themselves, for what waits on a condition.
+/// The plain locks, for code that waits on a condition variable.
 pub(crate) mod raw {
     pub(crate) use super::imp::{Condvar, Mutex, MutexGuard};
 }
 
-/// A mutex that a panic does not poison: no code that can panic runs under ours, and a destructor must still get in.
+/// A mutex without poisoning. No code that can panic runs under it, and a destructor must be able to lock it.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(imp::Mutex<T>);
 
@@ -45,11 +45,11 @@ impl<T> Mutex<T> {
     }
 }
 
-/// The lock, held.
+/// Unlocks its mutex when dropped.
 #[derive(Debug)]
 pub(crate) struct MutexGuard<'a, T> {
     guard: imp::MutexGuard<'a, T>,
-    // Dropped after the lock.
+    // Dropped after `guard`, in field order: the mutex is unlocked inside the fork gate.
     #[cfg(not(backstay_loom))]
     _inside_gate: crate::process::fork::InsideGate,
 }
@@ -68,9 +68,9 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// Whom to wake: a parked thread or a pending task. One queue holds both.
+/// A waiter to wake: a parked thread or a pending task. One queue holds both.
 ///
-/// A wake-up may come without cause and several may fall into one: whoever wakes looks again.
+/// Wake-ups may be spurious, and several may be merged: after each, the waiter checks its condition again.
 #[derive(Clone, Debug)]
 pub(crate) enum Wake {
     /// A thread in [`park`](thread::park).
@@ -80,12 +80,12 @@ pub(crate) enum Wake {
 }
 
 impl Wake {
-    /// Wakes the calling thread.
+    /// Returns the waker of the calling thread.
     pub(crate) fn this_thread() -> Self {
         Self::Thread(thread::current())
     }
 
-    /// Foreign code may run here (a waker's): never call it under a lock.
+    /// Wakes the waiter. Never call it under a lock: the waker of a task is foreign code.
     pub(crate) fn wake(self) {
         match self {
             Self::Thread(thread) => thread.unpark(),

@@ -24,10 +24,10 @@ impl From<CircuitOpenError> for Error {
     }
 }
 
-fn turned_away<T: std::fmt::Debug>(result: Result<T, Error>) -> CircuitOpenError {
+fn rejection<T: std::fmt::Debug>(result: Result<T, Error>) -> CircuitOpenError {
     match result {
         Err(Error::Open(error)) => error,
-        other => panic!("not turned away, but {other:?}"),
+        other => panic!("not rejected, but {other:?}"),
     }
 }
 
@@ -46,7 +46,7 @@ fn bare_on_a_function() {
     for _ in 0..5 {
         assert_eq!(bare(true), Err(Error::Down));
     }
-    assert!(turned_away(bare(false)).remaining > Duration::from_secs(50));
+    assert!(rejection(bare(false)).remaining > Duration::from_secs(50));
 }
 
 #[circuit_breaker(failure_rate = 1.0, window_calls = 3, minimum_calls = 3, slow_call = "1s", classify = by_number)]
@@ -103,7 +103,7 @@ async fn with_arguments_on_an_async_function() {
     assert_eq!(quote("BTC", Some(Error::Down)).await, Err(Error::Down));
     assert_eq!(quote("BTC", Some(Error::Down)).await, Err(Error::Down));
     let calls = CALLS.load(Ordering::SeqCst);
-    let error = turned_away(quote("BTC", None).await);
+    let error = rejection(quote("BTC", None).await);
     assert_eq!(error.name.as_deref(), Some("quotes"));
     assert!(error.remaining > Duration::from_secs(5300));
     assert_eq!(CALLS.load(Ordering::SeqCst), calls, "the function was not touched");
@@ -176,14 +176,14 @@ static LIMITER: LazyLock<RateLimiter> = LazyLock::new(|| RateLimiter::builder(2)
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[rate_limiter(limiter = LIMITER)]
-#[circuit_breaker(breaker = SHARED_WITH_NOBODY)]
+#[circuit_breaker(breaker = BREAKER_OF_BOTH)]
 async fn both() -> Result<(), CallError<&'static str>> {
     Ok(())
 }
 
-static SHARED_WITH_NOBODY: LazyLock<CircuitBreaker> = LazyLock::new(own);
+static BREAKER_OF_BOTH: LazyLock<CircuitBreaker> = LazyLock::new(own);
 
-// RL-5, RL-12: the attribute waits, or refuses with the time to wait, as it was told; and may share a limiter.
+// RL-5, RL-12: the attribute waits or rejects, as its arguments say; functions can share a limiter.
 #[tokio::test]
 async fn the_limiter_on_functions() {
     assert_eq!(one_line(), 1);

@@ -1,5 +1,4 @@
-//! A process to which the system gives no thread, or no descriptor: what waits ends all the same, and what could not be
-//! had is asked for again.
+//! Processes without a free thread or file descriptor: waits still end, and a resource that was missing is requested again.
 //!
 //! Each test runs `child` of this file in a process of its own.
 #![cfg(all(feature = "rate-limiter", feature = "shutdown", feature = "watchdog"))]
@@ -19,21 +18,21 @@ use backstay::shutdown::ShutdownError;
 use backstay::{GracefulShutdown, Heartbeat, RateLimiter, Watchdog};
 use tokio::io::AsyncReadExt;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs `role` of this file in a process of its own.
+/// Runs `role` in a child process.
 fn run(role: &str) {
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", "child", "--ignored", "--nocapture"])
         .env("BACKSTAY_TEST_ROLE", role)
         .output()
         .unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{role}: {}{}", said(&output.stdout), said(&output.stderr));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{role}: {}{}", text(&output.stdout), text(&output.stderr));
 }
 
 #[test]
-#[ignore = "run by the others, as a process"]
+#[ignore = "run by the other tests, as a child process"]
 fn child() {
     match env::var("BACKSTAY_TEST_ROLE").as_deref() {
         Ok("no thread") => no_thread(),
@@ -43,15 +42,15 @@ fn child() {
     }
 }
 
-// RL-4, ALL-1, ALL-5: an async wait ends when its token is due, whether or not there is a thread for the timer, and the timer and
-// the log have theirs as soon as there are threads again.
+// RL-4, ALL-1, ALL-5: an async wait ends when its token is due, with or without a thread for the timer; the timer and the
+// log start their threads as soon as the system has some.
 #[test]
-fn an_async_wait_ends_without_a_thread_and_with_one_that_comes_later() {
+fn an_async_wait_ends_without_a_timer_thread_and_with_one_that_starts_later() {
     run("no thread");
 }
 
 fn no_thread() {
-    // SAFETY: the limit does not hold for root. Changes who this process is, which nothing in it depends on.
+    // SAFETY: changes the user of this process, on which none of its code depends. The limit does not apply to root.
     unsafe {
         if libc::getuid() == 0 {
             assert_eq!((libc::setgid(65_437), libc::setuid(65_437)), (0, 0));
@@ -62,13 +61,13 @@ fn no_thread() {
     let clock = Clock::system();
 
     let before = limit(libc::RLIMIT_NPROC, 0);
-    assert!(thread::Builder::new().spawn(|| ()).is_err(), "no thread is to be had");
+    assert!(thread::Builder::new().spawn(|| ()).is_err(), "the system has a free thread");
     limiter.acquire();
     let start = clock.now();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, limiter.acquire_async()).await }).unwrap();
+    runtime.block_on(async { tokio::time::timeout(TIMEOUT, limiter.acquire_async()).await }).unwrap();
     assert!(clock.now().since(start) >= Duration::from_millis(190));
 
-    // One that began without a thread goes on with one.
+    // A wait that began without a thread ends with one.
     let slow = RateLimiter::builder(1).per(Duration::from_secs(2)).burst(1.0).build().unwrap();
     slow.acquire();
     runtime.block_on(async {
@@ -77,10 +76,10 @@ fn no_thread() {
         let polled = tokio::time::timeout(Duration::from_millis(50), &mut wait).await;
         assert!(polled.is_err() && !threads().contains(&"backstay-timer".to_owned()));
         limit(libc::RLIMIT_NPROC, before);
-        tokio::time::timeout(PATIENCE, wait).await.unwrap();
+        tokio::time::timeout(TIMEOUT, wait).await.unwrap();
     });
     limiter.acquire();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, limiter.acquire_async()).await }).unwrap();
+    runtime.block_on(async { tokio::time::timeout(TIMEOUT, limiter.acquire_async()).await }).unwrap();
     assert!(threads().contains(&"backstay-timer".to_owned()), "{:?}", threads());
     assert!(threads().contains(&"backstay-log".to_owned()), "{:?}", threads());
 }
@@ -93,10 +92,10 @@ fn threads() -> Vec<String> {
         .collect()
 }
 
-/// Sets the soft limit; what it was.
+/// Sets the soft limit, and returns the one before.
 fn limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: a place to write to, and then one to read.
+    // SAFETY: `limit` is valid for writing and reading.
     unsafe {
         assert_eq!(libc::getrlimit(resource, &raw mut limit), 0);
         let before = std::mem::replace(&mut limit.rlim_cur, soft);
@@ -105,13 +104,13 @@ fn limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
     }
 }
 
-/// Takes all descriptors there are, until what is returned is dropped.
+/// Opens files until no descriptor is free. Dropping them frees the descriptors.
 fn all_descriptors() -> Vec<File> {
     limit(libc::RLIMIT_NOFILE, 64);
     std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
 }
 
-// GS-4, GS-9: a service that ends because it has no descriptor left still cleans up.
+// GS-4, GS-9: a service that shuts down because no descriptor is free still cleans up.
 #[test]
 fn async_callbacks_run_without_a_free_descriptor() {
     run("no descriptor for a callback");
@@ -122,7 +121,7 @@ fn no_descriptor_for_a_callback() {
     let shutdown = GracefulShutdown::new();
     for number in 0..3 {
         let ran = Arc::clone(&ran);
-        // A connection that is open already, as to a database: needs the runtime's I/O, and no new descriptor.
+        // An open connection, as to a database: it needs the runtime's I/O, but no new descriptor.
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let callback = move || async move {
@@ -147,22 +146,22 @@ fn no_descriptor_for_a_callback() {
         .unwrap();
 
     let _descriptors = all_descriptors();
-    let refused = late.register_async("late", || async {}).unwrap_err();
-    assert!(matches!(&refused, ShutdownError::NoRuntime { name, .. } if &**name == "late"), "{refused}");
+    let error = late.register_async("late", || async {}).unwrap_err();
+    assert!(matches!(&error, ShutdownError::NoRuntime { name, .. } if &**name == "late"), "{error}");
     late.register("plain", || ()).unwrap();
     watchdog.start().unwrap();
     let report = shutdown.trigger();
     assert!(report.is_clean(), "{report}");
     assert_eq!(ran.load(Ordering::SeqCst), 3);
-    // Other async callbacks have a runtime that needs no descriptor.
+    // The runtime of other async callbacks needs no descriptor.
     while fired.load(Ordering::SeqCst) == 0 {
         thread::yield_now();
     }
 }
 
-// HB-2, HB-7, ALL-5: what the first beat could not find out about the machine, a later one does.
+// HB-2, HB-7, ALL-5: facts about the machine that the first beat could not read, a later one reads.
 #[test]
-fn a_heartbeat_that_began_without_a_descriptor_learns_where_it_is() {
+fn a_heartbeat_that_began_without_a_descriptor_reads_the_boot_id_later() {
     run("no descriptor for a first beat");
 }
 

@@ -1,4 +1,4 @@
-//! What the library tells `tracing`, and where its unsafe code stands.
+//! The events that the library logs, and the files with unsafe code.
 #![cfg(all(feature = "circuit-breaker", feature = "rate-limiter", feature = "shutdown", feature = "watchdog"))]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -36,29 +36,29 @@ impl Subscriber for Log {
         }
         let mut line = Line(event.metadata().level().to_string());
         event.record(&mut line);
-        // A test that has heard enough no longer listens.
+        // Fails if the test no longer receives.
         let _ = self.0.send(line.0);
     }
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
 }
 
-/// Waits for an event in which each of `parts` stands.
-fn hear(lines: &Receiver<String>, parts: &[&str]) {
-    let mut heard = Vec::new();
+/// Waits for an event that contains all of `parts`.
+fn expect_event(lines: &Receiver<String>, parts: &[&str]) {
+    let mut others = Vec::new();
     while let Ok(line) = lines.recv_timeout(Duration::from_secs(60)) {
         if parts.iter().all(|part| line.contains(part)) {
             return;
         }
-        heard.push(line);
+        others.push(line);
     }
-    panic!("no event with {parts:?} among {heard:#?}");
+    panic!("no event with {parts:?} among {others:#?}");
 }
 
-// ALL-3: an event for every transition, refusal, missed beat, freeze and shutdown step. WD-6: who froze, on which
-// thread, for how long.
+// ALL-3: an event for every transition, rejection, missed beat, freeze and shutdown step. WD-6: the name, the thread and
+// the duration of a freeze.
 #[test]
-fn everything_that_matters_is_told() {
+fn important_events_are_logged() {
     let (sender, lines) = channel();
     tracing::subscriber::set_global_default(Log(sender)).unwrap();
     let clock = ManualClock::new();
@@ -67,54 +67,54 @@ fn everything_that_matters_is_told() {
     let breaker = CircuitBreaker::builder().max_failures(1).name("payments").clock(&clock).build().unwrap();
     let _ = breaker.call(|| Err::<(), _>("down"));
     let cause = "cause=1 consecutive failures";
-    hear(&lines, &["WARN", "circuit breaker opened", "breaker=\"payments\"", "from=closed", "to=open", cause]);
+    expect_event(&lines, &["WARN", "circuit breaker opened", "breaker=\"payments\"", "from=closed", "to=open", cause]);
     let _ = breaker.call(|| Ok::<_, ()>(()));
-    hear(&lines, &["DEBUG", "circuit breaker rejected a call", "breaker=\"payments\"", "remaining="]);
+    expect_event(&lines, &["DEBUG", "circuit breaker rejected a call", "breaker=\"payments\"", "remaining="]);
     clock.advance(Duration::from_secs(60));
     // CB-19: ten ignored half-open calls in a row are a warning, once.
     let ignored = |calls: usize| (0..calls).for_each(|_| breaker.try_acquire().unwrap().ignore());
     ignored(1);
-    hear(&lines, &["INFO", "changed state", "from=open", "to=half-open"]);
+    expect_event(&lines, &["INFO", "changed state", "from=open", "to=half-open"]);
     ignored(8);
     assert!(lines.try_iter().all(|line| !line.contains("ignored")));
     ignored(1);
-    hear(&lines, &["WARN", "stays half-open", "breaker=\"payments\""]);
+    expect_event(&lines, &["WARN", "stays half-open", "breaker=\"payments\""]);
     ignored(30);
     assert!(lines.try_iter().all(|line| !line.contains("stays half-open")));
     breaker.call(|| Ok::<_, ()>(())).unwrap();
-    hear(&lines, &["INFO", "changed state", "from=half-open", "to=closed"]);
+    expect_event(&lines, &["INFO", "changed state", "from=half-open", "to=closed"]);
 
     let limiter = RateLimiter::builder(1).name("quotes").clock(&clock).build().unwrap();
     assert!(limiter.try_acquire() && !limiter.try_acquire());
-    hear(&lines, &["DEBUG", "rate limit exceeded", "limiter=\"quotes\""]);
+    expect_event(&lines, &["DEBUG", "rate limit exceeded", "limiter=\"quotes\""]);
 
     drop(Watchdog::builder().timeout(Duration::from_millis(200)).build());
-    hear(&lines, &["WARN", "`timeout` 200ms is out of range", "clamped to 1s", "`timeout_unclamped`"]);
+    expect_event(&lines, &["WARN", "`timeout` 200ms is out of range", "clamped to 1s", "`timeout_unclamped`"]);
     let watchdog = Watchdog::builder().timeout(Duration::from_secs(5)).clock(&clock).name("orders").build().unwrap();
     watchdog.start().unwrap();
     clock.advance(Duration::from_secs(6));
     // The kernel keeps 15 bytes of a thread's name.
     let thread = if cfg!(target_os = "linux") { "thread=\"everything_that\"" } else { "" };
-    hear(&lines, &["ERROR", "watchdog=\"orders\"", "seconds=6.0", thread]);
+    expect_event(&lines, &["ERROR", "watchdog=\"orders\"", "seconds=6.0", thread]);
     watchdog.stop();
 
     let file = tempfile::NamedTempFile::new().unwrap();
     let heartbeat = Heartbeat::builder().state_file(file.path().join("below a file")).build().unwrap();
     heartbeat.beat().unwrap_err();
-    hear(&lines, &["WARN", "missed a beat"]);
+    expect_event(&lines, &["WARN", "missed a beat"]);
 
     let shutdown = GracefulShutdown::builder().build().unwrap();
     shutdown.register("positions", || ()).unwrap();
     shutdown.register("connections", || Err::<(), _>("dead peer")).unwrap();
     shutdown.trigger();
-    hear(&lines, &["INFO", "shutdown begins"]);
-    hear(&lines, &["INFO", "completed", "callback=positions"]);
-    hear(&lines, &["WARN", "dead peer", "callback=connections"]);
+    expect_event(&lines, &["INFO", "shutdown begins"]);
+    expect_event(&lines, &["INFO", "completed", "callback=positions"]);
+    expect_event(&lines, &["WARN", "dead peer", "callback=connections"]);
 }
 
-// ALL-4: unsafe code stands in these files alone, never in the rules, and each use says why it is sound.
+// ALL-4: only these files contain unsafe code, none of them is in the core, and each use has its reason.
 #[test]
-fn unsafe_code_stands_alone_and_explained() {
+fn unsafe_code_is_in_listed_files_with_reasons() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let core = std::fs::read_to_string(crates.join("backstay-core/src/lib.rs")).unwrap();
     assert!(core.contains("#![forbid(unsafe_code)]"));

@@ -1,5 +1,4 @@
-//! A subscriber that blocks for ever, as one does whose standard error is a pipe that nobody reads: what the library's
-//! own threads do, they do all the same.
+//! A log subscriber that blocks forever, for example on a pipe that is not read, does not block this library's threads.
 #![cfg(all(feature = "shutdown", feature = "watchdog"))]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -16,7 +15,7 @@ struct Blocks;
 
 impl Subscriber for Blocks {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // What our own calls say, they say here.
+        // Calls of this test log on its own thread, where nothing blocks.
         metadata.target() == "backstay" && std::thread::current().name().is_some_and(|name| name != "main")
             || *metadata.level() == Level::ERROR
     }
@@ -39,11 +38,11 @@ impl Subscriber for Blocks {
     fn exit(&self, _: &Id) {}
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 // WD-3, HB-4, GS-4
 #[test]
-fn it_holds_up_nobody() {
+fn a_subscriber_that_blocks_blocks_no_other_thread() {
     tracing::subscriber::set_global_default(Blocks).unwrap();
     let clock = ManualClock::new();
     let (sender, fired) = channel();
@@ -56,7 +55,7 @@ fn it_holds_up_nobody() {
     watchdog.start().unwrap();
     for firing in 1..=3 {
         clock.advance(Duration::from_secs(6));
-        assert_eq!(fired.recv_timeout(PATIENCE), Ok(firing));
+        assert_eq!(fired.recv_timeout(TIMEOUT), Ok(firing));
         watchdog.ping();
     }
 
@@ -73,7 +72,7 @@ fn it_holds_up_nobody() {
         .unwrap();
     heartbeat.start().unwrap();
     for _ in 0..3 {
-        missed.recv_timeout(PATIENCE).unwrap();
+        missed.recv_timeout(TIMEOUT).unwrap();
     }
     heartbeat.stop();
 
@@ -82,5 +81,5 @@ fn it_holds_up_nobody() {
     shutdown.register("second", || ()).unwrap();
     let report = shutdown.trigger();
     assert_eq!(report.steps.len(), 2);
-    assert_eq!(report.steps[1].outcome, backstay::shutdown::Outcome::Completed);
+    assert_eq!(report.steps[1].outcome, backstay::shutdown::CallbackOutcome::Completed);
 }

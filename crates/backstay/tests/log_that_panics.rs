@@ -1,4 +1,4 @@
-//! A subscriber that panics at every event: it silences the log, and nothing else.
+//! A log subscriber that panics at every event disables the log and nothing else.
 #![cfg(all(feature = "circuit-breaker", feature = "shutdown", feature = "watchdog"))]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -30,12 +30,11 @@ impl Subscriber for Panics {
     fn exit(&self, _: &Id) {}
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-// ALL-1, ALL-3: not in a destructor while a thread unwinds, where a second panic would end the process, and not on the
-// library's own threads, on which others depend.
+// ALL-1, ALL-3: the panic ends neither the process, in a destructor of a thread that unwinds, nor a thread of the library.
 #[test]
-fn it_ends_nothing() {
+fn a_subscriber_that_panics_ends_no_thread() {
     tracing::subscriber::set_global_default(Panics).unwrap();
     let clock = ManualClock::new();
 
@@ -51,9 +50,9 @@ fn it_ends_nothing() {
         panic!("the call");
     });
     unwound.join().unwrap_err();
-    assert_eq!(heard.recv_timeout(PATIENCE), Ok(CircuitState::Open));
+    assert_eq!(heard.recv_timeout(TIMEOUT), Ok(CircuitState::Open));
     breaker.reset();
-    assert_eq!(heard.recv_timeout(PATIENCE), Ok(CircuitState::Closed));
+    assert_eq!(heard.recv_timeout(TIMEOUT), Ok(CircuitState::Closed));
 
     let (sender, fired) = channel();
     let watchdog = Watchdog::builder().timeout(Duration::from_secs(5)).clock(&clock).on_timeout(move |report| {
@@ -62,10 +61,10 @@ fn it_ends_nothing() {
     });
     let watchdog = watchdog.build().unwrap();
     watchdog.start().unwrap();
-    // More often than there are runners.
+    // More often than there are threads in the pool.
     for firing in 1..=20 {
         clock.advance(Duration::from_secs(6));
-        assert_eq!(fired.recv_timeout(PATIENCE), Ok(firing));
+        assert_eq!(fired.recv_timeout(TIMEOUT), Ok(firing));
         watchdog.ping();
     }
     watchdog.stop();
@@ -85,7 +84,7 @@ fn it_ends_nothing() {
         .unwrap();
     heartbeat.start().unwrap();
     for _ in 0..3 {
-        assert_eq!(beats.recv_timeout(PATIENCE), Ok(Some(Status::Ready)));
+        assert_eq!(beats.recv_timeout(TIMEOUT), Ok(Some(Status::Ready)));
     }
     heartbeat.stop();
     assert_eq!(Heartbeat::read_state(&path).unwrap().status, Some(Status::Stopped));

@@ -1,4 +1,4 @@
-//! The shutdown inside one process: turns, times, reports, who waits for what.
+//! Shutdowns without signals: order, timeouts, reports, waiters.
 #![cfg(feature = "shutdown")]
 #![cfg(not(backstay_loom))]
 #![allow(clippy::unwrap_used)]
@@ -10,31 +10,31 @@ use std::thread;
 use std::time::Duration;
 
 use backstay::clock::ManualClock;
-use backstay::shutdown::{GracefulShutdown, Outcome, Report, ShutdownError, Signal};
+use backstay::shutdown::{CallbackOutcome, GracefulShutdown, ShutdownError, ShutdownReport, Signal};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-fn by_hand() -> (GracefulShutdown, ManualClock) {
+fn with_manual_clock() -> (GracefulShutdown, ManualClock) {
     let hand = ManualClock::new();
     (GracefulShutdown::builder().timeout(secs(10)).clock(&hand).build().unwrap(), hand)
 }
 
-fn outcomes(report: &Report) -> Vec<(&str, &Outcome, Duration)> {
+fn outcomes(report: &ShutdownReport) -> Vec<(&str, &CallbackOutcome, Duration)> {
     report.steps.iter().map(|step| (&*step.name, &step.outcome, step.took)).collect()
 }
 
-fn failed(why: &str) -> Outcome {
-    Outcome::Failed(why.to_owned())
+fn failed(why: &str) -> CallbackOutcome {
+    CallbackOutcome::Failed(why.to_owned())
 }
 
-/// A callback that says when it begins and comes back when it is told to, or when the test is over.
+/// Returns a callback that hangs, a receiver that tells when it has begun, and a sender that releases it.
 fn hanging() -> (impl FnOnce() + Send + 'static, Receiver<()>, Sender<()>) {
-    let (says, begun) = channel();
+    let (started, begun) = channel();
     let (release, released) = channel();
     let callback = move || {
-        says.send(()).unwrap();
+        started.send(()).unwrap();
         let _ = released.recv();
     };
     (callback, begun, release)
@@ -42,8 +42,8 @@ fn hanging() -> (impl FnOnce() + Send + 'static, Receiver<()>, Sender<()>) {
 
 // GS-1, GS-8
 #[test]
-fn callbacks_have_their_turns_by_priority_and_all_are_in_the_report() {
-    let (shutdown, hand) = by_hand();
+fn callbacks_run_by_priority_and_all_are_in_the_report() {
+    let (shutdown, hand) = with_manual_clock();
     let seen = Arc::new(Mutex::new(Vec::new()));
     for (name, priority) in [("logs", 100), ("cache", 20), ("orders", 10), ("metrics", 100), ("urgent", -5)] {
         let (seen, hand) = (Arc::clone(&seen), hand.clone());
@@ -60,7 +60,7 @@ fn callbacks_have_their_turns_by_priority_and_all_are_in_the_report() {
     let report = shutdown.trigger();
     let order = ["urgent", "orders", "cache", "logs", "metrics"];
     assert_eq!(*seen.lock().unwrap(), order);
-    assert_eq!(outcomes(&report), order.map(|name| (name, &Outcome::Completed, Duration::from_millis(100))));
+    assert_eq!(outcomes(&report), order.map(|name| (name, &CallbackOutcome::Completed, Duration::from_millis(100))));
     assert_eq!(report.took, Duration::from_millis(500));
     assert_eq!(report.steps[0].priority, -5);
     assert!(report.is_clean());
@@ -69,8 +69,8 @@ fn callbacks_have_their_turns_by_priority_and_all_are_in_the_report() {
 
 // GS-1
 #[test]
-fn a_name_taken_and_a_shutdown_begun_refuse_a_registration() {
-    let (shutdown, _hand) = by_hand();
+fn a_duplicate_name_and_a_shutdown_that_has_begun_reject_a_registration() {
+    let (shutdown, _hand) = with_manual_clock();
     shutdown.register("db", || ()).unwrap();
     let error = shutdown.register("db", || ()).unwrap_err();
     assert!(matches!(&error, ShutdownError::AlreadyRegistered { name } if &**name == "db"), "{error}");
@@ -85,15 +85,16 @@ fn a_name_taken_and_a_shutdown_begun_refuse_a_registration() {
     assert!(!shutdown.unregister("db"));
 }
 
+// CF-5
 #[test]
-fn nonsense_is_refused_by_name() {
-    let (shutdown, _hand) = by_hand();
+fn invalid_arguments_are_rejected_by_name() {
+    let (shutdown, _hand) = with_manual_clock();
     let error = shutdown.callback("a").timeout(Duration::ZERO).register(|| ()).unwrap_err();
     assert!(error.to_string().contains("`timeout`"), "{error}");
     let error = GracefulShutdown::builder().timeout(Duration::MAX).build().unwrap_err();
     assert!(error.to_string().contains("`timeout`"), "{error}");
     assert!(GracefulShutdown::builder().force_exit_code(256).build().is_err());
-    // ALL-1: a thread's name with a zero byte in it would be a panic.
+    // ALL-1: `std` panics if a thread's name contains a zero byte.
     shutdown.register("zero\0byte", || ()).unwrap();
     assert!(shutdown.trigger().is_clean());
 }
@@ -101,7 +102,7 @@ fn nonsense_is_refused_by_name() {
 // GS-2
 #[cfg(unix)]
 #[test]
-fn a_signal_that_cannot_be_caught_is_named_and_none_is_taken() {
+fn a_signal_that_cannot_be_caught_is_an_error_and_none_is_handled() {
     for (number, name) in [
         (libc::SIGKILL, "SIGKILL"),
         (libc::SIGSTOP, "SIGSTOP"),
@@ -122,20 +123,20 @@ fn a_signal_that_cannot_be_caught_is_named_and_none_is_taken() {
 
 // GS-4
 #[test]
-fn one_that_fails_or_panics_does_not_stop_the_rest() {
+fn a_callback_that_fails_or_panics_does_not_stop_those_after_it() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
             panic!("in a destructor");
         }
     }
-    let (shutdown, _hand) = by_hand();
+    let (shutdown, _hand) = with_manual_clock();
     shutdown.register("error", || Err::<(), _>(std::io::Error::other("disk full"))).unwrap();
     shutdown.register("panic", || -> () { panic!("lost {}", 1) }).unwrap();
     shutdown.register("payload", || -> () { std::panic::panic_any(Bomb) }).unwrap();
     shutdown.register("number", || -> () { std::panic::panic_any(5) }).unwrap();
     shutdown.register("text", || Err::<u8, _>("no")).unwrap();
-    shutdown.register("well", || Ok::<_, String>(5)).unwrap();
+    shutdown.register("succeeds", || Ok::<_, String>(5)).unwrap();
     shutdown.register_async("async error", || async { Err::<(), _>("no route") }).unwrap();
     shutdown.register_async("async panic", || async { [()][std::hint::black_box(1)] }).unwrap();
     shutdown.register_async("async", || async {}).unwrap();
@@ -146,25 +147,25 @@ fn one_that_fails_or_panics_does_not_stop_the_rest() {
         failed("panicked: a panic without a message"),
         failed("panicked: a panic without a message"),
         failed("no"),
-        Outcome::Completed,
+        CallbackOutcome::Completed,
         failed("no route"),
         failed("panicked: index out of bounds: the len is 1 but the index is 1"),
-        Outcome::Completed,
+        CallbackOutcome::Completed,
     ];
     assert_eq!(report.steps.iter().map(|step| step.outcome.clone()).collect::<Vec<_>>(), expected);
 }
 
-// GS-4: own timeout, what is left of the total, and then the short turn.
+// GS-4: the own timeout, the time left of the total timeout, then the minimum.
 #[test]
-fn hanging_callbacks_get_their_time_and_not_a_moment_more() {
-    let (shutdown, hand) = by_hand();
-    let mut turns = Vec::new();
+fn callbacks_that_hang_get_exactly_their_timeout() {
+    let (shutdown, hand) = with_manual_clock();
+    let mut callbacks = Vec::new();
     for (name, own) in [("own", Some(4)), ("left", Some(60)), ("short", None), ("short own", Some(60))] {
         let (callback, begun, release) = hanging();
         let registration = shutdown.callback(name);
         let registration = own.map_or(registration.clone(), |own| registration.timeout(secs(own)));
         registration.register(callback).unwrap();
-        turns.push((begun, release));
+        callbacks.push((begun, release));
     }
     shutdown.register("last", || ()).unwrap();
     let waiter = thread::spawn({
@@ -173,7 +174,7 @@ fn hanging_callbacks_get_their_time_and_not_a_moment_more() {
     });
     let moment = Duration::from_nanos(1);
     let times = [secs(4), secs(6), Duration::from_millis(250), Duration::from_millis(250)];
-    for ((begun, _), time) in turns.iter().zip(times) {
+    for ((begun, _), time) in callbacks.iter().zip(times) {
         begun.recv().unwrap();
         hand.advance(time - moment);
         assert!(shutdown.report().is_none());
@@ -184,19 +185,19 @@ fn hanging_callbacks_get_their_time_and_not_a_moment_more() {
     assert_eq!(
         outcomes(&report),
         [
-            ("own", &Outcome::TimedOut, own),
-            ("left", &Outcome::TimedOut, left),
-            ("short", &Outcome::TimedOut, short),
-            ("short own", &Outcome::TimedOut, also),
-            ("last", &Outcome::Completed, Duration::ZERO),
+            ("own", &CallbackOutcome::TimedOut, own),
+            ("left", &CallbackOutcome::TimedOut, left),
+            ("short", &CallbackOutcome::TimedOut, short),
+            ("short own", &CallbackOutcome::TimedOut, also),
+            ("last", &CallbackOutcome::Completed, Duration::ZERO),
         ]
     );
 }
 
 // GS-6
 #[test]
-fn everyone_gets_the_one_report_and_the_callbacks_run_once() {
-    let (shutdown, _hand) = by_hand();
+fn all_callers_get_the_same_report_and_the_callbacks_run_once() {
+    let (shutdown, _hand) = with_manual_clock();
     let runs = Arc::new(AtomicUsize::new(0));
     let (callback, begun, release) = hanging();
     let count = Arc::clone(&runs);
@@ -223,10 +224,10 @@ fn everyone_gets_the_one_report_and_the_callbacks_run_once() {
     assert_eq!(reports[0].steps.len(), 1);
 }
 
-// GS-6: from a callback it comes back at once, with what is known.
+// GS-6: in a callback, `trigger` and `wait` return at once, with the results so far.
 #[test]
-fn a_callback_that_triggers_gets_back_at_once() {
-    let (shutdown, hand) = by_hand();
+fn a_trigger_in_a_callback_returns_at_once() {
+    let (shutdown, hand) = with_manual_clock();
     let seen = Arc::new(Mutex::new(Vec::new()));
     shutdown.register("first", || ()).unwrap();
     let (handle, reports) = (shutdown.clone(), Arc::clone(&seen));
@@ -249,12 +250,12 @@ fn a_callback_that_triggers_gets_back_at_once() {
     assert!(report.is_clean(), "{report}");
     let lengths: Vec<_> = seen.lock().unwrap().iter().map(|report| report.steps.len()).collect();
     assert_eq!(lengths, [1, 1, 2, 2, 2]);
-    assert_eq!(hand.now(), ManualClock::new().now(), "no time was needed");
+    assert_eq!(hand.now(), ManualClock::new().now(), "no time has passed");
 }
 
 // GS-7
 #[test]
-fn readiness_goes_off_before_the_drain_and_that_before_the_first_callback() {
+fn readiness_ends_before_the_drain_delay_which_precedes_the_first_callback() {
     let hand = ManualClock::new();
     let shutdown = GracefulShutdown::builder().drain_delay(secs(5)).clock(&hand).build().unwrap();
     let seen = Arc::new(Mutex::new(None));
@@ -275,8 +276,8 @@ fn readiness_goes_off_before_the_drain_and_that_before_the_first_callback() {
 
 // GS-7
 #[test]
-fn waits_end_with_the_beginning_the_end_or_the_time_asked_for() {
-    let (shutdown, hand) = by_hand();
+fn waits_end_at_the_begin_at_the_end_or_after_their_timeout() {
+    let (shutdown, hand) = with_manual_clock();
     let (callback, begun, release) = hanging();
     shutdown.register("slow", callback).unwrap();
     let asleep = {
@@ -293,7 +294,7 @@ fn waits_end_with_the_beginning_the_end_or_the_time_asked_for() {
     }
     shutdown.on_signal(Signal::TERM);
     let (early, first, late, then) = asleep.join().unwrap();
-    assert!(!early || first.since(start) >= secs(2), "nothing had begun");
+    assert!(!early || first.since(start) >= secs(2), "the shutdown had not begun");
     assert!(late);
     assert_eq!(then, hand.now());
     begun.recv().unwrap();
@@ -306,11 +307,11 @@ fn waits_end_with_the_beginning_the_end_or_the_time_asked_for() {
     assert!(Arc::ptr_eq(&waiter.join().unwrap().unwrap(), &shutdown.wait()));
 }
 
-// GS-7: leaving the scope waits for running callbacks.
+// GS-7: dropping the last handle, and leaving the scope, waits for running callbacks.
 #[test]
 fn dropping_the_last_handle_or_the_scope_waits_for_callbacks() {
     for scoped in [false, true] {
-        let (shutdown, _hand) = by_hand();
+        let (shutdown, _hand) = with_manual_clock();
         let done = Arc::new(AtomicUsize::new(0));
         let (callback, begun, release) = hanging();
         let count = Arc::clone(&done);
@@ -335,8 +336,8 @@ fn dropping_the_last_handle_or_the_scope_waits_for_callbacks() {
     }
 }
 
-// GS-7: leaving the scope runs the callbacks where nothing has begun, and then gives the signals back; a panic that
-// unwinds through it leaves it, too, and a run that is over is not repeated.
+// GS-7: leaving the scope, also by a panic, runs the callbacks if the shutdown has not begun, and then restores the
+// handlers. A shutdown that has finished does not run again.
 #[test]
 fn leaving_the_scope_runs_the_callbacks_once() {
     for panics in [false, true] {
@@ -357,31 +358,31 @@ fn leaving_the_scope_runs_the_callbacks_once() {
         }));
         assert_eq!(left.is_err(), panics);
         assert_eq!(runs.load(Ordering::SeqCst), 1);
-        assert_eq!(*while_running.lock().unwrap(), Some(true), "a second signal is heard while callbacks run");
+        assert_eq!(*while_running.lock().unwrap(), Some(true), "a second signal is handled while callbacks run");
         assert!(shutdown.is_shutting_down() && !shutdown.is_installed());
         drop(shutdown.install_scoped().unwrap());
         assert_eq!(runs.load(Ordering::SeqCst), 1);
     }
 }
 
-// GS-3, GS-4: a lock that the caller holds is a callback that hangs, no more.
+// GS-3, GS-4: a callback that waits for a lock of the caller hangs like any other: only that callback times out.
 #[test]
-fn a_callback_that_needs_a_lock_the_caller_holds_times_out_alone() {
+fn a_callback_that_needs_a_lock_of_the_caller_times_out() {
     let shutdown = GracefulShutdown::new();
     let lock = Arc::new(Mutex::new(()));
     let theirs = Arc::clone(&lock);
-    let wants = move || drop(theirs.lock().unwrap());
-    shutdown.callback("wants").priority(1).timeout(Duration::from_millis(50)).register(wants).unwrap();
+    let needs_lock = move || drop(theirs.lock().unwrap());
+    shutdown.callback("needs lock").priority(1).timeout(Duration::from_millis(50)).register(needs_lock).unwrap();
     shutdown.register("after", || ()).unwrap();
     let held = lock.lock().unwrap();
     let report = shutdown.trigger();
     drop(held);
-    assert_eq!(report.step("wants").unwrap().outcome, Outcome::TimedOut);
-    assert_eq!(report.step("after").unwrap().outcome, Outcome::Completed);
+    assert_eq!(report.step("needs lock").unwrap().outcome, CallbackOutcome::TimedOut);
+    assert_eq!(report.step("after").unwrap().outcome, CallbackOutcome::Completed);
 }
 
 #[test]
-fn the_handle_is_one_for_all_threads() {
+fn the_handle_is_one_pointer_that_threads_can_share() {
     fn shared<T: Clone + Send + Sync + 'static>() {}
     shared::<GracefulShutdown>();
     assert_eq!(size_of::<GracefulShutdown>(), size_of::<usize>());

@@ -1,8 +1,8 @@
-//! The shutdown and real signals: each scenario is a process of its own, this test binary started anew.
+//! Shutdowns with real signals. Each scenario runs in a child process: this test binary, started again.
 #![cfg(feature = "shutdown")]
 #![cfg(all(unix, not(backstay_loom)))]
 #![allow(clippy::unwrap_used)]
-#![allow(unsafe_code)] // handlers and forks of others, played by the children
+#![allow(unsafe_code)] // foreign handlers, and forks, in the children
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -14,12 +14,12 @@ use std::thread;
 use std::time::Duration;
 
 use backstay::clock::ManualClock;
-use backstay::shutdown::{GracefulShutdown, Outcome, Signal};
+use backstay::shutdown::{CallbackOutcome, GracefulShutdown, Signal};
 use libc::{SIGINT, SIGTERM, SIGUSR1, c_int};
 
 const SCENARIO: &str = "BACKSTAY_TEST_SCENARIO";
 
-/// A scenario's process. Killed, with a failing test, where it does not end.
+/// The process of a scenario. If it does not end in time, it is killed and the test fails.
 struct Scenario {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -45,12 +45,12 @@ impl Scenario {
         Self { child, output, _ended: ended }
     }
 
-    /// Reads up to the line that ends in `word`.
+    /// Reads up to the line that ends with `word`.
     fn until(mut self, word: &str) -> Self {
         let mut line = String::new();
         while !line.trim_end().ends_with(word) {
             line.clear();
-            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "ended before it said {word:?}");
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "ended before it printed {word:?}");
         }
         self
     }
@@ -90,7 +90,7 @@ fn hang() {
 }
 
 #[test]
-#[ignore = "the children of the other tests"]
+#[ignore = "run by the other tests, as a child process"]
 fn child() {
     let Ok(scenario) = std::env::var(SCENARIO) else { return };
     match scenario.as_str() {
@@ -121,7 +121,7 @@ fn child() {
 
 // GS-2, GS-3: SIGTERM and SIGINT by default.
 #[test]
-fn a_signal_runs_the_callbacks_and_leaves_the_process_to_end_itself() {
+fn a_signal_runs_the_callbacks_and_does_not_end_the_process() {
     for signal in [SIGTERM, SIGINT] {
         let (status, output) = Scenario::start("clean").until("ready").send(signal).end();
         assert!(status.success(), "{status}");
@@ -140,9 +140,9 @@ fn clean() {
     say("over");
 }
 
-// GS-7: leaving `main` does not cut callbacks off.
+// GS-7: returning from `main` does not cut callbacks off.
 #[test]
-fn a_main_loop_that_ends_at_once_waits_for_the_callbacks() {
+fn a_main_that_returns_at_once_waits_for_the_callbacks() {
     let (status, output) = Scenario::start("leaves").until("ready").send(SIGTERM).until("left").end();
     assert!(status.success(), "{status}");
     assert!(output.starts_with("late\n"), "{output}");
@@ -165,7 +165,7 @@ fn leaves() {
     leave.send(()).unwrap();
 }
 
-// GS-5: a second signal, be it the same or another, exits with 128 + its number.
+// GS-5: a second signal, the same or another one, exits with 128 + its number.
 #[test]
 fn a_second_signal_exits_at_once() {
     for second in [SIGTERM, SIGINT] {
@@ -183,9 +183,9 @@ fn hangs_forever() {
     shutdown.wait();
 }
 
-// GS-4, GS-5: the rest have their turns, then the process is ended with the forced exit code.
+// GS-4, GS-5: the other callbacks run, then the process ends with the forced exit code.
 #[test]
-fn callbacks_that_hang_to_the_end_end_the_process_by_force() {
+fn the_process_ends_by_force_if_a_callback_still_hangs() {
     for scenario in ["hangs", "holds the output"] {
         let (status, output) = Scenario::start(scenario).until("ready").send(SIGTERM).end();
         assert_eq!(status.code(), Some(7), "{scenario}");
@@ -200,7 +200,7 @@ fn forced() -> GracefulShutdown {
 }
 
 fn hangs() {
-    // It hangs until all of the time is used up, by a clock that no busy machine moves.
+    // Uses up the total timeout on a manual clock, so that a busy machine does not matter.
     let hand = ManualClock::new();
     let builder = GracefulShutdown::builder().force_exit_code(7).clock(&hand);
     let shutdown = builder.build().unwrap();
@@ -215,7 +215,7 @@ fn hangs() {
     shutdown.install().unwrap();
     say("ready");
     shutdown.wait();
-    say("told, though the process is to end by force");
+    say("a waiter was woken, although the process ends by force");
 }
 
 fn holds_the_output() {
@@ -231,16 +231,16 @@ fn holds_the_output() {
     shutdown.wait();
 }
 
-// GS-5: neither happens on `trigger()`; a signal meanwhile is the first one.
+// GS-5: `trigger()` alone does not end the process; a signal during the shutdown is the first signal.
 #[test]
-fn a_triggered_shutdown_ends_no_process_until_signals_ask_for_it() {
+fn a_triggered_shutdown_ends_the_process_only_after_signals() {
     let (status, output) = Scenario::start("triggered and done").end();
     assert!(status.success(), "{status}");
     assert!(output.contains("still here"), "{output}");
 
     let scenario = Scenario::start("triggered").until("hangs").send(SIGTERM);
-    let (status, _) = scenario.until("noted").send(SIGINT).end();
-    // The two may be seen in one look, and then not in the order in which they were sent.
+    let (status, _) = scenario.until("counted").send(SIGINT).end();
+    // The dispatcher may handle both at once, in either order.
     assert!(matches!(status.code(), Some(130 | 143)), "{status}");
 }
 
@@ -248,7 +248,7 @@ fn triggered_and_done() {
     let shutdown = forced();
     shutdown.register("hangs", hang).unwrap();
     shutdown.install().unwrap();
-    assert_eq!(shutdown.trigger().steps[0].outcome, Outcome::TimedOut);
+    assert_eq!(shutdown.trigger().steps[0].outcome, CallbackOutcome::TimedOut);
     say("still here");
 }
 
@@ -262,7 +262,7 @@ fn triggered() {
                 thread::yield_now();
             }
             thread::park_timeout(Duration::from_millis(100));
-            say("noted");
+            say("counted");
             hang();
         })
         .unwrap();
@@ -270,9 +270,9 @@ fn triggered() {
     shutdown.trigger();
 }
 
-// GS-3: the interrupted thread holds the lock that the callback needs.
+// GS-3: the interrupted thread holds a lock that the callback needs.
 #[test]
-fn a_lock_of_the_interrupted_thread_deadlocks_nobody() {
+fn a_lock_of_the_interrupted_thread_causes_no_deadlock() {
     let (status, _) = Scenario::start("lock").end();
     assert!(status.success(), "{status}");
 }
@@ -292,9 +292,9 @@ fn lock() {
     assert_eq!(*lock.lock().unwrap(), 1);
 }
 
-// GS-2: the default action is back.
+// GS-2
 #[test]
-fn uninstalled_the_process_dies_of_the_signal_again() {
+fn after_uninstall_the_signal_ends_the_process() {
     let (status, _) = Scenario::start("uninstalled").until("ready").send(SIGTERM).end();
     assert_eq!(status.signal(), Some(SIGTERM), "{status}");
 }
@@ -315,7 +315,7 @@ fn uninstalled() {
 
 static CALLS: AtomicU32 = AtomicU32::new(0);
 static SENDER: AtomicI32 = AtomicI32::new(0);
-/// What lay under [`over`], as an address.
+/// The action that was installed before [`over`].
 static UNDER: Mutex<Option<libc::sigaction>> = Mutex::new(None);
 
 extern "C" fn plain(_: c_int) {
@@ -325,21 +325,21 @@ extern "C" fn plain(_: c_int) {
 
 extern "C" fn with_info(_: c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     CALLS.fetch_add(1, Ordering::SeqCst);
-    // SAFETY: the kernel's, or what our handler handed on.
+    // SAFETY: the pointer comes from the kernel, through our handler or not.
     SENDER.store(unsafe { (*info).si_pid() }, Ordering::SeqCst);
 }
 
-/// A well-behaved foreign handler: calls on what it lies over.
+/// A foreign handler that calls the previous one.
 extern "C" fn over(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void);
     CALLS.fetch_add(1, Ordering::SeqCst);
     let under = UNDER.try_lock().unwrap().unwrap().sa_sigaction;
-    // SAFETY: only ever put over a handler that takes these.
+    // SAFETY: only installed over a handler of this type.
     unsafe { std::mem::transmute::<usize, Handler>(under)(signal, info, context) };
 }
 
 fn action(signal: c_int, address: Option<(usize, c_int)>) -> libc::sigaction {
-    // SAFETY: zeroed is an empty action; both pointers are valid or null.
+    // SAFETY: all zeroes is a valid sigaction; both pointers are valid or null.
     unsafe {
         let mut old: libc::sigaction = std::mem::zeroed();
         let mut new: libc::sigaction = std::mem::zeroed();
@@ -365,9 +365,9 @@ fn set_errno(value: c_int) {
     unsafe { *libc::__errno_location() = value };
 }
 
-// GS-2: a handler that came after ours stays.
+// GS-2: a foreign handler that is installed over ours stays after `uninstall`.
 #[test]
-fn a_foreign_handler_over_ours_stays_and_calls_us_on() {
+fn a_foreign_handler_over_ours_stays() {
     let (status, _) = Scenario::start("foreign after").end();
     assert!(status.success(), "{status}");
 }
@@ -381,16 +381,16 @@ fn foreign_after() {
     raise(SIGUSR1);
     assert_eq!(CALLS.load(Ordering::SeqCst), 1);
     assert!(!shutdown.is_shutting_down());
-    // On top again, with the foreign one under us.
+    // Ours is installed over the foreign handler.
     shutdown.install().unwrap();
     raise(SIGUSR1);
     shutdown.wait();
     assert_eq!(CALLS.load(Ordering::SeqCst), 2);
 }
 
-// GS-2: handlers that were there before ours keep their turn.
+// GS-2: handlers that were installed before ours are still called.
 #[test]
-fn a_foreign_handler_under_ours_is_called_on() {
+fn a_foreign_handler_under_ours_is_called() {
     let (status, _) = Scenario::start("foreign before").end();
     assert!(status.success(), "{status}");
 }
@@ -408,14 +408,14 @@ fn foreign_before() {
         assert_eq!((after.sa_sigaction, after.sa_flags), (before.sa_sigaction, before.sa_flags));
         raise(signal);
         assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
-        assert!(ours.wait_timeout(Duration::from_secs(60)).is_some(), "what arrived before it was given back counts");
+        assert!(ours.wait_timeout(Duration::from_secs(60)).is_some(), "the signal before `uninstall` counts");
     }
     assert_eq!(SENDER.load(Ordering::SeqCst), std::process::id().cast_signed());
 }
 
-// GS-2: buried, on top again, and none of it a circle: each handler once a signal.
+// GS-2: ours is installed over a foreign handler over ours; the chain has no cycle, and each handler runs once a signal.
 #[test]
-fn handlers_that_lie_over_one_another_are_called_once_each() {
+fn handlers_installed_over_one_another_run_once_each() {
     let (status, _) = Scenario::start("over and over").end();
     assert!(status.success(), "{status}");
 }
@@ -434,12 +434,12 @@ fn over_and_over() {
     first.register("stays", move || released.recv().unwrap()).unwrap();
     raise(SIGUSR1);
     assert!(first.begun_within(Duration::from_secs(60)));
-    // Noted twice, the signal would end the process now.
+    // If the signal counted twice, it would end the process now.
     assert!(first.wait_timeout(Duration::from_millis(200)).is_none());
     release.send(()).unwrap();
     first.wait();
     assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
-    // Given back, the foreign one is on top again.
+    // After `uninstall` the foreign handler is on top again.
     first.uninstall();
     assert_eq!(action(SIGUSR1, None).sa_sigaction, over as Handler as usize);
     raise(SIGUSR1);
@@ -464,7 +464,7 @@ fn too_many() {
     let error = shutdown.install().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "SIGUSR1 could not be taken: four handlers of this library are in its chain already, each below a foreign one; \
+        "failed to handle SIGUSR1: four handlers of this library are already in its chain, each below a foreign one; \
          use `trigger()`, or forward the signal with `on_signal`"
     );
     assert!(!shutdown.is_installed());
@@ -472,7 +472,7 @@ fn too_many() {
     raise(SIGUSR1);
     assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
     assert!(!shutdown.is_shutting_down());
-    // With the topmost foreign handler gone, there is a handler of ours to use.
+    // Without the topmost foreign handler, our handler below it can be used again.
     action(SIGUSR1, Some((ours, libc::SA_SIGINFO)));
     shutdown.install().unwrap();
     raise(SIGUSR1);
@@ -480,10 +480,10 @@ fn too_many() {
     assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
 }
 
-// GS-2: a foreign handler over ours that goes after `uninstall` puts ours back; the signal has its own effect all the
-// same, and can be taken again.
+// GS-2: a foreign handler over ours is removed after `uninstall`, and restores ours; the signal still has its own effect,
+// and `install` works again.
 #[test]
-fn a_handler_that_was_left_behind_leaves_the_signal_its_own_effect() {
+fn a_signal_at_a_handler_restored_after_uninstall_has_its_own_effect() {
     let (status, _) = Scenario::start("left behind").end();
     assert_eq!(status.signal(), Some(SIGTERM), "{status}");
 }
@@ -504,12 +504,12 @@ fn left_behind() {
     again.uninstall();
     leave_behind();
     raise(SIGTERM);
-    unreachable!("it is not taken");
+    unreachable!("the signal ends the process");
 }
 
-// GS-2, GS-3: a program that closes all descriptors, as daemons do at their start, is still shut down by a signal.
+// GS-2, GS-3: signals still work in a program that closes all descriptors, as daemons do at their start.
 #[test]
-fn signals_are_heard_after_their_pipe_was_closed() {
+fn signals_are_handled_after_their_pipe_was_closed() {
     let (status, _) = Scenario::start("closes descriptors").end();
     assert!(status.success(), "{status}");
 }
@@ -518,7 +518,7 @@ fn closes_descriptors() {
     let shutdown = GracefulShutdown::new();
     shutdown.install().unwrap();
     for descriptor in 3..1024 {
-        // SAFETY: this process uses none of them but the dispatcher, whose part it is to notice.
+        // SAFETY: only the dispatcher of this process uses any of them, and it has to cope with that.
         unsafe { libc::close(descriptor) };
     }
     raise(SIGTERM);
@@ -526,9 +526,9 @@ fn closes_descriptors() {
     shutdown.wait();
 }
 
-// GS-2: several may take the same signal.
+// GS-2
 #[test]
-fn two_shutdowns_hear_of_one_signal() {
+fn two_shutdowns_begin_on_one_signal() {
     let (status, _) = Scenario::start("two").end();
     assert!(status.success(), "{status}");
 }
@@ -545,7 +545,7 @@ fn two() {
     assert!(!gone.is_shutting_down());
 }
 
-// GS-1, GS-3: signals at any moment of a registration; GS-5: and a second one at any moment of the shutdown.
+// GS-1, GS-3: a signal at any moment of a registration; GS-5: a second one at any moment of the shutdown.
 #[test]
 fn signals_at_random_moments_lose_nothing() {
     for round in 0..30_u64 {
@@ -561,10 +561,10 @@ fn signals_at_random_moments_lose_nothing() {
         let (status, output) = scenario.end();
         let second = round % 3 == 0;
         match (status.code(), status.signal()) {
-            (Some(0), _) => assert!(output.contains("all had their turns"), "round {round}: {output}"),
+            (Some(0), _) => assert!(output.contains("all callbacks ran"), "round {round}: {output}"),
             (Some(143), _) => assert!(second, "round {round}: {output}"),
-            // It came when all was over and the signals were given back.
-            (None, Some(SIGTERM)) => assert!(second && output.contains("all had"), "round {round}: {output}"),
+            // The second signal arrived after the handlers were restored.
+            (None, Some(SIGTERM)) => assert!(second && output.contains("all callbacks"), "round {round}: {output}"),
             _ => panic!("round {round}: {status} {output}"),
         }
     }
@@ -573,15 +573,15 @@ fn signals_at_random_moments_lose_nothing() {
 fn registers() {
     let shutdown = GracefulShutdown::new();
     shutdown.install().unwrap();
-    let turns = Arc::new(AtomicU32::new(0));
+    let runs = Arc::new(AtomicU32::new(0));
     let registered: usize = thread::scope(|scope| {
         let workers: Vec<_> = (0..3)
             .map(|worker| {
-                let (shutdown, turns) = (&shutdown, &turns);
+                let (shutdown, runs) = (&shutdown, &runs);
                 scope.spawn(move || {
                     let mut registered = 0;
                     for round in 0.. {
-                        let count = Arc::clone(turns);
+                        let count = Arc::clone(runs);
                         let callback = move || {
                             count.fetch_add(1, Ordering::SeqCst);
                         };
@@ -605,13 +605,13 @@ fn registers() {
     let report = shutdown.wait();
     assert!(report.is_clean());
     assert_eq!(report.steps.len(), registered);
-    assert_eq!(turns.load(Ordering::SeqCst) as usize, registered);
-    say("all had their turns");
+    assert_eq!(runs.load(Ordering::SeqCst) as usize, registered);
+    say("all callbacks ran");
 }
 
-// GS-3: the interrupted code sees its own errno.
+// GS-3
 #[test]
-fn errno_is_as_it_was() {
+fn the_handler_restores_errno() {
     let (status, _) = Scenario::start("errno").end();
     assert!(status.success(), "{status}");
 }
@@ -627,9 +627,9 @@ fn errno() {
     shutdown.wait();
 }
 
-// A forked child is not deaf, is not installed, and can install anew.
+// GS-2: in a forked child no handler is installed, and `install` can be called again.
 #[test]
-fn a_forked_child_dies_of_the_signal_or_installs_anew() {
+fn a_signal_ends_a_forked_child_unless_it_installs_again() {
     let (status, output) = Scenario::start("forks").end();
     assert!(status.success(), "{status}");
     assert!(output.contains("child's own"), "{output}");
@@ -639,32 +639,32 @@ fn forks() {
     let shutdown = GracefulShutdown::new();
     shutdown.register("says", || say("child's own")).unwrap();
     shutdown.install().unwrap();
-    let deaf = fork(|| {
+    let without_handler = fork(|| {
         assert!(!shutdown.is_installed());
         raise(SIGTERM);
     });
-    assert_eq!(deaf.signal(), Some(SIGTERM));
-    let anew = fork(|| {
+    assert_eq!(without_handler.signal(), Some(SIGTERM));
+    let with_handler = fork(|| {
         shutdown.install().unwrap();
         raise(SIGTERM);
         assert!(shutdown.wait().is_clean());
     });
-    assert_eq!(anew.code(), Some(0));
+    assert_eq!(with_handler.code(), Some(0));
     assert!(shutdown.is_installed() && !shutdown.is_shutting_down());
-    // One forked while the callbacks run: nobody runs them there, so it may do so itself, or leave.
-    let (says, begun) = channel();
+    // A child forked while the callbacks run: no thread of the child runs them, so its own trigger does.
+    let (started, begun) = channel();
     let (release, released) = channel::<()>();
     shutdown.unregister("says");
     shutdown
         .register("slow", move || {
-            says.send(()).unwrap();
+            started.send(()).unwrap();
             let _ = released.recv();
         })
         .unwrap();
     shutdown.on_signal(Signal::TERM);
     begun.recv().unwrap();
-    let meanwhile = fork(|| drop(shutdown.trigger()));
-    assert_eq!(meanwhile.code(), Some(0));
+    let during_run = fork(|| drop(shutdown.trigger()));
+    assert_eq!(during_run.code(), Some(0));
     release.send(()).unwrap();
     assert!(shutdown.wait().is_clean());
 }
@@ -674,8 +674,8 @@ fn fork(child: impl FnOnce()) -> ExitStatus {
     unsafe {
         let pid = libc::fork();
         if pid == 0 {
-            let well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).is_ok();
-            libc::_exit(i32::from(!well));
+            let succeeded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).is_ok();
+            libc::_exit(i32::from(!succeeded));
         }
         let mut status = 0;
         assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
@@ -683,10 +683,10 @@ fn fork(child: impl FnOnce()) -> ExitStatus {
     }
 }
 
-// GS-2: `tokio::signal` hears of the signal too, whoever came first.
+// GS-2: `tokio::signal` receives the signal too, whether it was installed before or after us.
 #[cfg(feature = "tokio")]
 #[test]
-fn tokio_signal_keeps_its_turn() {
+fn tokio_signal_still_works() {
     let (status, _) = Scenario::start("tokio").end();
     assert!(status.success(), "{status}");
 }

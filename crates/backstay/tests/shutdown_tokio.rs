@@ -1,4 +1,4 @@
-//! The shutdown and tokio: where async callbacks run, who may block, what a cancelled trigger leaves behind.
+//! Shutdowns with tokio: the runtimes of async callbacks, blocking, and cancelled triggers.
 #![cfg(feature = "shutdown")]
 #![cfg(all(feature = "tokio", not(backstay_loom)))]
 #![allow(clippy::unwrap_used)]
@@ -10,12 +10,12 @@ use std::thread;
 use std::time::Duration;
 
 use backstay::clock::{Clock, ManualClock};
-use backstay::shutdown::{GracefulShutdown, Outcome, Report, Signal};
+use backstay::shutdown::{CallbackOutcome, GracefulShutdown, ShutdownReport, Signal};
 use tokio::runtime::{Builder, Handle, Id, Runtime};
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// A clock that stands still: nothing times out, so whatever ends, ends by itself.
+/// A shutdown whose clock stands still, so that no callback times out.
 fn untimed() -> GracefulShutdown {
     GracefulShutdown::builder().clock(&ManualClock::new()).build().unwrap()
 }
@@ -28,62 +28,62 @@ fn single() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Registers a callback that tells on which runtime it ran, after it had to be polled anew.
-fn tell_runtime(shutdown: &GracefulShutdown) -> Receiver<Id> {
-    let (tell, told) = channel();
+/// Registers a callback that reports its runtime after it was pending.
+fn report_runtime(shutdown: &GracefulShutdown) -> Receiver<Id> {
+    let (sender, reported) = channel();
     shutdown
         .register_async("where", || async move {
             tokio::task::yield_now().await;
             tokio::time::sleep(Duration::from_millis(1)).await;
-            tell.send(Handle::current().id()).unwrap();
+            sender.send(Handle::current().id()).unwrap();
         })
         .unwrap();
-    told
+    reported
 }
 
-/// Runs `f` on a thread, and fails where it does not end.
-fn ends<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+/// Runs `f` on a thread, and panics if it does not end in time.
+fn run_within_limit<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, end) = channel();
     thread::spawn(move || done.send(f()));
-    end.recv_timeout(LONG).expect("it neither hangs nor panics")
+    end.recv_timeout(LONG).expect("it hangs or panics")
 }
 
-// GS-9: on the runtime where it was registered, triggered from a thread, a signal or a task alike.
+// GS-9: whether a thread, a signal or a task begins the shutdown.
 #[test]
 fn an_async_callback_runs_on_the_runtime_it_was_registered_on() {
     let runtime = multi();
     for how in ["thread", "signal", "task", "blocking task"] {
         let shutdown = untimed();
-        let told = runtime.block_on(async { tell_runtime(&shutdown) });
+        let reported = runtime.block_on(async { report_runtime(&shutdown) });
         let trigger = shutdown.clone();
         match how {
             "thread" => drop(trigger.trigger()),
             "signal" => trigger.on_signal(Signal::TERM),
             "task" => drop(single().block_on(trigger.trigger_async())),
-            // The only worker: without room made for the others the callback would never run.
+            // This task blocks the only worker: without `block_in_place` the callback would never run.
             _ => drop(runtime.block_on(runtime.spawn(async move { trigger.trigger() })).unwrap()),
         }
-        assert_eq!(told.recv_timeout(LONG).unwrap(), runtime.handle().id(), "{how}");
+        assert_eq!(reported.recv_timeout(LONG).unwrap(), runtime.handle().id(), "{how}");
         assert!(shutdown.wait().is_clean());
     }
 }
 
-// GS-9: registered on none, it runs on the runtime of the task that triggers.
+// GS-9
 #[test]
-fn without_a_runtime_of_its_own_it_runs_on_that_of_the_trigger() {
+fn a_callback_registered_without_a_runtime_runs_on_that_of_the_trigger() {
     let (shutdown, runtime) = (untimed(), single());
-    let told = tell_runtime(&shutdown);
+    let reported = report_runtime(&shutdown);
     runtime.block_on(shutdown.trigger_async());
-    assert_eq!(told.recv().unwrap(), runtime.handle().id());
+    assert_eq!(reported.recv().unwrap(), runtime.handle().id());
 }
 
-// GS-9: a runtime that is gone, or that the trigger itself blocks, is none.
+// GS-9: also if the trigger itself blocks the runtime.
 #[test]
-fn an_async_callback_whose_runtime_is_gone_or_blocked_has_one_of_its_own() {
+fn an_async_callback_runs_on_the_reserved_runtime_if_its_own_is_gone_or_blocked() {
     for gone in [true, false] {
-        let report = ends(move || {
+        let report = run_within_limit(move || {
             let (shutdown, runtime) = (untimed(), single());
-            let told = runtime.block_on(async { tell_runtime(&shutdown) });
+            let reported = runtime.block_on(async { report_runtime(&shutdown) });
             let id = runtime.handle().id();
             let report = if gone {
                 drop(runtime);
@@ -91,31 +91,31 @@ fn an_async_callback_whose_runtime_is_gone_or_blocked_has_one_of_its_own() {
             } else {
                 runtime.block_on(async { shutdown.trigger() })
             };
-            assert_ne!(told.recv().unwrap(), id);
+            assert_ne!(reported.recv().unwrap(), id);
             report
         });
         assert!(report.is_clean(), "gone: {gone}, {report}");
     }
 }
 
-// GS-9: alive, but nobody drives it.
+// GS-9: the runtime exists, but no thread drives it.
 #[test]
-fn an_async_callback_that_its_runtime_leaves_untouched_goes_elsewhere() {
+fn an_async_callback_that_its_runtime_does_not_poll_runs_elsewhere() {
     let (shutdown, runtime) = (GracefulShutdown::new(), single());
-    let told = runtime.block_on(async { tell_runtime(&shutdown) });
+    let reported = runtime.block_on(async { report_runtime(&shutdown) });
     let report = shutdown.trigger();
     assert!(report.is_clean(), "{report}");
-    assert_ne!(told.recv().unwrap(), runtime.handle().id());
+    assert_ne!(reported.recv().unwrap(), runtime.handle().id());
 }
 
 // GS-4, GS-9
 #[test]
-fn an_async_callback_whose_runtime_ends_under_it_has_failed() {
-    let report = ends(|| {
+fn an_async_callback_fails_if_its_runtime_ends_first() {
+    let report = run_within_limit(|| {
         let (shutdown, runtime) = (untimed(), multi());
-        let (says, begun) = channel();
+        let (started, begun) = channel();
         let hangs = || async move {
-            says.send(()).unwrap();
+            started.send(()).unwrap();
             pending::<()>().await;
         };
         runtime.block_on(async { shutdown.callback("cut").priority(1).register_async(hangs).unwrap() });
@@ -125,31 +125,31 @@ fn an_async_callback_whose_runtime_ends_under_it_has_failed() {
         drop(runtime);
         shutdown.wait()
     });
-    assert_eq!(report.steps[0].outcome, Outcome::Failed("its runtime ended before it".into()));
-    assert_eq!(report.steps[1].outcome, Outcome::Completed);
+    assert_eq!(report.steps[0].outcome, CallbackOutcome::Failed("its runtime ended before the callback did".into()));
+    assert_eq!(report.steps[1].outcome, CallbackOutcome::Completed);
 }
 
-/// Takes a moment to be dropped.
-struct SlowToGo(#[allow(dead_code)] Sender<()>);
+/// Takes a few milliseconds to be dropped.
+struct SlowToDrop(#[allow(dead_code)] Sender<()>);
 
-impl Drop for SlowToGo {
+impl Drop for SlowToDrop {
     fn drop(&mut self) {
         thread::park_timeout(Duration::from_millis(5));
     }
 }
 
-// GS-4: one that hangs is dropped; GS-5: so it does not run any more, and ends no process by force.
+// GS-4: an async callback that hangs is dropped; GS-5: so it no longer runs, and the process is not ended by force.
 #[test]
-fn a_hanging_async_callback_is_dropped_when_its_time_is_up() {
+fn an_async_callback_that_hangs_is_dropped_after_its_timeout() {
     for on_runtime in [true, false] {
         let runtime = multi();
         let hand = ManualClock::new();
         let shutdown = GracefulShutdown::builder().timeout(LONG).clock(&hand).build().unwrap();
-        let (says, begun) = channel();
+        let (started, begun) = channel();
         let (alive, gone) = channel::<()>();
         let hangs = || async move {
-            let _alive = SlowToGo(alive);
-            says.send(()).unwrap();
+            let _alive = SlowToDrop(alive);
+            started.send(()).unwrap();
             pending::<()>().await;
         };
         let register = || shutdown.register_async("hangs", hangs).unwrap();
@@ -163,15 +163,15 @@ fn a_hanging_async_callback_is_dropped_when_its_time_is_up() {
         begun.recv().unwrap();
         hand.advance(LONG);
         let report = shutdown.wait();
-        assert_eq!((&report.steps[0].outcome, report.steps[0].took), (&Outcome::TimedOut, LONG));
-        assert_eq!(report.steps[1].outcome, Outcome::Completed);
+        assert_eq!((&report.steps[0].outcome, report.steps[0].took), (&CallbackOutcome::TimedOut, LONG));
+        assert_eq!(report.steps[1].outcome, CallbackOutcome::Completed);
         assert!(gone.recv().is_err(), "dropped");
     }
 }
 
-// GS-9: a cancelled trigger does not lose the rest.
+// GS-9
 #[test]
-fn a_trigger_that_is_dropped_goes_on() {
+fn a_shutdown_goes_on_if_its_trigger_is_cancelled() {
     let shutdown = untimed();
     let (release, released) = channel::<()>();
     shutdown.register("slow", move || released.recv().unwrap()).unwrap();
@@ -188,9 +188,9 @@ fn a_trigger_that_is_dropped_goes_on() {
     assert!(report.is_clean() && report.steps.len() == 2, "{report}");
 }
 
-// GS-9: the runtime goes on while a task triggers, and while one waits.
+// GS-9: other tasks run while one task triggers and another waits.
 #[test]
-fn waiting_tasks_hold_up_no_runtime() {
+fn waiting_tasks_do_not_block_the_runtime() {
     let shutdown = untimed();
     let (release, released) = channel();
     shutdown.register("needs a task", move || released.recv().unwrap()).unwrap();
@@ -220,7 +220,7 @@ fn waiting_tasks_hold_up_no_runtime() {
 
 // GS-10
 #[test]
-fn the_token_is_cancelled_by_the_beginning_and_begins_nothing() {
+fn the_token_is_cancelled_when_the_shutdown_begins_and_does_not_begin_it() {
     let shutdown = untimed();
     let (mine, other) = (shutdown.token(), shutdown.token());
     mine.cancel();
@@ -233,10 +233,10 @@ fn the_token_is_cancelled_by_the_beginning_and_begins_nothing() {
     assert!(shutdown.token().is_cancelled());
 }
 
-// ALL-1: tokio forbids blocking inside a `LocalSet` of a multi-threaded runtime.
+// ALL-1: tokio's `block_in_place` panics inside a `LocalSet` of a multi-threaded runtime.
 #[test]
-fn a_trigger_inside_a_local_set_ends() {
-    let report: Arc<Report> = ends(|| {
+fn a_trigger_inside_a_local_set_does_not_panic() {
+    let report: Arc<ShutdownReport> = run_within_limit(|| {
         let shutdown = GracefulShutdown::new();
         shutdown.register_async("works", || async {}).unwrap();
         multi().block_on(tokio::task::LocalSet::new().run_until(async { shutdown.trigger() }))
@@ -244,13 +244,13 @@ fn a_trigger_inside_a_local_set_ends() {
     assert!(report.is_clean(), "{report}");
 }
 
-// GS-7: with tokio's clock, paused time holds for delays and timeouts.
+// GS-7: with tokio's clock, delays and timeouts follow paused time.
 #[tokio::test(start_paused = true)]
-async fn paused_time_holds_for_the_drain_and_the_timeouts() {
+async fn paused_time_applies_to_the_drain_delay_and_the_timeouts() {
     let builder = GracefulShutdown::builder().timeout(LONG).drain_delay(2 * LONG);
     let shutdown = builder.clock(Clock::tokio()).build().unwrap();
     shutdown.register_async("hangs", pending::<()>).unwrap();
     let report = shutdown.trigger_async().await;
-    assert_eq!(report.steps[0].outcome, Outcome::TimedOut);
+    assert_eq!(report.steps[0].outcome, CallbackOutcome::TimedOut);
     assert!(report.took >= 3 * LONG && report.took < 4 * LONG, "{report}");
 }

@@ -1,4 +1,4 @@
-//! Rules of the shutdown: whose turn it is, how long it may take, what a signal means, what the report says.
+//! Rules of a graceful shutdown: the order and timeouts of callbacks, the effect of signals, and the report.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -12,39 +12,40 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-pub use report::{Outcome, Report, Step};
+pub use report::{CallbackOutcome, ShutdownReport, Step};
 
-/// The callbacks' total time where nobody says otherwise.
+/// Default total timeout of all callbacks.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a total time from configuration or from Python is clamped to.
+/// Bounds to which a total timeout from the configuration or from Python is clamped.
 pub const TIMEOUT_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
-/// How long the callbacks are held back after the shutdown began.
+/// Default delay between the start of the shutdown and the first callback.
 pub const DEFAULT_DRAIN_DELAY: Duration = Duration::ZERO;
-/// With which code the process ends when a signal began the shutdown and callbacks still run at its end.
+/// Default exit code of a shutdown that a signal started and whose callbacks still run at its end.
 pub const DEFAULT_FORCE_EXIT_CODE: i32 = 1;
-/// The exit codes there are.
+/// Valid exit codes.
 pub const FORCE_EXIT_CODE_BOUNDS: RangeInclusive<i32> = 0..=255;
-/// A callback's priority where nobody says otherwise.
+/// Default priority of a callback.
 pub const DEFAULT_PRIORITY: i32 = 100;
-/// The turn that every callback gets, however little is left of the total.
-pub const SHORT_TURN: Duration = Duration::from_millis(250);
+/// Time that each callback gets even if the total timeout is used up.
+pub const MIN_CALLBACK_TIME: Duration = Duration::from_millis(250);
 
-/// The longest that the callbacks can be held back, and run: no supervisor waits for more than a day.
+/// Longest drain delay and longest timeout: no supervisor waits for more than a day.
 pub const DRAIN_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How a shutdown is to go; a built one is a sensible one.
+/// Validated settings of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct ShutdownPlan {
     timeout: Duration,
     drain_delay: Duration,
     force_exit_code: i32,
 }
 
-impl Plan {
-    /// A shutdown that begins its callbacks after `drain_delay` and gives them `timeout` in all.
+impl ShutdownPlan {
+    /// Creates the plan of a shutdown that waits for `drain_delay` and then runs its callbacks within `timeout`.
     ///
     /// # Errors
-    /// A time of more than a day, a `timeout` of zero, an exit code outside [`FORCE_EXIT_CODE_BOUNDS`].
+    /// `timeout` is zero, `timeout` or `drain_delay` is longer than a day, or `force_exit_code` is outside
+    /// [`FORCE_EXIT_CODE_BOUNDS`].
     pub fn new(timeout: Duration, drain_delay: Duration, force_exit_code: i32) -> Result<Self, InvalidArgument> {
         if drain_delay > DRAIN_DELAY_MAX {
             let given = alloc::format!("{drain_delay:?}");
@@ -53,33 +54,33 @@ impl Plan {
         if !FORCE_EXIT_CODE_BOUNDS.contains(&force_exit_code) {
             return Err(InvalidArgument::new("force_exit_code", force_exit_code, "0 to 255"));
         }
-        Ok(Self { timeout: sensible_timeout(timeout)?, drain_delay, force_exit_code })
+        Ok(Self { timeout: validate_timeout(timeout)?, drain_delay, force_exit_code })
     }
 
-    /// What all callbacks together may take, the drain delay not counted.
+    /// Returns the total timeout of all callbacks, without the drain delay.
     #[must_use]
     pub const fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// How long the callbacks are held back after the shutdown began.
+    /// Returns the delay between the start of the shutdown and the first callback.
     #[must_use]
     pub const fn drain_delay(&self) -> Duration {
         self.drain_delay
     }
 
-    /// The code with which the process ends when a signal asked for it and callbacks do not end.
+    /// Returns the exit code of a shutdown that a signal started and whose callbacks still run at its end.
     #[must_use]
     pub const fn force_exit_code(&self) -> i32 {
         self.force_exit_code
     }
 }
 
-/// A timeout, a callback's or the total, that can be meant: more than nothing, at most a day.
+/// Checks the timeout of a callback or of the shutdown: above zero and at most a day.
 ///
 /// # Errors
-/// The others.
-pub fn sensible_timeout(timeout: Duration) -> Result<Duration, InvalidArgument> {
+/// `timeout` is zero or longer than a day.
+pub fn validate_timeout(timeout: Duration) -> Result<Duration, InvalidArgument> {
     if timeout.is_zero() || timeout > DRAIN_DELAY_MAX {
         let given = alloc::format!("{timeout:?}");
         return Err(InvalidArgument::new("timeout", given, "more than zero and at most a day"));
@@ -87,198 +88,199 @@ pub fn sensible_timeout(timeout: Duration) -> Result<Duration, InvalidArgument> 
     Ok(timeout)
 }
 
-/// A callback that waits for its turn.
+/// A registered callback that has not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry<C> {
-    /// Its name, unique among those that wait.
+pub struct QueuedCallback<C> {
+    /// The callback's name, unique in the queue.
     pub name: Arc<str>,
-    /// The lowest has its turn first.
+    /// The callback with the lowest priority runs first.
     pub priority: i32,
-    /// What it may take at most; without one, what is left of the total.
+    /// The callback's own timeout; `None`: what is left of the total timeout.
     pub timeout: Option<Duration>,
-    /// What is to be called.
+    /// The code to run.
     pub callback: C,
 }
 
-/// The callbacks that wait for their turn, in that order: by priority, equal ones as they were registered.
+/// The callbacks that have not run, ordered by priority and then by registration.
 ///
 /// ```
-/// use backstay_core::shutdown::{Entry, Roster};
+/// use backstay_core::shutdown::{CallbackQueue, QueuedCallback};
 ///
-/// let mut roster = Roster::default();
+/// let mut queue = CallbackQueue::default();
 /// for (name, priority) in [("logs", 100), ("orders", 10), ("database", 100)] {
-///     roster.add(Entry { name: name.into(), priority, timeout: None, callback: () }).unwrap();
+///     queue.add(QueuedCallback { name: name.into(), priority, timeout: None, callback: () }).unwrap();
 /// }
-/// let order: Vec<_> = std::iter::from_fn(|| roster.next()).map(|entry| entry.name).collect();
+/// let order: Vec<_> = std::iter::from_fn(|| queue.next()).map(|entry| entry.name).collect();
 /// assert_eq!(order, ["orders".into(), "logs".into(), "database".into()]);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Roster<C> {
-    waiting: BTreeMap<Place, Entry<C>>,
-    places: BTreeMap<Arc<str>, Place>,
-    /// How many were added so far.
+pub struct CallbackQueue<C> {
+    callbacks: BTreeMap<QueueKey, QueuedCallback<C>>,
+    keys: BTreeMap<Arc<str>, QueueKey>,
+    /// The number of callbacks added so far.
     added: u64,
 }
 
-/// A priority, and how many had been added before.
-type Place = (i32, u64);
+/// The priority, and the number of callbacks added before.
+type QueueKey = (i32, u64);
 
-impl<C> Roster<C> {
-    /// Adds one.
+impl<C> CallbackQueue<C> {
+    /// Adds a callback.
     ///
     /// # Errors
-    /// Gives it back where one of that name waits already.
-    pub fn add(&mut self, entry: Entry<C>) -> Result<(), Entry<C>> {
-        if self.places.contains_key(&entry.name) {
+    /// Returns the callback if the queue already holds one with its name.
+    pub fn add(&mut self, entry: QueuedCallback<C>) -> Result<(), QueuedCallback<C>> {
+        if self.keys.contains_key(&entry.name) {
             return Err(entry);
         }
-        let place = (entry.priority, self.added);
+        let key = (entry.priority, self.added);
         self.added += 1;
-        self.places.insert(Arc::clone(&entry.name), place);
-        self.waiting.insert(place, entry);
+        self.keys.insert(Arc::clone(&entry.name), key);
+        self.callbacks.insert(key, entry);
         Ok(())
     }
 
-    /// Takes out the one with that name.
-    pub fn remove(&mut self, name: &str) -> Option<Entry<C>> {
-        let place = self.places.remove(name)?;
-        self.waiting.remove(&place)
+    /// Removes and returns the callback called `name`.
+    pub fn remove(&mut self, name: &str) -> Option<QueuedCallback<C>> {
+        let key = self.keys.remove(name)?;
+        self.callbacks.remove(&key)
     }
 
-    /// Takes out the one whose turn it is.
+    /// Removes and returns the callback that runs next.
     #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Option<Entry<C>> {
-        let (_, entry) = self.waiting.pop_first()?;
-        self.places.remove(&entry.name);
+    pub fn next(&mut self) -> Option<QueuedCallback<C>> {
+        let (_, entry) = self.callbacks.pop_first()?;
+        self.keys.remove(&entry.name);
         Some(entry)
     }
 
-    /// How many wait.
+    /// Returns the number of callbacks in the queue.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.callbacks.len()
     }
 
-    /// Whether none waits.
+    /// Returns whether the queue is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.callbacks.is_empty()
     }
 }
 
-impl<C> Default for Roster<C> {
+impl<C> Default for CallbackQueue<C> {
     fn default() -> Self {
-        Self { waiting: BTreeMap::new(), places: BTreeMap::new(), added: 0 }
+        Self { callbacks: BTreeMap::new(), keys: BTreeMap::new(), added: 0 }
     }
 }
 
-/// The total time, running out.
+/// The end of the total timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
+pub struct Deadline {
     ends: Moment,
 }
 
-impl Budget {
-    /// `total`, from `now` on.
+impl Deadline {
+    /// Creates the deadline that is `total` after `now`.
     #[must_use]
-    pub fn start(now: Moment, total: Duration) -> Self {
+    pub fn after(now: Moment, total: Duration) -> Self {
         Self { ends: now + total }
     }
 
-    /// How long a callback may take that has its turn now: its own timeout, at most what is left of the total.
+    /// Returns the timeout of a callback that starts now: its own, but at most the time left.
     ///
-    /// No turn is shorter than [`SHORT_TURN`] unless the callback's own timeout is. A turn that happens to come a
-    /// millisecond before the total is used up would otherwise be worth less than all the turns after it.
+    /// The time left counts as [`MIN_CALLBACK_TIME`] at least. Otherwise a callback that starts a millisecond before the
+    /// deadline would get less time than each callback after it.
     #[must_use]
-    pub fn turn(self, now: Moment, own: Option<Duration>) -> Duration {
-        let left = self.ends.since(now).max(SHORT_TURN);
+    pub fn callback_timeout(self, now: Moment, own: Option<Duration>) -> Duration {
+        let left = self.ends.since(now).max(MIN_CALLBACK_TIME);
         own.map_or(left, |own| own.min(left))
     }
 }
 
-/// How long a runtime that was given an async callback may leave it untouched before the callback goes elsewhere: a
-/// runtime that nobody drives would otherwise eat the whole turn.
+/// Returns how long to wait for a runtime to poll an async callback for the first time; then it runs elsewhere.
+///
+/// A runtime that is not driven would otherwise use up the whole timeout of the callback.
 #[must_use]
-pub fn first_poll_within(turn: Duration) -> Duration {
-    (turn / 2).min(Duration::from_secs(1))
+pub fn first_poll_within(timeout: Duration) -> Duration {
+    (timeout / 2).min(Duration::from_secs(1))
 }
 
-/// How far a shutdown has come.
+/// The phase of a shutdown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Phase {
-    /// Not begun.
+pub enum ShutdownPhase {
+    /// The shutdown has not begun.
     #[default]
     Idle,
-    /// Draining, or callbacks have their turns.
+    /// The drain delay or a callback is running.
     Running,
-    /// Every callback has had its turn.
-    Over,
+    /// Every callback has completed, failed or timed out.
+    Finished,
 }
 
-/// Where a shutdown stands, and what has to follow from each thing that happens to it.
+/// The state machine of a shutdown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    phase: Phase,
+    phase: ShutdownPhase,
     signalled: bool,
 }
 
-/// What a signal leads to.
+/// What to do about a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnSignal {
+pub enum SignalAction {
     /// Run the callbacks.
     Begin,
-    /// Nothing more than is under way already.
-    Note,
-    /// End the process at once with 128 + the signal's number: it is the second one.
-    Exit,
-    /// End the process with the forced exit code: all is over, and still callbacks run.
+    /// Go on with the shutdown.
+    Continue,
+    /// End the process at once with 128 + the signal's number: this is the second signal.
+    ExitNow,
+    /// End the process with the forced exit code: the shutdown has finished, and callbacks still run.
     ForceExit,
 }
 
 impl Progress {
-    /// How far it has come.
+    /// Returns the phase of the shutdown.
     #[must_use]
-    pub const fn phase(self) -> Phase {
+    pub const fn phase(self) -> ShutdownPhase {
         self.phase
     }
 
-    /// Whether a signal has asked for it.
+    /// Returns whether a signal has arrived.
     #[must_use]
     pub const fn is_signalled(self) -> bool {
         self.signalled
     }
 
-    /// Somebody wants the shutdown: whether it is theirs to run the callbacks.
+    /// Begins the shutdown, and returns whether the caller has to run the callbacks.
     pub fn begin(&mut self) -> bool {
-        let first = self.phase == Phase::Idle;
+        let first = self.phase == ShutdownPhase::Idle;
         if first {
-            self.phase = Phase::Running;
+            self.phase = ShutdownPhase::Running;
         }
         first
     }
 
-    /// A signal arrived; `still_running` says whether a callback whose turn is over has not come back.
+    /// Handles a signal; `still_running`: the code of a callback that timed out is still running.
     ///
-    /// A signal that arrives during a shutdown which no signal began is the first one, and what holds for a shutdown
-    /// on a signal holds from then on.
-    pub fn signal(&mut self, still_running: bool) -> OnSignal {
+    /// A signal during a shutdown that no signal began is the first signal: from then on the shutdown counts as started
+    /// by a signal.
+    pub fn signal(&mut self, still_running: bool) -> SignalAction {
         if self.signalled {
-            return OnSignal::Exit;
+            return SignalAction::ExitNow;
         }
         self.signalled = true;
         match self.phase {
-            Phase::Idle => {
-                self.phase = Phase::Running;
-                OnSignal::Begin
+            ShutdownPhase::Idle => {
+                self.phase = ShutdownPhase::Running;
+                SignalAction::Begin
             }
-            Phase::Over if still_running => OnSignal::ForceExit,
-            Phase::Running | Phase::Over => OnSignal::Note,
+            ShutdownPhase::Finished if still_running => SignalAction::ForceExit,
+            ShutdownPhase::Running | ShutdownPhase::Finished => SignalAction::Continue,
         }
     }
 
-    /// Every callback has had its turn: whether the process has to be ended by force.
+    /// Finishes the shutdown, and returns whether the process must be ended by force.
     pub fn finish(&mut self, still_running: bool) -> bool {
-        self.phase = Phase::Over;
+        self.phase = ShutdownPhase::Finished;
         self.signalled && still_running
     }
 }

@@ -1,4 +1,4 @@
-//! What became of each callback.
+//! The report of a shutdown.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -6,60 +6,62 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-/// How a callback's turn ended.
+/// The outcome of a callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Outcome {
-    /// It came back.
+pub enum CallbackOutcome {
+    /// The callback returned.
     Completed,
-    /// It returned an error, panicked or could not be run: why.
+    /// The callback returned an error, panicked or could not be run, for this reason.
     Failed(String),
-    /// It had not come back when its time was up.
+    /// The callback had not returned when its timeout was up.
     TimedOut,
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for CallbackOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Completed => f.write_str("completed"),
-            // One line of the table is one line of the log: what breaks lines is escaped.
+            // A row of the table is one line of the log, so line breaks are escaped.
             Self::Failed(why) => write!(f, "failed: {}", OneLine(why)),
             Self::TimedOut => f.write_str("timed out"),
         }
     }
 }
 
-/// One callback's turn.
+/// The result of one callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Step {
     /// The callback's name.
     pub name: Arc<str>,
-    /// The priority it was registered with.
+    /// The callback's priority.
     pub priority: i32,
-    /// How its turn ended.
-    pub outcome: Outcome,
-    /// How long it took, for one that timed out how long it was waited for.
+    /// The outcome.
+    pub outcome: CallbackOutcome,
+    /// How long the callback ran; if it timed out, how long the shutdown waited for it.
     pub took: Duration,
 }
 
 impl Step {
-    /// `name`'s turn ended so, after that long.
+    /// Creates the result of the callback `name`.
     #[must_use]
-    pub const fn new(name: Arc<str>, priority: i32, outcome: Outcome, took: Duration) -> Self {
+    pub const fn new(name: Arc<str>, priority: i32, outcome: CallbackOutcome, took: Duration) -> Self {
         Self { name, priority, outcome, took }
     }
 }
 
-/// What became of each callback, in the order of their turns. `Display` prints a table.
+/// The results of all callbacks, in the order in which they ran.
+///
+/// `Display` prints a table.
 ///
 /// ```
-/// use backstay_core::shutdown::{Outcome, Report, Step};
+/// use backstay_core::shutdown::{CallbackOutcome, ShutdownReport, Step};
 /// use std::time::Duration;
 ///
-/// let mut report = Report::default();
-/// report.steps.push(Step::new("orders".into(), 10, Outcome::Completed, Duration::from_millis(120)));
-/// report.steps.push(Step::new("db".into(), 100, Outcome::Failed("no route".into()), Duration::from_millis(3)));
+/// let mut report = ShutdownReport::default();
+/// report.steps.push(Step::new("orders".into(), 10, CallbackOutcome::Completed, Duration::from_millis(120)));
+/// report.steps.push(Step::new("db".into(), 100, CallbackOutcome::Failed("no route".into()), Duration::from_millis(3)));
 /// report.took = Duration::from_millis(123);
 /// assert_eq!(
 ///     report.to_string(),
@@ -71,40 +73,40 @@ impl Step {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Report {
-    /// One for each callback that has had its turn.
+pub struct ShutdownReport {
+    /// One entry for each callback that was started.
     pub steps: Vec<Step>,
-    /// From the beginning, drain delay included, to the end of the last turn.
+    /// The time from the start of the shutdown to the end of the last callback, including the drain delay.
     pub took: Duration,
 }
 
-impl Report {
-    /// Whether every callback completed.
+impl ShutdownReport {
+    /// Returns whether every callback completed.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.steps.iter().all(|step| step.outcome == Outcome::Completed)
+        self.steps.iter().all(|step| step.outcome == CallbackOutcome::Completed)
     }
 
-    /// The step of the callback with that name.
+    /// Returns the result of the callback called `name`.
     #[must_use]
     pub fn step(&self, name: &str) -> Option<&Step> {
         self.steps.iter().find(|step| &*step.name == name)
     }
 
-    fn count(&self, which: impl Fn(&Outcome) -> bool) -> usize {
+    fn count(&self, which: impl Fn(&CallbackOutcome) -> bool) -> usize {
         self.steps.iter().filter(|step| which(&step.outcome)).count()
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "shutdown took {:.3} s: {} completed, {} failed, {} timed out",
             self.took.as_secs_f64(),
-            self.count(|outcome| *outcome == Outcome::Completed),
-            self.count(|outcome| matches!(outcome, Outcome::Failed(_))),
-            self.count(|outcome| *outcome == Outcome::TimedOut),
+            self.count(|outcome| *outcome == CallbackOutcome::Completed),
+            self.count(|outcome| matches!(outcome, CallbackOutcome::Failed(_))),
+            self.count(|outcome| *outcome == CallbackOutcome::TimedOut),
         )?;
         if self.steps.is_empty() {
             return Ok(());

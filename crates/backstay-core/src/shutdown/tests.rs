@@ -14,8 +14,8 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn entry(name: &str, priority: i32) -> Entry<()> {
-    Entry { name: name.into(), priority, timeout: None, callback: () }
+fn entry(name: &str, priority: i32) -> QueuedCallback<()> {
+    QueuedCallback { name: name.into(), priority, timeout: None, callback: () }
 }
 
 #[derive(Clone, Debug)]
@@ -36,15 +36,15 @@ fn op() -> impl Strategy<Value = Op> {
 proptest! {
     #![proptest_config(crate::cases(256))]
 
-    // GS-1: against a list that is searched for the lowest (priority, time of registration) at each turn.
+    // GS-1: the model is a list that is searched for the lowest (priority, time of registration).
     #[test]
-    fn turns_follow_priority_then_registration(ops in proptest::collection::vec(op(), 0..40)) {
-        let mut roster = Roster::default();
+    fn callbacks_run_by_priority_then_by_registration(ops in proptest::collection::vec(op(), 0..40)) {
+        let mut queue = CallbackQueue::default();
         let mut model: Vec<(i32, usize, u8)> = Vec::new();
         for (time, op) in ops.into_iter().enumerate() {
             match op {
                 Op::Add(name, priority) => {
-                    let added = roster.add(entry(&name.to_string(), priority)).is_ok();
+                    let added = queue.add(entry(&name.to_string(), priority)).is_ok();
                     prop_assert_eq!(added, model.iter().all(|other| other.2 != name));
                     if added {
                         model.push((priority, time, name));
@@ -53,146 +53,146 @@ proptest! {
                 Op::Remove(name) => {
                     let known = model.len();
                     model.retain(|other| other.2 != name);
-                    prop_assert_eq!(roster.remove(&name.to_string()).is_some(), model.len() < known);
+                    prop_assert_eq!(queue.remove(&name.to_string()).is_some(), model.len() < known);
                 }
                 Op::Next => {
                     let lowest = model.iter().min().copied();
                     model.retain(|other| Some(*other) != lowest);
-                    let turn = roster.next().map(|entry| (entry.priority, entry.name.to_string()));
-                    prop_assert_eq!(turn, lowest.map(|(priority, _, name)| (priority, name.to_string())));
+                    let next = queue.next().map(|entry| (entry.priority, entry.name.to_string()));
+                    prop_assert_eq!(next, lowest.map(|(priority, _, name)| (priority, name.to_string())));
                 }
             }
-            prop_assert_eq!(roster.len(), model.len());
-            prop_assert_eq!(roster.is_empty(), model.is_empty());
+            prop_assert_eq!(queue.len(), model.len());
+            prop_assert_eq!(queue.is_empty(), model.is_empty());
         }
     }
 
-    // GS-4: never more than its own, never more than what is left but for the short turn, and never nothing.
+    // GS-4: at most the own timeout, at most the time left (but the minimum), and never zero.
     #[test]
-    fn a_turn_stays_within_its_bounds(total: u64, own: Option<u64>, begun: u64, now: u64) {
+    fn the_timeout_of_a_callback_stays_within_its_bounds(total: u64, own: Option<u64>, begun: u64, now: u64) {
         let (total, own) = (Duration::from_nanos(total), own.map(Duration::from_nanos));
         let begun = Moment::from_nanos(begun);
         let now = begun.max(Moment::from_nanos(now));
         let left = (begun + total).since(now);
-        let turn = Budget::start(begun, total).turn(now, own);
-        prop_assert!(turn <= own.unwrap_or(Duration::MAX));
-        prop_assert!(turn <= left.max(SHORT_TURN));
-        prop_assert!(turn >= SHORT_TURN.min(own.unwrap_or(SHORT_TURN)));
-        prop_assert!(turn == left.max(SHORT_TURN) || Some(turn) == own);
+        let timeout = Deadline::after(begun, total).callback_timeout(now, own);
+        prop_assert!(timeout <= own.unwrap_or(Duration::MAX));
+        prop_assert!(timeout <= left.max(MIN_CALLBACK_TIME));
+        prop_assert!(timeout >= MIN_CALLBACK_TIME.min(own.unwrap_or(MIN_CALLBACK_TIME)));
+        prop_assert!(timeout == left.max(MIN_CALLBACK_TIME) || Some(timeout) == own);
     }
 }
 
-// GS-1: equal priorities, and the default, in order of registration.
+// GS-1: callbacks of equal priority run in order of registration.
 #[test]
 fn equal_priorities_keep_the_order_of_registration() {
-    let mut roster = Roster::default();
+    let mut queue = CallbackQueue::default();
     for (name, priority) in [("a", DEFAULT_PRIORITY), ("b", 10), ("c", DEFAULT_PRIORITY), ("d", 10), ("e", -5)] {
-        roster.add(entry(name, priority)).unwrap();
+        queue.add(entry(name, priority)).unwrap();
     }
-    assert_eq!(roster.add(entry("c", 1)), Err(entry("c", 1)));
-    let order: Vec<_> = from_fn(|| roster.next()).map(|entry| entry.name.to_string()).collect();
+    assert_eq!(queue.add(entry("c", 1)), Err(entry("c", 1)));
+    let order: Vec<_> = from_fn(|| queue.next()).map(|entry| entry.name.to_string()).collect();
     assert_eq!(order, ["e", "b", "d", "a", "c"]);
 }
 
 // GS-4
 #[test]
-fn a_turn_is_its_own_timeout_what_is_left_or_the_short_turn() {
-    let budget = Budget::start(at(1_000), ms(10_000));
-    assert_eq!(budget.turn(at(1_000), None), ms(10_000));
-    assert_eq!(budget.turn(at(4_000), None), ms(7_000));
-    assert_eq!(budget.turn(at(4_000), Some(ms(2_000))), ms(2_000));
-    assert_eq!(budget.turn(at(4_000), Some(ms(9_000))), ms(7_000));
-    assert_eq!(budget.turn(at(10_999), None), SHORT_TURN);
-    assert_eq!(budget.turn(at(11_000), None), SHORT_TURN);
-    assert_eq!(budget.turn(at(99_000), Some(ms(9_000))), SHORT_TURN);
-    assert_eq!(budget.turn(at(99_000), Some(ms(40))), ms(40));
-    assert_eq!(SHORT_TURN, ms(250));
+fn a_callback_gets_its_own_timeout_the_time_left_or_the_minimum() {
+    let deadline = Deadline::after(at(1_000), ms(10_000));
+    assert_eq!(deadline.callback_timeout(at(1_000), None), ms(10_000));
+    assert_eq!(deadline.callback_timeout(at(4_000), None), ms(7_000));
+    assert_eq!(deadline.callback_timeout(at(4_000), Some(ms(2_000))), ms(2_000));
+    assert_eq!(deadline.callback_timeout(at(4_000), Some(ms(9_000))), ms(7_000));
+    assert_eq!(deadline.callback_timeout(at(10_999), None), MIN_CALLBACK_TIME);
+    assert_eq!(deadline.callback_timeout(at(11_000), None), MIN_CALLBACK_TIME);
+    assert_eq!(deadline.callback_timeout(at(99_000), Some(ms(9_000))), MIN_CALLBACK_TIME);
+    assert_eq!(deadline.callback_timeout(at(99_000), Some(ms(40))), ms(40));
+    assert_eq!(MIN_CALLBACK_TIME, ms(250));
 }
 
-// GS-6: the first runs the callbacks, nobody else, whatever happens in between.
+// GS-6: only the first caller runs the callbacks.
 #[test]
 fn a_shutdown_begins_once() {
     let mut progress = Progress::default();
     assert!(progress.begin());
     assert!(!progress.begin() && !progress.is_signalled());
-    assert_eq!(progress.signal(false), OnSignal::Note);
+    assert_eq!(progress.signal(false), SignalAction::Continue);
     assert!(progress.is_signalled());
-    assert!(progress.finish(true), "a signal asked for it meanwhile");
+    assert!(progress.finish(true), "a signal arrived in the meantime");
     assert!(!progress.begin());
-    assert_eq!(progress.phase(), Phase::Over);
+    assert_eq!(progress.phase(), ShutdownPhase::Finished);
 }
 
 // GS-5
 #[test]
-fn a_second_signal_ends_the_process_and_hanging_callbacks_do_at_the_end() {
+fn a_second_signal_ends_the_process_and_so_do_callbacks_that_hang_at_the_end() {
     let mut progress = Progress::default();
-    assert_eq!(progress.signal(false), OnSignal::Begin);
-    assert_eq!(progress.phase(), Phase::Running);
-    assert_eq!(progress.signal(false), OnSignal::Exit);
+    assert_eq!(progress.signal(false), SignalAction::Begin);
+    assert_eq!(progress.phase(), ShutdownPhase::Running);
+    assert_eq!(progress.signal(false), SignalAction::ExitNow);
 
     let mut progress = Progress::default();
-    assert_eq!(progress.signal(false), OnSignal::Begin);
-    assert!(!progress.finish(false), "nothing runs any more");
-    assert_eq!(progress.signal(false), OnSignal::Exit, "whoever asks twice does not want to wait for the rest");
+    assert_eq!(progress.signal(false), SignalAction::Begin);
+    assert!(!progress.finish(false), "no callback is still running");
+    assert_eq!(progress.signal(false), SignalAction::ExitNow, "a second signal does not wait");
 
     let mut progress = Progress::default();
-    assert_eq!(progress.signal(false), OnSignal::Begin);
+    assert_eq!(progress.signal(false), SignalAction::Begin);
     assert!(progress.finish(true));
 }
 
-// GS-5: neither happens on `trigger()`; a signal during or after it is the first one.
+// GS-5: `trigger()` alone does not end the process; a signal during or after it is the first signal.
 #[test]
-fn a_triggered_shutdown_never_ends_the_process_before_a_signal_asks_for_it() {
+fn a_triggered_shutdown_ends_the_process_only_after_a_signal() {
     let mut progress = Progress::default();
     assert!(progress.begin());
     assert!(!progress.finish(true));
-    assert_eq!(progress.signal(true), OnSignal::ForceExit);
-    assert_eq!(progress.signal(true), OnSignal::Exit);
+    assert_eq!(progress.signal(true), SignalAction::ForceExit);
+    assert_eq!(progress.signal(true), SignalAction::ExitNow);
 
     let mut progress = Progress::default();
     assert!(progress.begin());
     assert!(!progress.finish(false));
-    assert_eq!(progress.signal(false), OnSignal::Note);
+    assert_eq!(progress.signal(false), SignalAction::Continue);
 }
 
 #[test]
-fn plans_that_cannot_be_meant_are_refused_by_name() {
-    let refused = |timeout, drain, code| Plan::new(timeout, drain, code).unwrap_err().argument;
-    assert_eq!(refused(Duration::ZERO, Duration::ZERO, 1), "timeout");
-    assert_eq!(refused(Duration::MAX, Duration::ZERO, 1), "timeout");
-    assert_eq!(refused(ms(1), Duration::MAX, 1), "drain_delay");
-    assert_eq!(refused(ms(1), Duration::ZERO, 256), "force_exit_code");
-    assert_eq!(refused(ms(1), Duration::ZERO, -1), "force_exit_code");
-    let plan = Plan::new(DEFAULT_TIMEOUT, DEFAULT_DRAIN_DELAY, DEFAULT_FORCE_EXIT_CODE).unwrap();
+fn invalid_plans_are_rejected_with_the_name_of_the_argument() {
+    let rejected = |timeout, drain, code| ShutdownPlan::new(timeout, drain, code).unwrap_err().argument;
+    assert_eq!(rejected(Duration::ZERO, Duration::ZERO, 1), "timeout");
+    assert_eq!(rejected(Duration::MAX, Duration::ZERO, 1), "timeout");
+    assert_eq!(rejected(ms(1), Duration::MAX, 1), "drain_delay");
+    assert_eq!(rejected(ms(1), Duration::ZERO, 256), "force_exit_code");
+    assert_eq!(rejected(ms(1), Duration::ZERO, -1), "force_exit_code");
+    let plan = ShutdownPlan::new(DEFAULT_TIMEOUT, DEFAULT_DRAIN_DELAY, DEFAULT_FORCE_EXIT_CODE).unwrap();
     assert_eq!((plan.timeout(), plan.drain_delay(), plan.force_exit_code()), (ms(30_000), ms(0), 1));
 
-    let (day, more) = (ms(86_400_000), ms(86_400_000) + Duration::from_nanos(1));
-    assert_eq!(refused(more, day, 255), "timeout");
-    assert_eq!(refused(day, more, 255), "drain_delay");
-    let plan = Plan::new(day, day, 255).unwrap();
+    let (day, longer) = (ms(86_400_000), ms(86_400_000) + Duration::from_nanos(1));
+    assert_eq!(rejected(longer, day, 255), "timeout");
+    assert_eq!(rejected(day, longer, 255), "drain_delay");
+    let plan = ShutdownPlan::new(day, day, 255).unwrap();
     assert_eq!((plan.timeout(), plan.drain_delay(), plan.force_exit_code()), (day, day, 255));
-    let plan = Plan::new(Duration::from_nanos(1), Duration::ZERO, 0).unwrap();
+    let plan = ShutdownPlan::new(Duration::from_nanos(1), Duration::ZERO, 0).unwrap();
     assert_eq!((plan.timeout(), plan.drain_delay(), plan.force_exit_code()), (Duration::from_nanos(1), ms(0), 0));
 }
 
 // GS-9
 #[test]
-fn an_untouched_async_callback_keeps_half_of_its_turn() {
+fn an_async_callback_that_is_not_polled_keeps_half_of_its_timeout() {
     assert_eq!(first_poll_within(ms(250)), ms(125));
     assert_eq!(first_poll_within(ms(30_000)), ms(1_000));
 }
 
 // GS-8
 #[test]
-fn a_report_is_one_line_a_callback_whatever_is_in_their_names() {
-    let mut report = Report::default();
+fn each_callback_is_one_line_of_the_report_even_if_its_name_has_line_breaks() {
+    let mut report = ShutdownReport::default();
     assert!(report.is_clean());
     assert_eq!(report.to_string(), "shutdown took 0.000 s: 0 completed, 0 failed, 0 timed out");
-    let why = Outcome::Failed("one\ntwo".into());
+    let why = CallbackOutcome::Failed("one\ntwo".into());
     report.steps.push(Step::new("a\nb".into(), -3, why.clone(), ms(5)));
-    report.steps.push(Step::new("é".into(), 100, Outcome::TimedOut, ms(12_345)));
+    report.steps.push(Step::new("é".into(), 100, CallbackOutcome::TimedOut, ms(12_345)));
     assert!(!report.is_clean());
-    report.steps.push(Step::new("b".into(), 100, Outcome::Completed, ms(1)));
+    report.steps.push(Step::new("b".into(), 100, CallbackOutcome::Completed, ms(1)));
     assert_eq!(report.step("a\nb").map(|step| &step.outcome), Some(&why));
     assert_eq!(
         report.to_string(),
@@ -202,7 +202,7 @@ fn a_report_is_one_line_a_callback_whatever_is_in_their_names() {
          100  é         12.345s  timed out\n     \
          100  b         0.001s  completed"
     );
-    report.steps.retain(|step| step.outcome == Outcome::Completed);
+    report.steps.retain(|step| step.outcome == CallbackOutcome::Completed);
     assert!(report.is_clean());
     assert_eq!(report.step("a\nb"), None);
 }

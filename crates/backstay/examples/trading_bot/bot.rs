@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backstay::heartbeat::Status;
-use backstay::shutdown::Report;
+use backstay::shutdown::ShutdownReport;
 use backstay::{CallError, CircuitBreaker, CircuitState, GracefulShutdown, Heartbeat, RateLimiter, Watchdog};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep, timeout};
@@ -157,7 +157,7 @@ impl TradingBot {
     }
 
     /// Trades until the shutdown begins, then waits for its end.
-    pub(crate) async fn run(&self) -> Result<Arc<Report>, Box<dyn Error>> {
+    pub(crate) async fn run(&self) -> Result<Arc<ShutdownReport>, Box<dyn Error>> {
         let watching = self.watchdog.guard()?;
         let began = Instant::now();
         let mut frozen = false;

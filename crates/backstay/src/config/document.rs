@@ -1,4 +1,4 @@
-//! The section `resilience` of a YAML file as a tree that knows its places.
+//! The section `resilience` of a YAML file, as a tree with the position of each node.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,14 +13,14 @@ use super::keys::Written;
 
 /// A value, or a mapping to `T`s.
 ///
-/// Its type is as deep as what we look at, so a deep file cannot make the reading deep.
+/// The type is as deep as the section can be valid, so a file with deep nesting cannot cause deep recursion.
 #[derive(Debug)]
 pub(super) enum Node<T> {
     Leaf(Written),
     Mapping(Vec<(Spanned<Leaf>, Spanned<T>)>),
 }
 
-/// What stands below the last thing we look at.
+/// A value, or a mapping that is too deep to be read.
 pub(super) type Leaf = Node<IgnoredAny>;
 /// A named instance: keys to values.
 pub(super) type Instance = Node<Leaf>;
@@ -44,31 +44,31 @@ impl<T> Node<T> {
 pub(super) struct Document {
     pub(super) path: Arc<Path>,
     pub(super) text: String,
-    /// Named explicitly or by its own name; any other file belongs to other programs as well.
+    /// Named explicitly, or called `backstay.yml`; any other file may belong to other programs as well.
     pub(super) is_ours: bool,
-    /// Why others could have written it, where they could.
+    /// Why other users could have written the file, if they could.
     pub(super) distrusted: Option<String>,
 }
 
-/// What a file has for us.
+/// The result of looking for the section.
 pub(super) enum Found {
     Section(Spanned<Section>),
-    /// It has no section `resilience`: the first of its keys.
+    /// The file has no section `resilience`; these are its first keys.
     Others(Vec<Spanned<Leaf>>),
 }
 
-/// As many keys of others are remembered, to say which was probably meant to be ours.
-const MOST_OTHERS: usize = 50;
+/// The most other keys to keep, for a hint at the one that is probably a misspelt `resilience`.
+const MAX_OTHER_KEYS: usize = 50;
 
 impl Document {
-    /// The section `resilience`, where the file has one.
+    /// Reads the section `resilience`, if the file has one.
     pub(super) fn section(&self) -> Result<Found, ConfigError> {
         let options = serde_saphyr::options! {
-            // Duplicates are looked for in our own section, by us: that says both places.
+            // Checked later, in our section only: our error shows both positions.
             duplicate_keys: DuplicateKeyPolicy::PassThrough,
             non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
             with_snippet: false,
-            // An alias in a megabyte of text must not become a gigabyte.
+            // Aliases in a megabyte of text must not expand to a gigabyte.
             alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         };
         let top: Top =
@@ -87,7 +87,7 @@ impl Document {
         }
     }
 
-    /// `node` as it is written.
+    /// Returns the text of `node`.
     pub(super) fn raw<T>(&self, node: &Spanned<T>) -> Option<&str> {
         let span = node.defined.span();
         let start = usize::try_from(span.byte_offset()?).ok()?;
@@ -99,12 +99,12 @@ impl Document {
         Origin::File { path: Arc::clone(&self.path), place: None }
     }
 
-    /// Where `node` stands; an alias's value stands where it was written.
+    /// Returns the position of `node`; for an alias, that of the anchor.
     pub(super) fn origin<T>(&self, node: &Spanned<T>) -> Origin {
         self.at(node.defined)
     }
 
-    /// An error at `node`, which is yet to be shown.
+    /// Creates an error at `node`, without a snippet.
     pub(super) fn error<T>(&self, node: &Spanned<T>, key: &str, wrong: impl Into<String>) -> ConfigError {
         ConfigError::new(self.origin(node), wrong).with_key(key).with_length(node.defined.span().len())
     }
@@ -120,7 +120,7 @@ impl Document {
 
     fn invalid(&self, error: &Error) -> ConfigError {
         let text = error.to_string();
-        // The parser's text ends in the place, which stands first in ours.
+        // The parser's text ends with the position, with which our text begins.
         let text = text.split(" at line ").next().unwrap_or_default();
         let wrong = match error {
             Error::MultipleDocuments { .. } => "a second document begins here, but there must be only one",
@@ -134,7 +134,7 @@ impl Document {
     }
 }
 
-/// The whole file: of the sections only ours.
+/// A whole file, of which only the section `resilience` is kept.
 enum Top {
     Sections { ours: Vec<(Spanned<Leaf>, Spanned<Section>)>, others: Vec<Spanned<Leaf>> },
     Other(Written),
@@ -142,23 +142,23 @@ enum Top {
 
 impl<'de> Deserialize<'de> for Top {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader::<Self>(PhantomData))
+        deserializer.deserialize_any(NodeVisitor::<Self>(PhantomData))
     }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Node<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader::<Self>(PhantomData))
+        deserializer.deserialize_any(NodeVisitor::<Self>(PhantomData))
     }
 }
 
-/// What is made of a plain value, and of a mapping.
-trait Shape<'de>: Sized {
+/// Types that are built from a plain value or a mapping.
+trait FromYaml<'de>: Sized {
     fn leaf(written: Written) -> Self;
     fn mapping<A: MapAccess<'de>>(entries: A) -> Result<Self, A::Error>;
 }
 
-impl<'de, T: Deserialize<'de>> Shape<'de> for Node<T> {
+impl<'de, T: Deserialize<'de>> FromYaml<'de> for Node<T> {
     fn leaf(written: Written) -> Self {
         Self::Leaf(written)
     }
@@ -172,7 +172,7 @@ impl<'de, T: Deserialize<'de>> Shape<'de> for Node<T> {
     }
 }
 
-impl<'de> Shape<'de> for Top {
+impl<'de> FromYaml<'de> for Top {
     fn leaf(written: Written) -> Self {
         match written {
             Written::Nothing => Self::Sections { ours: Vec::new(), others: Vec::new() },
@@ -187,7 +187,7 @@ impl<'de> Shape<'de> for Top {
                 ours.push((key, entries.next_value()?));
             } else {
                 entries.next_value::<IgnoredAny>()?;
-                if others.len() < MOST_OTHERS {
+                if others.len() < MAX_OTHER_KEYS {
                     others.push(key);
                 }
             }
@@ -196,11 +196,11 @@ impl<'de> Shape<'de> for Top {
     }
 }
 
-struct Reader<S>(PhantomData<S>);
+struct NodeVisitor<S>(PhantomData<S>);
 
-/// Takes everything that YAML can say: what does not fit is judged later, by who knows the key.
+/// Accepts every YAML value: values are validated later, when the key is known.
 #[allow(clippy::cast_precision_loss)] // bounds are far below 2^53
-impl<'de, S: Shape<'de>> Visitor<'de> for Reader<S> {
+impl<'de, S: FromYaml<'de>> Visitor<'de> for NodeVisitor<S> {
     type Value = S;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where: reads like a compiler's message.
+//! Errors and warnings of a configuration, in the form of a compiler's messages.
 
 use std::fmt;
 use std::path::Path;
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::Config;
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
@@ -16,16 +16,16 @@ pub enum Origin {
     Default,
     /// The environment variable of this name.
     Environment(Arc<str>),
-    /// A file, and the place in it.
+    /// A file.
     File {
-        /// The file, as it was looked for.
+        /// The path of the file, as it was searched for.
         path: Arc<Path>,
-        /// Where in the file; `None` where the file as a whole is meant.
+        /// The position in the file; `None`: the file as a whole.
         place: Option<Place>,
     },
 }
 
-/// A place in a file; lines and columns (of characters) count from 1.
+/// A position in a file; lines and columns (in characters) count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The line.
@@ -47,9 +47,9 @@ impl fmt::Display for Origin {
     }
 }
 
-/// An invalid configuration: where, what is wrong there, and what is allowed.
+/// An invalid configuration: the origin, the problem, and the allowed values.
 ///
-/// The text may have several lines: the first is complete, the others show the place in the file.
+/// The text may have several lines: the first is complete, the others show the position in the file.
 ///
 /// ```
 /// use backstay::config::{Config, Sources};
@@ -61,21 +61,21 @@ impl fmt::Display for Origin {
 /// ```
 #[derive(Clone, PartialEq, Eq, Error)]
 #[error("{}: {}{}", .0.origin, .0.problem(), .0.snippet)]
-pub struct ConfigError(Box<Report>);
+pub struct ConfigError(Box<ErrorDetails>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Report {
+struct ErrorDetails {
     origin: Origin,
     component: Option<&'static str>,
     key: Option<String>,
     wrong: String,
     allowed: Option<String>,
-    /// How many characters are wrong, from the place on.
+    /// The number of characters to underline.
     length: u64,
     snippet: String,
 }
 
-impl Report {
+impl ErrorDetails {
     fn problem(&self) -> String {
         let key = self.key.as_ref().map(|key| format!("`{key}` ")).unwrap_or_default();
         let allowed = self.allowed.as_ref().map(|allowed| format!(", but must be {allowed}")).unwrap_or_default();
@@ -84,9 +84,9 @@ impl Report {
 }
 
 impl ConfigError {
-    /// `origin` is `wrong`: "is ..." where a key is named.
+    /// Creates an error; `wrong` follows the name of the key, if one is set: "is ...".
     pub(super) fn new(origin: Origin, wrong: impl Into<String>) -> Self {
-        Self(Box::new(Report {
+        Self(Box::new(ErrorDetails {
             origin,
             component: None,
             key: None,
@@ -107,7 +107,7 @@ impl ConfigError {
         self
     }
 
-    /// Says what would have been right, to follow "must be".
+    /// Sets the allowed values, as text after "must be".
     pub(super) fn with_allowed(mut self, allowed: impl Into<String>) -> Self {
         self.0.allowed = Some(allowed.into());
         self
@@ -118,7 +118,7 @@ impl ConfigError {
         self
     }
 
-    /// Shows the place in the file's `text`. It is looked for from the top: only for an error that is kept.
+    /// Adds a snippet of the file's `text`. Searches the text from the top, so call it only for an error that is kept.
     pub(super) fn shown_in(mut self, text: &str) -> Self {
         if let Origin::File { place: Some(place), .. } = self.0.origin {
             self.0.snippet = snippet(text, place, self.0.length);
@@ -126,13 +126,13 @@ impl ConfigError {
         self
     }
 
-    /// Where it is wrong: a file or an environment variable.
+    /// Returns the origin of the error: a file or an environment variable.
     #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.0.origin
     }
 
-    /// The file, where it is wrong in one.
+    /// Returns the path of the file, if the error is in a file.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match &self.0.origin {
@@ -141,7 +141,7 @@ impl ConfigError {
         }
     }
 
-    /// Line and column, where it is wrong at one place of a file.
+    /// Returns line and column, if the error is at one position in a file.
     #[must_use]
     pub fn place(&self) -> Option<Place> {
         match self.0.origin {
@@ -150,42 +150,42 @@ impl ConfigError {
         }
     }
 
-    /// The only section of `resilience` that is affected; `None` if the whole file is.
+    /// Returns the section of `resilience` that is affected; `None` if the whole file is.
     #[must_use]
     pub fn component(&self) -> Option<&str> {
         self.0.component
     }
 
-    /// The key's path from the top of the file, if known.
+    /// Returns the key's path from the top of the file, if known.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.0.key.as_deref()
     }
 
-    /// What is allowed there, where something else was given; it can follow "must be".
+    /// Returns the allowed values, as text after "must be", if the error is an invalid value.
     #[must_use]
     pub fn allowed(&self) -> Option<&str> {
         self.0.allowed.as_deref()
     }
 }
 
-/// The same text, so that `unwrap` and `main` show it as it is meant to be read.
+/// Shows the text of `Display`, so that `unwrap` and `main` print it.
 impl fmt::Debug for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// Something in a configuration that is probably not intended; it was ignored or clamped.
+/// A value or key that is probably not intended, and that was ignored or clamped.
 ///
 /// [`Config::load`](super::Config::load) and [`Config::from_path`](super::Config::from_path) log each;
 /// [`Config::warnings`](super::Config::warnings) returns them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Warning {
-    /// Where.
+    /// The origin.
     pub origin: Origin,
-    /// What, in one line, and what to do or what was done about it.
+    /// The problem in one line, and what to do or what was done about it.
     pub text: String,
 }
 
@@ -195,7 +195,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Every error of a configuration, as [`Config::check`](super::Config::check) finds them.
+/// All errors of a configuration: [`Config::check`](super::Config::check).
 ///
 /// The text is that of the errors, one below the other.
 #[derive(Clone, Debug, Error)]
@@ -204,35 +204,35 @@ impl fmt::Display for Warning {
 pub struct ConfigErrors {
     /// The errors in the order in which they were found; at least one.
     pub errors: Vec<ConfigError>,
-    /// The settings and warnings that are valid all the same.
+    /// The settings that are valid, and the warnings.
     pub valid: Config,
 }
 
-/// Why a configuration was not installed for the process.
+/// A configuration was not installed for the process.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InstallError {
     /// A configuration is already installed.
     #[error("a configuration is already installed")]
     AlreadyInstalled,
-    /// Something already uses the built-in defaults: install the configuration before it is first used.
+    /// An instance already uses the built-in defaults: install the configuration before the first use.
     #[error("cannot install a configuration: {by} is already in use with the defaults")]
     AlreadyInUse {
-        /// The first that used them: `circuit breaker "payment-api"`.
+        /// The first instance that used them, such as `circuit breaker "payment-api"`.
         by: String,
     },
 }
 
-/// Columns shown around the place in a line that is longer.
+/// The most columns of a line that a snippet shows.
 const WINDOW: usize = 100;
 
-/// The line of `text` at `place` with a caret under each of `length` characters.
+/// Returns the line of `text` at `place`, with a caret under each of `length` characters.
 fn snippet(text: &str, place: Place, length: u64) -> String {
     let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let Some(line) = text.lines().nth(number(place.line.saturating_sub(1))) else { return String::new() };
     let column = number(place.column.saturating_sub(1));
     let start = if column < WINDOW { 0 } else { column - WINDOW / 2 };
-    // One character stays one column; nothing in a file steers the terminal it is shown on.
+    // Control characters are replaced: each character must be one column, and must not control the terminal.
     let shown: String = line.chars().skip(start).take(WINDOW).map(|c| if c.is_control() { ' ' } else { c }).collect();
     let shown = shown.trim_end();
     let indent = column - start;

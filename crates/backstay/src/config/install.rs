@@ -1,16 +1,16 @@
-//! The configuration of the process, for what no builder is passed to: named instances and attributes.
+//! The configuration of the process, for code without a builder: named instances and attributes.
 
 use once_cell::race::OnceBox;
 
 use super::{Config, InstallError};
 
-/// Decided once, by [`Config::install`] or by the first that needs it. Set without a lock: a child that is forked
-/// meanwhile would wait for one forever.
+/// Set once, by [`Config::install`] or by the first instance that needs it. Not behind a lock: a child forked while it is
+/// locked would wait forever.
 static PROCESS: OnceBox<Process> = OnceBox::new();
 
 enum Process {
     Installed(Config),
-    /// Nothing was installed before this was built.
+    /// Nothing was installed before the first instance was built.
     Defaults {
         first: String,
     },
@@ -45,7 +45,7 @@ impl Config {
         })
     }
 
-    /// The installed configuration. From now on none can be installed: `user` has decided by this one.
+    /// Returns the installed configuration. From now on none can be installed; `user` is the instance that uses it.
     pub(crate) fn installed(user: impl FnOnce() -> String) -> Option<&'static Self> {
         match PROCESS.get_or_init(|| Box::new(Process::Defaults { first: user() })) {
             Process::Installed(config) => Some(config),

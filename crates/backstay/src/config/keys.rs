@@ -1,4 +1,4 @@
-//! The keys of the section `resilience`, as one table: spellings, kinds, bounds, defaults. All else follows from it.
+//! The table of keys in the section `resilience`: spellings, kinds, bounds, defaults.
 
 mod run;
 
@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use backstay_core::{circuit_breaker, heartbeat, rate_limiter, shutdown, watchdog};
 
-/// One key: what it is called in its component's section and in a named instance, and what it holds.
+/// One key.
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) component: &'static str,
-    /// The spellings in the component's section, the page's first; that one is the key's name. None where only
-    /// instances have it.
+    /// The spellings in the component's section. The first is the key's name, and that of the kstlib.resilience
+    /// documentation. Empty if only instances have the key.
     pub(super) section: &'static [&'static str],
-    /// The spelling in a named instance, where it has a place there.
+    /// The spelling in a named instance, if instances have the key.
     pub(super) instance: Option<&'static str>,
     pub(super) kind: Kind,
-    /// What holds when nobody says anything; `None` where that depends on other values.
+    /// The default; `None` if it depends on other values.
     pub(super) default: Option<Value>,
 }
 
@@ -28,15 +28,16 @@ impl Key {
     }
 }
 
-/// What a key holds.
+/// The kind of value that a key holds.
 #[derive(Debug)]
 pub(super) enum Kind {
     Count(RangeInclusive<u32>),
     Seconds(RangeInclusive<Duration>),
-    /// Seconds above zero: nothing near zero is meant by one that is not, so there is no bound to bring it to.
+    /// Seconds above zero. There is no lower bound to clamp to: an invalid value is not close to a very small one.
     SecondsUpTo(Duration),
-    /// A number at least, or above, the given one.
+    /// A number that is not below this one.
     AtLeast(f64),
+    /// A number above this one.
     Above(f64),
     /// A number above 0 and up to 1.
     Share,
@@ -50,11 +51,11 @@ pub(super) enum Kind {
 pub enum Value {
     /// A whole number.
     Count(u32),
-    /// A length of time; shown in seconds.
+    /// A duration, shown in seconds.
     Seconds(Duration),
     /// A number.
     Number(f64),
-    /// Yes or no.
+    /// True or false.
     Flag(bool),
     /// One of a few words.
     Word(&'static str),
@@ -72,7 +73,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// A value as it is written, before it is known what it is for.
+/// A value as it is written, before its key is known.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Written {
     Nothing,
@@ -84,7 +85,7 @@ pub(super) enum Written {
 }
 
 impl Written {
-    /// The value of an environment variable.
+    /// Parses the value of an environment variable.
     pub(super) fn in_environment(text: &str) -> Self {
         let text = text.trim();
         match text.to_ascii_lowercase().as_str() {
@@ -109,64 +110,64 @@ impl fmt::Display for Written {
     }
 }
 
-/// At most 60 characters of a text of any length.
+/// Shortens a text of any length to at most 60 characters.
 pub(super) fn shortened(text: &str) -> String {
     if text.chars().nth(60).is_none() { text.to_owned() } else { text.chars().take(57).chain("...".chars()).collect() }
 }
 
-/// What came of a written value.
-pub(super) enum Verdict {
-    Fits(Value),
-    /// Outside the bounds, and brought to the nearer one.
+/// The result of converting a written value.
+pub(super) enum Conversion {
+    Valid(Value),
+    /// The value was out of range, and is clamped.
     Clamped(Value),
-    Wrong,
+    Invalid,
 }
 
 impl Kind {
-    /// A text means the same in a file and in a variable: `timeout: "7"` is 7 seconds.
-    pub(super) fn judge(&self, written: &Written) -> Verdict {
+    /// Converts a written value. A text means the same in a file and in a variable: `timeout: "7"` is 7 seconds.
+    pub(super) fn convert(&self, written: &Written) -> Conversion {
         match (self, written) {
-            (Self::Word(_), _) => self.judge_plain(written),
-            (_, Written::Text(text)) => self.judge_plain(&Written::in_environment(text)),
-            _ => self.judge_plain(written),
+            (Self::Word(_), _) => self.convert_plain(written),
+            (_, Written::Text(text)) => self.convert_plain(&Written::in_environment(text)),
+            _ => self.convert_plain(written),
         }
     }
 
-    fn judge_plain(&self, written: &Written) -> Verdict {
-        use Verdict::{Fits, Wrong};
+    fn convert_plain(&self, written: &Written) -> Conversion {
+        use Conversion::{Invalid, Valid};
         match (self, written) {
-            (Self::Flag, Written::Flag(flag)) => Fits(Value::Flag(*flag)),
+            (Self::Flag, Written::Flag(flag)) => Valid(Value::Flag(*flag)),
             (Self::Flag, Written::Number(number)) if *number == 0.0 || *number == 1.0 => {
-                Fits(Value::Flag(*number == 1.0))
+                Valid(Value::Flag(*number == 1.0))
             }
             (Self::Count(bounds), Written::Number(number)) if *number >= 0.0 && number.fract() == 0.0 => {
                 clamped(whole(*number), bounds, Value::Count)
             }
             (Self::Seconds(bounds), written) => match duration(written) {
                 Some(duration) => clamped(duration, bounds, Value::Seconds),
-                None => Wrong,
+                None => Invalid,
             },
             (Self::SecondsUpTo(longest), written) => match duration(written) {
                 Some(duration) if !duration.is_zero() => {
                     clamped(duration, &(Duration::ZERO..=*longest), Value::Seconds)
                 }
-                _ => Wrong,
+                _ => Invalid,
             },
             (Self::AtLeast(least), Written::Number(number)) if number >= least && number.is_finite() => {
-                Fits(Value::Number(*number))
+                Valid(Value::Number(*number))
             }
             (Self::Above(bound), Written::Number(number)) if number > bound && number.is_finite() => {
-                Fits(Value::Number(*number))
+                Valid(Value::Number(*number))
             }
             (Self::Share, Written::Number(share)) if *share > 0.0 => clamped_share(*share),
             (Self::Word(words), Written::Text(text)) => {
-                words.iter().find(|word| *word == text).map_or(Wrong, |word| Fits(Value::Word(word)))
+                words.iter().find(|word| *word == text).map_or(Invalid, |word| Valid(Value::Word(word)))
             }
-            _ => Wrong,
+            _ => Invalid,
         }
     }
 
-    /// What the key allows, to follow "must be".
+    /// Returns the allowed values, as text after "must be".
     pub(super) fn allowed(&self) -> String {
         match self {
             Self::Count(_) => format!("a whole number from {}", self.bounds()),
@@ -182,7 +183,7 @@ impl Kind {
         }
     }
 
-    /// The bounds that values are brought to: "1 to 100".
+    /// Returns the bounds to which values are clamped, such as "1 to 100".
     pub(super) fn bounds(&self) -> String {
         match self {
             Self::Count(bounds) => format!("{} to {}", bounds.start(), bounds.end()),
@@ -204,35 +205,35 @@ fn duration(written: &Written) -> Option<Duration> {
     }
 }
 
-fn clamped<T: Ord + Copy>(given: T, bounds: &RangeInclusive<T>, value: fn(T) -> Value) -> Verdict {
-    let brought = given.clamp(*bounds.start(), *bounds.end());
-    if brought == given { Verdict::Fits(value(given)) } else { Verdict::Clamped(value(brought)) }
+fn clamped<T: Ord + Copy>(given: T, bounds: &RangeInclusive<T>, value: fn(T) -> Value) -> Conversion {
+    let clamped = given.clamp(*bounds.start(), *bounds.end());
+    if clamped == given { Conversion::Valid(value(given)) } else { Conversion::Clamped(value(clamped)) }
 }
 
-fn clamped_share(share: f64) -> Verdict {
-    if share <= 1.0 { Verdict::Fits(Value::Number(share)) } else { Verdict::Clamped(Value::Number(1.0)) }
+fn clamped_share(share: f64) -> Conversion {
+    if share <= 1.0 { Conversion::Valid(Value::Number(share)) } else { Conversion::Clamped(Value::Number(1.0)) }
 }
 
-/// A whole number that is not negative, `u32::MAX` for one that is larger.
+/// Converts a whole number that is not negative; one above `u32::MAX` becomes `u32::MAX`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn whole(number: f64) -> u32 {
     number as u32
 }
 
-/// "30s", "1h 30m", "500ms", "PT1M".
+/// Parses a duration such as "30s", "1h 30m", "500ms" or "PT1M".
 fn friendly(text: &str) -> Option<Duration> {
     Duration::try_from(text.trim().parse::<jiff::SignedDuration>().ok()?).ok()
 }
 
-/// The word in `known` that was probably meant by `word`: the nearest, if few enough characters differ.
+/// Returns the word in `known` that is nearest to `word`, if few characters differ.
 pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = beginning(word);
     let slips = |known: &str| slips(&word, &known.to_lowercase());
     known.filter_map(|known| Some((slips(known)?, known))).min_by_key(|(slips, _)| *slips).map(|(_, known)| known)
 }
 
-/// The distance of two words, or of the two parts of a variable's name (`SECTION__KEY`). `None` where a third of the
-/// characters or more differ: that is another word.
+/// Returns the distance of two words, or of the two parts of a variable's name (`SECTION__KEY`). `None` if more than a
+/// third of the characters differ: that is another word.
 fn slips(word: &str, known: &str) -> Option<usize> {
     if let (Some((section, key)), Some((known_section, known_key))) = (word.split_once("__"), known.split_once("__")) {
         return Some(slips(section, known_section)? + slips(key, known_key)?);
@@ -241,19 +242,19 @@ fn slips(word: &str, known: &str) -> Option<usize> {
     (3 * slips <= word.len().max(known.len())).then_some(slips)
 }
 
-/// Whether `word` is `known` but for a slip or two.
+/// Returns whether `word` is probably a misspelt `known`.
 pub(super) fn is_near(word: &str, known: &str) -> bool {
     let word = beginning(word);
     2 * word.len() >= known.len() && distance(&word, known) <= known.len() / 4
 }
 
-/// As much of a word of any length as is compared, in lower case.
+/// Returns the part of a word that is compared, in lower case: at most 64 characters.
 fn beginning(word: &str) -> String {
     word.chars().take(64).flat_map(char::to_lowercase).collect()
 }
 
-/// How many characters to insert, remove, replace or exchange; a part of the other is two slips away at most, so that
-/// `rate` is near to `default_rate`, and a single slip nearer.
+/// Returns the number of characters to insert, remove, replace or swap. If one word is part of the other, at most 2, so
+/// that `rate` is near to `default_rate`, but a word with one typing error is nearer.
 fn distance(word: &str, known: &str) -> usize {
     let slips = strsim::osa_distance(word, known);
     let is_part = !word.is_empty() && (known.contains(word) || word.contains(known));
@@ -398,7 +399,7 @@ pub(super) static WATCHDOG_TIMEOUT: Key = Key {
     default: Some(Value::Seconds(watchdog::DEFAULT_TIMEOUT)),
 };
 
-/// The keys of the five components, in the order in which they are shown.
+/// The keys of the five components, in display order.
 static OF_COMPONENTS: &[&Key] = &[
     &MAX_FAILURES,
     &RESET_TIMEOUT,
@@ -429,12 +430,12 @@ pub(super) fn are_one_setting(one: &'static Key, other: &'static Key) -> bool {
 
 pub(super) static COMPONENTS: [&str; 6] = [CIRCUIT_BREAKER, RATE_LIMITER, SHUTDOWN, HEARTBEAT, WATCHDOG, RUN];
 
-/// Every key, in the order in which they are shown.
+/// Returns all keys in display order.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> + Clone {
     OF_COMPONENTS.iter().copied().chain(&run::KEYS)
 }
 
-/// The keys of one component.
+/// Returns the keys of one component.
 pub(super) fn of(component: &str) -> impl Iterator<Item = &'static Key> + Clone + use<'_> {
     all().filter(move |key| key.component == component)
 }

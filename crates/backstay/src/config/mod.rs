@@ -86,10 +86,10 @@ pub use keys::Value;
 pub(crate) use settings::Configured;
 pub use sources::{FILE_NAMES, MAX_FILE_SIZE, Sources};
 
-/// Settings from files and the environment, each with its origin; a plain value.
+/// Settings from files and the environment, each with its origin.
 ///
-/// Builders take it by `config`, and use it for the values that they are not given. A clone shares the settings. The
-/// default is empty: built-in defaults apply.
+/// A builder's `config` method takes it; the builder uses it for the values that are not set. Clones share the settings.
+/// The default is empty: built-in defaults apply.
 ///
 /// ```
 /// use backstay::{RateLimiter, config::{Config, Sources}};
@@ -106,28 +106,28 @@ pub struct Config(Arc<Content>);
 #[derive(Debug, Default)]
 struct Content {
     /// By component, instance (`None` for the component's own section) and key.
-    values: BTreeMap<(&'static str, Option<String>, &'static str), Given>,
+    values: BTreeMap<(&'static str, Option<String>, &'static str), StoredValue>,
     warnings: Vec<Warning>,
     files: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
-struct Given {
+struct StoredValue {
     value: Value,
     origin: Origin,
-    /// Why the value differs from what was written.
+    /// The warning, if the value was clamped.
     clamped: Option<String>,
 }
 
-/// One key of the configuration, with its value and where that comes from.
+/// One key of the configuration, with its value and origin.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Setting {
     /// The key's path within the section `resilience`: `circuit_breaker.instances.payment-api.max_failures`.
     pub key: String,
-    /// The value; `None` if none is given and the default depends on other values.
+    /// The value; `None` if none is set and the default depends on other values.
     pub value: Option<Value>,
-    /// Where it comes from.
+    /// The origin of the value.
     pub origin: Origin,
 }
 
@@ -218,7 +218,7 @@ impl Config {
         })
     }
 
-    /// Returns what is probably not intended: unknown keys, clamped numbers, a file without our section.
+    /// Returns the warnings: unknown keys, clamped numbers, a file without the section `resilience`.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.0.warnings

@@ -1,4 +1,4 @@
-//! Taking in what the sources say, key by key, and saying what is wrong with it.
+//! Reads the sources key by key, and collects errors and warnings.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -9,15 +9,15 @@ use serde_saphyr::Spanned;
 
 use super::document::{Component, Document, Entry, Found, Leaf, Node, Section};
 use super::error::{ConfigError, ConfigErrors, Origin, Warning};
-use super::keys::{self, Key, Verdict, Written};
-use super::{Config, Content, Given, Sources, sources};
+use super::keys::{self, Conversion, Key, Written};
+use super::{Config, Content, Sources, StoredValue, sources};
 
-/// Ours, in a file that others may use as well.
+/// The section of a file that is read; the others may belong to other programs.
 const SECTION: &str = "resilience";
-/// As many unknown keys are named: who has more has given us another program's file.
-const MOST_WARNINGS: usize = 50;
-/// As many errors are kept, and the first of each component.
-const MOST_ERRORS: usize = 50;
+/// The most unknown keys to list: a file with more of them probably belongs to another program.
+const MAX_WARNINGS: usize = 50;
+/// The most errors to keep, besides the first of each component.
+const MAX_ERRORS: usize = 50;
 
 pub(super) fn read(sources: &Sources) -> Result<Config, ConfigErrors> {
     let mut reader = Reader::default();
@@ -34,7 +34,7 @@ pub(super) fn read(sources: &Sources) -> Result<Config, ConfigErrors> {
     if errors.is_empty() { Ok(valid) } else { Err(ConfigErrors { errors, valid }) }
 }
 
-/// What was read so far.
+/// The values, warnings and errors so far.
 #[derive(Default)]
 struct Reader {
     content: Content,
@@ -53,17 +53,19 @@ impl Reader {
                 let path = format!("resilience.{}.{spelling}", key.component);
                 let origin = Origin::Environment(name.into());
                 match value.to_str() {
-                    Some(text) => self.log_now(key, None, &path, &Written::in_environment(text), origin, |error| error),
+                    Some(text) => {
+                        self.set_value(key, None, &path, &Written::in_environment(text), origin, |error| error)
+                    }
                     None => {
                         let error = ConfigError::new(origin, format!("is not UTF-8: {value:?}"));
-                        self.is_wrong(key.component, || error.with_key(path).with_allowed(key.kind.allowed()));
+                        self.add_error(key.component, || error.with_key(path).with_allowed(key.kind.allowed()));
                     }
                 }
             }
         }
         let known: Vec<String> =
             keys::all().flat_map(|key| key.section.iter().map(|name| variable(key.component, name))).collect();
-        // `BACKSTAY_WATCHDOG_TIMEOUT`: one underscore, and so one of ours only by what it resembles.
+        // `BACKSTAY_WATCHDOG_TIMEOUT` has one underscore: only the similarity shows that it is meant for this library.
         let single = |name: &str| name.replace("__", "_");
         let resembles =
             |name: &str| name.len() < 100 && known.iter().any(|known| strsim::osa_distance(name, &single(known)) <= 1);
@@ -96,7 +98,7 @@ impl Reader {
             match keys::COMPONENTS.into_iter().find(|known| name.is(known)) {
                 Some(known) => {
                     if let Err(error) = self.read_component(document, known, component) {
-                        self.is_wrong(known, || error.shown_in(&document.text));
+                        self.add_error(known, || error.shown_in(&document.text));
                     }
                 }
                 None => self.unknown(document, &name, keys::COMPONENTS.into_iter()),
@@ -117,16 +119,16 @@ impl Reader {
         for (name, entry) in entries(document, &format!("resilience.{component}"), node)? {
             if has_instances && name.is("instances") {
                 if let Err(error) = self.read_instances(document, component, &name.path, entry) {
-                    self.is_wrong(component, || error.shown_in(&document.text));
+                    self.add_error(component, || error.shown_in(&document.text));
                 }
             } else if let Some(key) = keys.clone().find(|key| key.section.iter().any(|spelling| name.is(spelling))) {
-                // Two spellings of one key are that key given twice.
+                // Two spellings, or two keys of one setting, are a duplicate.
                 if let Some((_, first)) = given.iter().find(|(other, _)| keys::are_one_setting(other, key)) {
                     let error = document.duplicate(&name.path, name.node, first.node);
-                    self.is_wrong(component, || error.shown_in(&document.text));
+                    self.add_error(component, || error.shown_in(&document.text));
                     continue;
                 }
-                self.say_in(document, key, None, &name.path, entry);
+                self.set_from_file(document, key, None, &name.path, entry);
                 given.push((key, name));
             } else {
                 let instances = has_instances.then_some("instances");
@@ -148,17 +150,17 @@ impl Reader {
             let keys = entries(document, &instance.path, node);
             let mut given: Vec<(&Key, Name<'_>)> = Vec::new();
             for (name, value) in keys.unwrap_or_else(|error| {
-                self.is_wrong(component, || error.shown_in(&document.text));
+                self.add_error(component, || error.shown_in(&document.text));
                 Vec::new()
             }) {
                 match keys::of(component).find(|key| key.instance.is_some_and(|spelling| name.is(spelling))) {
                     Some(key) => {
                         if let Some((_, first)) = given.iter().find(|(other, _)| keys::are_one_setting(other, key)) {
                             let error = document.duplicate(&name.path, name.node, first.node);
-                            self.is_wrong(component, || error.shown_in(&document.text));
+                            self.add_error(component, || error.shown_in(&document.text));
                             continue;
                         }
-                        self.say_in(document, key, Some(&instance.text), &name.path, value);
+                        self.set_from_file(document, key, Some(&instance.text), &name.path, value);
                         given.push((key, name));
                     }
                     None => self.unknown(document, &name, keys::of(component).filter_map(|key| key.instance)),
@@ -168,7 +170,7 @@ impl Reader {
         Ok(())
     }
 
-    fn say_in<T>(
+    fn set_from_file<T>(
         &mut self,
         document: &Document,
         key: &'static Key,
@@ -178,13 +180,13 @@ impl Reader {
     ) {
         let length = node.defined.span().len();
         let written = node.value.written();
-        self.log_now(key, instance, path, &written, document.origin(node), |error| {
+        self.set_value(key, instance, path, &written, document.origin(node), |error| {
             error.with_length(length).shown_in(&document.text)
         });
     }
 
-    /// Takes what a source says about a key, unless one that takes precedence has spoken.
-    fn log_now(
+    /// Sets the value of a key, unless a source that takes precedence has set it.
+    fn set_value(
         &mut self,
         key: &'static Key,
         instance: Option<&str>,
@@ -193,32 +195,32 @@ impl Reader {
         origin: Origin,
         show: impl FnOnce(ConfigError) -> ConfigError,
     ) {
-        let (value, clamped) = match key.kind.judge(written) {
+        let (value, clamped) = match key.kind.convert(written) {
             _ if *written == Written::Nothing => return,
-            Verdict::Fits(value) => (value, None),
-            Verdict::Clamped(value) => {
+            Conversion::Valid(value) => (value, None),
+            Conversion::Clamped(value) => {
                 let bounds = key.kind.bounds();
                 (value, Some(format!("`{path}` is {written}, outside {bounds}; {value} is used")))
             }
-            Verdict::Wrong => {
-                return self.is_wrong(key.component, || {
+            Conversion::Invalid => {
+                return self.add_error(key.component, || {
                     let error = ConfigError::new(origin, format!("is {written}"));
                     show(error.with_key(path).with_allowed(key.kind.allowed()))
                 });
             }
         };
         let id = (key.component, instance.map(str::to_owned), key.name());
-        self.content.values.entry(id).or_insert(Given { value, origin, clamped });
+        self.content.values.entry(id).or_insert(StoredValue { value, origin, clamped });
     }
 
-    fn is_wrong(&mut self, component: &'static str, error: impl FnOnce() -> ConfigError) {
-        if self.errors.len() < MOST_ERRORS || self.errors.iter().all(|error| error.component() != Some(component)) {
+    fn add_error(&mut self, component: &'static str, error: impl FnOnce() -> ConfigError) {
+        if self.errors.len() < MAX_ERRORS || self.errors.iter().all(|error| error.component() != Some(component)) {
             self.errors.push(error().in_component(component));
         }
     }
 
     fn unknown<'a>(&mut self, document: &Document, name: &Name<'_>, known: impl Iterator<Item = &'a str>) {
-        let text = match self.content.warnings.len().cmp(&MOST_WARNINGS) {
+        let text = match self.content.warnings.len().cmp(&MAX_WARNINGS) {
             Ordering::Less => unknown_in(&name.path, &name.text, known),
             Ordering::Equal => "more keys are not known and are ignored; they are not listed".to_owned(),
             Ordering::Greater => return,
@@ -227,7 +229,7 @@ impl Reader {
     }
 }
 
-/// A key as a file writes it.
+/// A key in a file.
 struct Name<'a> {
     text: String,
     path: String,
@@ -240,7 +242,7 @@ impl Name<'_> {
     }
 }
 
-/// The entries of the mapping at `path`; an empty value has none. None stands twice.
+/// Returns the entries of the mapping at `path`, none for an empty value. A duplicate key is an error.
 fn entries<'a, T>(
     document: &Document,
     path: &str,
@@ -261,7 +263,7 @@ fn entries<'a, T>(
             wrong @ (Written::List | Written::Mapping) => {
                 return Err(document.error(key, path, format!("has a key that is {wrong}")).with_allowed("a name"));
             }
-            // A name such as `0404` or `yes` is meant as it is written.
+            // A name such as `0404` or `yes` is used as it is written.
             other => document.raw(key).map_or_else(|| other.to_string(), str::to_owned),
         };
         let name = Name { path: format!("{path}.{}", keys::shortened(&text)), text, node: key };
@@ -279,7 +281,7 @@ fn distrusted(document: &Document) -> Option<Warning> {
     Some(Warning { origin: document.whole(), text })
 }
 
-/// What to say of a file that is meant for us and has nothing for us, only these `keys`.
+/// Returns the warning about a file for this library that has no section `resilience`, only `keys`.
 fn unused(document: &Document, keys: &[Spanned<Leaf>]) -> Warning {
     let named = |key: &Spanned<Leaf>| match key.value.written() {
         Written::Text(name) => name,
@@ -290,7 +292,7 @@ fn unused(document: &Document, keys: &[Spanned<Leaf>]) -> Warning {
         return at(key, unknown(&keys::shortened(&named(key)), [SECTION].into_iter()));
     }
     if let Some(key) = keys.iter().find(|key| keys::COMPONENTS.contains(&named(key).as_str())) {
-        return at(key, format!("`{}` stands outside the section `{SECTION}` and is ignored", named(key)));
+        return at(key, format!("`{}` is outside the section `{SECTION}` and is ignored", named(key)));
     }
     Warning { origin: document.whole(), text: format!("has no section `{SECTION}`: nothing in it is used") }
 }

@@ -1,4 +1,4 @@
-//! What a configuration holds for one component or named instance.
+//! Looks up the settings of one component or named instance.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::settings::{
     CircuitBreakerSettings, HeartbeatSettings, RateLimiterSettings, ShutdownSettings, WatchdogSettings,
 };
 
-/// Settings of which a configuration may hold some.
+/// Settings that a configuration can complete.
 pub(crate) trait Configured {
-    /// Adds the missing settings from the instance called `name`, or else from its section.
+    /// Sets the missing settings from the instance called `name`, or else from its section.
     fn or_from(self, config: &Config, name: Option<&str>) -> Self;
 }
 
 impl Config {
-    /// The instance's value of `key`, or else the section's, if it is of the expected kind.
+    /// Returns the instance's value of `key`, or else the section's, if it is of the expected kind.
     fn get<T>(&self, key: &'static Key, instance: Option<&str>, of_kind: fn(Value) -> Option<T>) -> Option<T> {
         let of_instance = instance.and_then(|name| self.get_exactly(key, Some(name)));
         of_instance.or_else(|| self.get_exactly(key, None)).and_then(of_kind)
@@ -57,7 +57,7 @@ macro_rules! configured {
 
 impl Configured for CircuitBreakerSettings {
     fn or_from(self, config: &Config, name: Option<&str>) -> Self {
-        // One setting with two keys: the instance's come before the section's, whichever of the two they are.
+        // One setting with two keys: either key of the instance takes precedence over both keys of the section.
         let window_of = |instance| {
             let calls = || config.get_exactly(&keys::WINDOW_CALLS, instance).and_then(count).map(Window::Calls);
             let time = || config.get_exactly(&keys::WINDOW, instance).and_then(seconds).map(Window::Time);

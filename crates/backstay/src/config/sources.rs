@@ -1,4 +1,4 @@
-//! Where configuration is looked for.
+//! The sources of a configuration: environment variables and files.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -11,22 +11,22 @@ use super::document::Document;
 use super::error::{ConfigError, Origin, Place};
 use super::trust;
 
-/// The names of the files in each folder that is searched; the first takes precedence, key by key.
+/// Names of the files in each searched folder; the first takes precedence, key by key.
 pub const FILE_NAMES: [&str; 2] = [OWN_FILE_NAME, "kstlib.conf.yml"];
 
-/// The file that belongs to no other program.
+/// The name of a file that belongs to this library alone.
 const OWN_FILE_NAME: &str = "backstay.yml";
 
-/// The longest file that is read, in bytes.
+/// Largest size of a configuration file, in bytes.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
 
-/// The beginning of the names of our environment variables.
+/// The prefix of the environment variables.
 pub(super) const PREFIX: &str = "BACKSTAY_";
 
-/// Names one file, and ends the search.
+/// The variable that names one file, which is read in place of the search.
 pub(super) const CONFIG: &str = "BACKSTAY_CONFIG";
 
-/// Where to read configuration from: environment variables, and files in order of precedence.
+/// Sources of a configuration: environment variables, and files in order of precedence.
 ///
 /// [`Config::load`](super::Config::load) reads [`Sources::of_process`]; the others are for tests and tools.
 ///
@@ -45,19 +45,21 @@ pub(super) const CONFIG: &str = "BACKSTAY_CONFIG";
 pub struct Sources {
     pub(super) variables: BTreeMap<OsString, OsString>,
     search: Vec<PathBuf>,
-    /// Read in place of the search.
+    /// The file that is read in place of the search.
     only: Option<PathBuf>,
 }
 
 impl Sources {
-    /// No sources: the built-in defaults apply.
+    /// Creates an empty set of sources: the built-in defaults apply.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// This process's `BACKSTAY_*` variables, and the [files](FILE_NAMES) in `.`, `~` and `~/.config`. `~` is the
-    /// variable `HOME`; if it is not set, only `.` is searched.
+    /// Returns the sources of this process.
+    ///
+    /// These are its `BACKSTAY_*` variables, and the [files](FILE_NAMES) in `.`, `~` and `~/.config`. `~` is the variable
+    /// `HOME`; if it is not set, only `.` is searched.
     #[must_use]
     pub fn of_process() -> Self {
         let mut sources = Self::none();
@@ -74,7 +76,9 @@ impl Sources {
         sources
     }
 
-    /// Adds an environment variable. `BACKSTAY_CONFIG` names one file that is read in place of all others.
+    /// Adds an environment variable.
+    ///
+    /// `BACKSTAY_CONFIG` names one file that is read in place of all others.
     #[must_use]
     pub fn variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.variables.insert(name.into(), value.into());
@@ -95,7 +99,7 @@ impl Sources {
         self
     }
 
-    /// The files that exist, in order of precedence.
+    /// Reads the files that exist, in order of precedence.
     pub(super) fn documents(&self) -> Result<Vec<Document>, ConfigError> {
         let variable = self.variables.get(OsStr::new(CONFIG)).filter(|path| !path.is_empty());
         if let Some(path) = self.only.as_deref().or(variable.map(Path::new)) {
@@ -121,13 +125,13 @@ fn whole(path: &Path) -> Origin {
     Origin::File { path: Arc::from(path), place: None }
 }
 
-/// The file's text; `None` if there is no such file. `is_named`: it was named explicitly, rather than found.
+/// Reads a file; `None` if there is no such file. `is_named`: it was named explicitly, not found by the search.
 fn read(path: &Path, is_named: bool) -> Result<Option<Document>, ConfigError> {
     let error = |wrong: String| ConfigError::new(whole(path), wrong);
     let file = match open(path) {
         Ok(file) => file,
         Err(missing) if matches!(missing.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        // A service that may not look into its home folder has no configuration there.
+        // A service without permission to read its home folder has no configuration there.
         Err(denied) if denied.kind() == ErrorKind::PermissionDenied && path.symlink_metadata().is_err() => {
             return Ok(None);
         }
@@ -166,7 +170,7 @@ fn read(path: &Path, is_named: bool) -> Result<Option<Document>, ConfigError> {
     Ok(Some(Document { path: Arc::from(path), text, is_ours, distrusted }))
 }
 
-/// Opens without waiting: a FIFO that nobody writes to must not hold up the program.
+/// Opens without blocking: a FIFO without a writer must not block the program.
 fn open(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);

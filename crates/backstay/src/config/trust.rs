@@ -1,13 +1,13 @@
-//! Whether others than this user and root could have written a configuration file.
+//! Checks whether other users than this one and root could have written a configuration file.
 
 use std::fs::File;
 use std::path::Path;
 
-/// Why the open `file`, which was found at `path`, cannot be trusted; `None` where it can.
+/// Returns why the open `file`, found at `path`, cannot be trusted; `None` if it can.
 ///
-/// The owner and mode are those of the open descriptor, so a file that is exchanged meanwhile changes nothing. The path
-/// is looked at as well: where others can exchange names, in a folder such as `/tmp`, a link of theirs can lead to a file
-/// that is trusted and was not meant.
+/// Owner and mode are those of the open descriptor, so replacing the file in the meantime has no effect. The path is
+/// checked as well: in a folder such as `/tmp`, another user's link can lead to a trusted file that is not intended as
+/// configuration.
 #[cfg(unix)]
 pub(super) fn distrust(path: &Path, file: &File) -> std::io::Result<Option<String>> {
     use std::os::unix::fs::MetadataExt;
@@ -35,7 +35,7 @@ pub(super) fn distrust(_: &Path, _: &File) -> std::io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Whether this process is root: what it reads then decides for everyone.
+/// Returns whether this process is root.
 #[cfg(unix)]
 pub(super) fn is_root() -> bool {
     user() == ROOT
@@ -54,7 +54,7 @@ fn user() -> u32 {
 #[cfg(unix)]
 const ROOT: u32 = 0;
 
-/// What decides about a file.
+/// The facts that decide whether a file is trusted.
 #[cfg(unix)]
 #[derive(Clone, Copy, Debug)]
 struct Facts {
@@ -62,9 +62,9 @@ struct Facts {
     user: u32,
     owner: u32,
     mode: u32,
-    /// Whose link leads to it, where the path is one.
+    /// The owner of the link, if the path is a link.
     link_owner: Option<u32>,
-    /// The path shows another file than the one that was opened.
+    /// The path no longer leads to the file that was opened.
     exchanged: bool,
     folder_mode: u32,
 }
@@ -90,7 +90,8 @@ impl Facts {
         if self.folder_mode & STICKY == 0 {
             return Some("is in a folder in which every user can replace it".to_owned());
         }
-        // Only its owner can do that here, but what was there when it was opened may have been a link of another's.
+        // In a sticky folder only its owner can replace the file, but at the time of opening the path may have been another
+        // user's link.
         self.exchanged.then(|| "was replaced while it was opened".to_owned())
     }
 }
@@ -104,7 +105,7 @@ mod tests {
 
     // CF-1: this user and root are trusted, a group may write; other owners and writers are not trusted.
     #[test]
-    fn who_can_write_decides() {
+    fn only_files_that_other_users_cannot_write_are_trusted() {
         let trusted = [
             OURS,
             Facts { owner: ROOT, ..OURS },

@@ -1,8 +1,8 @@
-//! How a shutdown is to go.
+//! The builder of a shutdown.
 
 use std::time::Duration;
 
-use backstay_core::shutdown::{DEFAULT_DRAIN_DELAY, DEFAULT_FORCE_EXIT_CODE, DEFAULT_TIMEOUT, Plan};
+use backstay_core::shutdown::{DEFAULT_DRAIN_DELAY, DEFAULT_FORCE_EXIT_CODE, DEFAULT_TIMEOUT, ShutdownPlan};
 
 use super::{GracefulShutdown, Signal};
 use crate::clock::Clock;
@@ -20,35 +20,40 @@ pub struct GracefulShutdownBuilder {
 }
 
 impl GracefulShutdownBuilder {
-    /// What all callbacks together may take, 30 s by default; the drain delay is not counted.
+    /// Sets the total timeout of all callbacks, above zero and at most a day; the default is 30 s.
     ///
-    /// When it is used up, each callback that has not had its turn still gets 250 ms.
+    /// The drain delay does not count. When the total timeout is used up, each remaining callback still gets 250 ms.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
         self
     }
 
-    /// How long to hold the callbacks back after [`is_shutting_down`](GracefulShutdown::is_shutting_down) has turned
-    /// true, so that load balancers see that this process is no longer ready. None by default.
+    /// Sets the delay before the first callback, at most a day; the default is zero.
+    ///
+    /// During the delay [`is_shutting_down`](GracefulShutdown::is_shutting_down) is already true, so that load balancers
+    /// see that this process is no longer ready.
     pub fn drain_delay(mut self, delay: Duration) -> Self {
         self.settings.drain_delay = Some(delay);
         self
     }
 
-    /// With which code the process is ended when a signal asked for the shutdown and callbacks still run at its end:
-    /// 0 to 255, 1 by default.
+    /// Sets the forced exit code, 0 to 255; the default is 1.
+    ///
+    /// The process ends with this code if a signal arrived and callbacks still run at the end of the shutdown.
     pub fn force_exit_code(mut self, code: i32) -> Self {
         self.settings.force_exit_code = Some(code);
         self
     }
 
-    /// Which signals [`install`](GracefulShutdown::install) takes: `SIGTERM` and `SIGINT` by default.
+    /// Sets the signals that begin the shutdown after [`install`](GracefulShutdown::install).
+    ///
+    /// The default is `SIGTERM` and `SIGINT`.
     pub fn signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
         self.signals = Some(signals.into_iter().collect());
         self
     }
 
-    /// Which clock timeouts and delays follow; the system's by default.
+    /// Sets the clock of all timeouts and delays; the default is the system's.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
         self
@@ -56,13 +61,16 @@ impl GracefulShutdownBuilder {
 
     config_setter!(fallback);
 
-    /// Builds it. Nothing is taken or started before [`install`](GracefulShutdown::install) or a trigger.
+    /// Builds the shutdown.
+    ///
+    /// It handles no signal before [`install`](GracefulShutdown::install), and starts no thread before it begins.
     ///
     /// # Errors
-    /// A timeout of zero, a time of more than a day, or an exit code outside 0 to 255.
+    /// The timeout is zero or longer than a day, the drain delay is longer than a day, or the exit code is outside 0 to
+    /// 255.
     pub fn build(self) -> Result<GracefulShutdown, BuildError> {
         let settings = self.fallback.complete(self.settings, None);
-        let plan = Plan::new(
+        let plan = ShutdownPlan::new(
             settings.timeout.unwrap_or(DEFAULT_TIMEOUT),
             settings.drain_delay.unwrap_or(DEFAULT_DRAIN_DELAY),
             settings.force_exit_code.unwrap_or(DEFAULT_FORCE_EXIT_CODE),

@@ -1,6 +1,6 @@
-//! On which runtime the caller is, and how to block there.
+//! The runtime of the caller, and how to block on it.
 
-use super::turn::Runtimes;
+use super::callback_run::Runtimes;
 
 #[cfg(feature = "tokio")]
 pub(super) use with_tokio::{blocking, of_blocking_caller, of_task};
@@ -27,10 +27,10 @@ mod with_tokio {
         }
     }
 
-    /// Blocks, on a multi-threaded runtime without holding up its other tasks.
+    /// Runs `f`, which blocks. On a multi-threaded runtime the other tasks go on.
     pub(in crate::shutdown) fn blocking<T>(f: impl FnOnce() -> T) -> T {
         let multi = Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
-        // Inside a `LocalSet` tokio allows no blocking, and there is no other way to learn that than to try.
+        // Inside a `LocalSet`, `block_in_place` panics; there is no other way to find out.
         if multi && caught(|| block_in_place(|| ())).is_ok() { block_in_place(f) } else { f() }
     }
 }

@@ -1,60 +1,60 @@
-//! What a shutdown refuses.
+//! Errors of a shutdown.
 
 use std::sync::Arc;
 
 use backstay_core::InvalidArgument;
 use thiserror::Error;
 
-use crate::signals::{Signal, TakeError};
+use crate::signals::{Signal, SubscribeError};
 
-/// Something that a shutdown refuses, and what to do instead.
+/// A registration or an installation failed.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum ShutdownError {
-    /// A callback of that name waits already.
-    #[error("a callback named {name:?} is registered already; unregister it first, or choose another name")]
+    /// A callback with this name is already registered.
+    #[error("callback {name:?} is already registered; unregister it first, or choose another name")]
     AlreadyRegistered {
-        /// The name.
+        /// The callback's name.
         name: Arc<str>,
     },
-    /// The shutdown has begun: the callback would never have its turn.
-    #[error("{name:?} cannot be registered, the shutdown has begun; clean up at once instead")]
+    /// The shutdown has begun, so the callback would not run.
+    #[error("cannot register callback {name:?}: the shutdown has begun; clean up at once instead")]
     ShuttingDown {
-        /// The name.
+        /// The callback's name.
         name: Arc<str>,
     },
-    /// The system has no descriptors for the runtime of an async callback.
+    /// The system has no file descriptors for the runtime of an async callback.
     #[error("no runtime for the async callback {name:?}: {source}; register it again when descriptors are free")]
     NoRuntime {
-        /// The name.
+        /// The callback's name.
         name: Arc<str>,
-        /// Why.
+        /// The system's error.
         source: Arc<std::io::Error>,
     },
-    /// The callback's timeout cannot be meant.
+    /// The callback's timeout is invalid.
     #[error(transparent)]
     InvalidArgument(#[from] InvalidArgument),
-    /// No handler can be given to this signal.
-    #[error("{signal} cannot be caught; take signals such as SIGTERM, SIGINT, SIGHUP or SIGUSR1")]
+    /// The signal cannot be caught.
+    #[error("{signal} cannot be caught; use signals such as SIGTERM, SIGINT, SIGHUP or SIGUSR1")]
     Uncatchable {
         /// The signal.
         signal: Signal,
     },
-    /// The system refused to take the signal.
-    #[error("{signal} could not be taken: {source}; use `trigger()`, or forward the signal with `on_signal`")]
+    /// The signal handler could not be installed.
+    #[error("failed to handle {signal}: {source}; use `trigger()`, or forward the signal with `on_signal`")]
     System {
         /// The signal.
         signal: Signal,
-        /// Why.
+        /// The system's error.
         source: Arc<std::io::Error>,
     },
 }
 
-impl From<TakeError> for ShutdownError {
-    fn from(error: TakeError) -> Self {
+impl From<SubscribeError> for ShutdownError {
+    fn from(error: SubscribeError) -> Self {
         match error {
-            TakeError::Uncatchable(signal) => Self::Uncatchable { signal },
-            TakeError::System(signal, source) => Self::System { signal, source: Arc::new(source) },
+            SubscribeError::Uncatchable(signal) => Self::Uncatchable { signal },
+            SubscribeError::System(signal, source) => Self::System { signal, source: Arc::new(source) },
         }
     }
 }

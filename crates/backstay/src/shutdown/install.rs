@@ -1,41 +1,44 @@
-//! Taking the signals that begin a shutdown, and giving them back.
+//! Installing and uninstalling the signal handlers of a shutdown.
 
 use std::sync::Arc;
 
 use super::{GracefulShutdown, ShutdownError, Signal};
 use crate::log::log_now;
-use crate::signals::{self, Taken};
+use crate::signals::{self, SignalSubscription};
 
 impl GracefulShutdown {
-    /// Takes the signals: from now on the first of them begins the shutdown. Installed already, it changes nothing.
+    /// Installs the signal handlers: from now on the first signal begins the shutdown.
     ///
-    /// Handlers that were there before are called as well, so signals keep reaching `tokio::signal` and the like. In a
-    /// forked child nothing is installed, and `install` may be called anew.
+    /// Handlers that were installed before are called as well, so signals still reach `tokio::signal` and the like. A
+    /// second call does nothing. In a forked child nothing is installed, and `install` can be called again.
     ///
     /// # Errors
-    /// A signal that cannot be caught, or that the system rejects; none is taken then. Likewise
-    /// ([`ShutdownError::System`]) a fifth `install` of a signal over which a foreign handler was installed after each of the
-    /// four before: those handlers of ours stay in the chain, and there are no more.
+    /// A signal cannot be caught, or the system rejects its handler; then no signal is handled.
+    ///
+    /// One handler chain holds at most four handlers of this library. If foreign handlers were installed over each of
+    /// them, the next `install` fails with [`ShutdownError::System`].
     pub fn install(&self) -> Result<(), ShutdownError> {
         let inner = self.inner();
-        let mut taken = inner.taken.lock();
-        if taken.as_ref().is_some_and(Taken::is_ours) {
+        let mut subscription = inner.subscription.lock();
+        if subscription.as_ref().is_some_and(SignalSubscription::is_ours) {
             return Ok(());
         }
         let shutdown = Arc::downgrade(inner);
-        let listener: signals::Listener = Arc::new(move |signal| {
+        let listener: signals::SignalListener = Arc::new(move |signal| {
             if let Some(inner) = shutdown.upgrade() {
                 inner.signal(signal);
             }
         });
-        *taken = Some(signals::take(&inner.signals, &listener)?);
-        drop(taken);
+        *subscription = Some(signals::subscribe(&inner.signals, &listener)?);
+        drop(subscription);
         log_now(|| tracing::debug!(target: "backstay", signals = ?inner.signals, "shutdown installed"));
         Ok(())
     }
 
-    /// [`install`](Self::install) for a scope: leaving it runs the callbacks, unless a signal or a trigger already has,
-    /// waits for their end, and gives the signals back.
+    /// Installs the signal handlers until the returned guard is dropped.
+    ///
+    /// Dropping the guard begins the shutdown, unless it has begun, waits until all callbacks have ended, and restores
+    /// the handlers from before.
     ///
     /// ```
     /// # use backstay::GracefulShutdown;
@@ -52,51 +55,54 @@ impl GracefulShutdown {
     /// ```
     ///
     /// # Errors
-    /// A signal that cannot be caught, or that the system rejects; none is taken then. Likewise
-    /// ([`ShutdownError::System`]) a fifth `install` of a signal over which a foreign handler was installed after each of the
-    /// four before: those handlers of ours stay in the chain, and there are no more.
+    /// A signal cannot be caught, or the system rejects its handler; then no signal is handled.
+    ///
+    /// One handler chain holds at most four handlers of this library. If foreign handlers were installed over each of
+    /// them, the next `install` fails with [`ShutdownError::System`].
     pub fn install_scoped(&self) -> Result<Installed, ShutdownError> {
         self.install()?;
         Ok(Installed(self.clone()))
     }
 
-    /// Gives the signals back: restores the handlers from before [`install`](Self::install), unless another handler has
-    /// been installed over ours meanwhile. A shutdown that has begun goes on.
+    /// Restores the signal handlers from before [`install`](Self::install).
+    ///
+    /// A foreign handler that was installed in the meantime stays. A shutdown that has begun goes on.
     pub fn uninstall(&self) {
-        let taken = self.inner().taken.lock().take();
-        if taken.is_some() {
-            drop(taken);
+        let subscription = self.inner().subscription.lock().take();
+        if subscription.is_some() {
+            drop(subscription);
             log_now(|| tracing::debug!(target: "backstay", "shutdown uninstalled"));
         }
     }
 
-    /// Whether the signals are taken, in this process.
+    /// Returns whether the signal handlers are installed in this process.
     #[must_use]
     pub fn is_installed(&self) -> bool {
-        self.inner().taken.lock().as_ref().is_some_and(Taken::is_ours)
+        self.inner().subscription.lock().as_ref().is_some_and(SignalSubscription::is_ours)
     }
 
-    /// Does what the arrival of `signal` does, for programs that receive signals in another way. Never blocks, but may
-    /// end the process. Not for signal handlers: it takes locks.
+    /// Handles `signal` as if it had arrived, for programs that receive signals in another way.
+    ///
+    /// Does not block, but may end the process. Do not call it in a signal handler: it locks mutexes.
     pub fn on_signal(&self, signal: Signal) {
         self.inner().signal(signal);
     }
 }
 
-/// A scope in which the signals are taken: [`GracefulShutdown::install_scoped`].
+/// A guard for installed signal handlers: [`GracefulShutdown::install_scoped`].
 ///
-/// Dropping it triggers the shutdown, as [`GracefulShutdown::trigger`] does, waits for the callbacks, and gives the
-/// signals back; also when a panic unwinds through the scope. In a callback it does not wait.
+/// Dropping it triggers the shutdown, as [`GracefulShutdown::trigger`] does, waits for the callbacks, and restores the
+/// handlers from before, also when a panic unwinds through the scope. In a callback it does not wait.
 ///
-/// In a task of a single-threaded runtime, await [`GracefulShutdown::trigger_async`] before: waiting in a destructor
+/// In a task of a single-threaded runtime, await [`GracefulShutdown::trigger_async`] first: waiting in a destructor
 /// blocks the runtime that async callbacks need.
 #[derive(Debug)]
-#[must_use = "dropped at once, it triggers the shutdown at once"]
+#[must_use = "if it is dropped at once, it triggers the shutdown at once"]
 pub struct Installed(GracefulShutdown);
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        // While it waits, a second signal must still be heard.
+        // In this order: a second signal must still be handled while this waits.
         self.0.trigger();
         self.0.uninstall();
     }

@@ -1,26 +1,26 @@
-//! Graceful shutdown: callbacks by priority, each with its time, on a signal or when told to.
+//! Runs cleanup callbacks when a process ends: in order of priority, each with a timeout.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_core::shutdown::{Entry, Plan, Roster};
-pub use backstay_core::shutdown::{Outcome, Report, Step};
+pub use backstay_core::shutdown::{CallbackOutcome, ShutdownReport, Step};
+use backstay_core::shutdown::{CallbackQueue, QueuedCallback, ShutdownPlan};
 
 use crate::clock::{Clock, Moment};
-use crate::signals::Taken;
+use crate::signals::SignalSubscription;
 use crate::sync::Mutex;
 
 mod builder;
+mod callback_run;
 mod context;
 mod error;
 mod install;
 mod registration;
 #[cfg(feature = "tokio")]
-mod reserve;
+mod reserved_runtime;
 mod run;
-mod stage;
-mod turn;
+mod state;
 
 pub use crate::signals::Signal;
 pub use builder::GracefulShutdownBuilder;
@@ -28,15 +28,15 @@ pub use error::ShutdownError;
 pub use install::Installed;
 pub use registration::{CallbackResult, Registration};
 
+use callback_run::CallbackRun;
 use registration::Cleanup;
-use stage::{Stage, Until};
-use turn::Turn;
+use state::{Milestone, ShutdownState};
 
-/// Ends a service in order: its callbacks have their turns, lowest priority first, each with its time.
+/// Runs cleanup callbacks on a signal or a trigger: lowest priority first, each with a timeout.
 ///
 /// A shutdown begins with a signal, after [`install`](Self::install), or with [`trigger`](Self::trigger), and happens
-/// once. Callbacks never run inside a signal handler, nor on a thread of yours: each has one of its own, an async one
-/// a runtime. One that fails, panics or hangs does not stop those after it.
+/// once. Callbacks never run inside a signal handler or on the calling thread: each runs on a thread of its own, an async
+/// one on a runtime. A callback that fails, panics or hangs does not stop those after it.
 ///
 /// ```
 /// use backstay::GracefulShutdown;
@@ -47,50 +47,51 @@ use turn::Turn;
 /// shutdown.register("database", || std::fs::remove_file("/no/such/file"))?;
 /// shutdown.install()?;
 ///
-/// while !shutdown.is_shutting_down() {
-///     // serve
-/// #   break;
+/// # shutdown.on_signal(backstay::shutdown::Signal::TERM);
+/// while !shutdown.begun_within(Duration::from_secs(1)) {
+///     println!("still serving");
 /// }
-/// let report = shutdown.trigger(); // or, where a signal was first, wait for what that began
+/// let report = shutdown.wait();
 /// assert_eq!(report.steps.len(), 2);
 /// assert!(!report.is_clean(), "{report}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Clones share one shutdown. When the last one is dropped, the signals are given back, and callbacks that are having
-/// their turns are waited for, so that leaving `main` does not cut them off. A clone that lives in a `static`, or in a
-/// callback, is not dropped by leaving `main`: end with [`wait`](Self::wait), or hold an [`Installed`], whose end also
-/// runs the callbacks where no signal came.
+/// Clones share one shutdown. Dropping the last clone waits for a shutdown that is running, so that leaving `main` does
+/// not cut callbacks off, and restores the signal handlers. Leaving `main` does not drop a clone in a `static` or in a
+/// callback: end `main` with [`wait`](Self::wait), or hold an [`Installed`], which also runs the callbacks if no signal
+/// arrived.
 ///
 /// # Signals
-/// The first signal begins the shutdown. If callbacks still run when all have had their turns, the process is ended
-/// with the builder's [`force_exit_code`](GracefulShutdownBuilder::force_exit_code). A second signal ends it at once,
-/// with 128 + its number. Both hold from the first *signal* on: [`trigger`](Self::trigger) alone never ends the
-/// process, and a signal during a triggered shutdown is the first one. Nothing ends the process when all went well:
-/// that is for `main` to do, by returning.
+/// The first signal begins the shutdown. If a callback that timed out still runs at the end of the shutdown, the process
+/// ends with the builder's [`force_exit_code`](GracefulShutdownBuilder::force_exit_code). A second signal ends the process
+/// at once, with 128 + its number. [`trigger`](Self::trigger) alone never ends the process; a signal during a triggered
+/// shutdown is the first signal. If all callbacks end in time, the process goes on until `main` returns.
 ///
 /// # When not to use
-/// To stop a single task, a cancellation token is enough.
+/// A cancellation token is enough to stop a single task.
 #[derive(Clone)]
 pub struct GracefulShutdown(Arc<Handle>);
 
-/// What the clones share; its destructor is that of the last one.
-struct Handle(Arc<Inner>);
+/// Shared by the clones: dropped with the last of them.
+struct Handle(Arc<ShutdownInner>);
 
-/// What the threads of the run and of the signals share with the clones.
-struct Inner {
-    plan: Plan,
+/// Shared by the clones, the shutdown thread and the signal dispatcher.
+///
+/// Lock order: no two of these locks are held at once. `subscription` is locked before the signal registry.
+struct ShutdownInner {
+    plan: ShutdownPlan,
     signals: Vec<Signal>,
     clock: Clock,
-    roster: Mutex<Roster<Cleanup>>,
-    stage: Stage<Arc<Report>>,
-    /// The steps so far.
-    known: Mutex<Report>,
-    /// Turns that did not end in time.
-    overdue: Mutex<Vec<Arc<Turn>>>,
-    taken: Mutex<Option<Taken>>,
+    queue: Mutex<CallbackQueue<Cleanup>>,
+    state: ShutdownState<Arc<ShutdownReport>>,
+    /// The results so far.
+    partial_report: Mutex<ShutdownReport>,
+    /// The runs of callbacks that timed out.
+    overdue: Mutex<Vec<Arc<CallbackRun>>>,
+    subscription: Mutex<Option<SignalSubscription>>,
     #[cfg(feature = "tokio")]
-    reserve: reserve::Reserve,
+    reserved_runtime: reserved_runtime::ReservedRuntime,
     #[cfg(feature = "tokio")]
     token: tokio_util::sync::CancellationToken,
 }
@@ -101,53 +102,56 @@ impl Default for GracefulShutdown {
     }
 }
 
-impl Inner {
+impl ShutdownInner {
     fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 }
 
 impl GracefulShutdown {
-    /// Returns a shutdown with the defaults: 30 s in all, `SIGTERM` and `SIGINT`, forced exit code 1.
+    /// Creates a shutdown with the default settings.
     ///
-    /// It takes no signal before [`install`](Self::install).
+    /// The defaults are a total timeout of 30 s, `SIGTERM` and `SIGINT`, and the forced exit code 1. No signal is handled
+    /// before [`install`](Self::install).
     #[must_use]
     #[allow(clippy::missing_panics_doc, reason = "the defaults are valid")]
     pub fn new() -> Self {
         Self::builder().build().expect("the defaults are valid")
     }
 
-    /// Sets timeouts, signals and the like.
+    /// Returns a builder that sets timeouts, signals and the like.
     pub fn builder() -> GracefulShutdownBuilder {
         GracefulShutdownBuilder::default()
     }
 
-    fn with(plan: Plan, signals: Vec<Signal>, clock: Clock) -> Self {
-        Self(Arc::new(Handle(Arc::new(Inner {
+    fn with(plan: ShutdownPlan, signals: Vec<Signal>, clock: Clock) -> Self {
+        Self(Arc::new(Handle(Arc::new(ShutdownInner {
             plan,
             signals,
             clock,
-            roster: Mutex::default(),
-            stage: Stage::new(),
-            known: Mutex::default(),
+            queue: Mutex::default(),
+            state: ShutdownState::new(),
+            partial_report: Mutex::default(),
             overdue: Mutex::default(),
-            taken: Mutex::default(),
+            subscription: Mutex::default(),
             #[cfg(feature = "tokio")]
-            reserve: reserve::Reserve::default(),
+            reserved_runtime: reserved_runtime::ReservedRuntime::default(),
             #[cfg(feature = "tokio")]
             token: tokio_util::sync::CancellationToken::new(),
         }))))
     }
 
-    fn inner(&self) -> &Arc<Inner> {
+    fn inner(&self) -> &Arc<ShutdownInner> {
         &self.0.0
     }
 
-    /// Registers a callback with priority 100 and no timeout of its own. It returns nothing, or a `Result` whose error
-    /// goes into the report. For an own priority or timeout: [`callback`](Self::callback).
+    /// Registers a callback with priority 100 and no timeout of its own.
+    ///
+    /// The callback returns `()`, or a `Result` whose error goes into the report. To set a priority or a timeout, use
+    /// [`callback`](Self::callback).
     ///
     /// # Errors
-    /// The name is taken, or the shutdown has begun.
+    /// A callback with this name is already registered, or the shutdown has begun.
     pub fn register<R: CallbackResult>(
         &self,
         name: &str,
@@ -156,11 +160,13 @@ impl GracefulShutdown {
         self.callback(name).register(callback)
     }
 
-    /// Registers an async callback with priority 100 and no timeout of its own; see
-    /// [`Registration::register_async`].
+    /// Registers an async callback with priority 100 and no timeout of its own.
+    ///
+    /// [`Registration::register_async`] describes the runtime on which it runs.
     ///
     /// # Errors
-    /// The name is taken, the shutdown has begun, or the system has no descriptors for the callback's runtime.
+    /// A callback with this name is already registered, the shutdown has begun, or the system has no file descriptors for
+    /// the callback's runtime.
     pub fn register_async<F>(
         &self,
         name: &str,
@@ -172,97 +178,106 @@ impl GracefulShutdown {
         self.callback(name).register_async(callback)
     }
 
-    /// Begins to register a callback: set its priority and timeout, end with
-    /// [`register`](Registration::register) or [`register_async`](Registration::register_async).
+    /// Returns a builder that registers a callback with its own priority and timeout.
+    ///
+    /// End with [`register`](Registration::register) or [`register_async`](Registration::register_async).
     pub fn callback(&self, name: &str) -> Registration<'_> {
         Registration::new(self, name)
     }
 
-    fn add(&self, entry: Entry<Cleanup>) -> Result<(), ShutdownError> {
+    fn add(&self, entry: QueuedCallback<Cleanup>) -> Result<(), ShutdownError> {
         let name = Arc::clone(&entry.name);
         #[cfg(feature = "tokio")]
-        // Once it has begun, nothing would give the descriptors back.
+        // After the shutdown has begun, nothing would free the runtime's descriptors.
         if entry.callback.is_async() && !self.is_shutting_down() {
-            let filled = self.inner().reserve.fill();
-            filled.map_err(|source| ShutdownError::NoRuntime { name: Arc::clone(&name), source: Arc::new(source) })?;
+            let ensured = self.inner().reserved_runtime.ensure();
+            ensured.map_err(|source| ShutdownError::NoRuntime { name: Arc::clone(&name), source: Arc::new(source) })?;
         }
-        let mut roster = self.inner().roster.lock();
-        // Looked at under the lock that the run's last look for a callback takes too: what is added has its turn.
+        let mut queue = self.inner().queue.lock();
+        // Read under the lock under which the shutdown thread takes callbacks: a callback that is added here runs.
         if self.is_shutting_down() {
-            drop(roster);
+            drop(queue);
             return Err(ShutdownError::ShuttingDown { name });
         }
-        let refused = roster.add(entry);
-        drop(roster);
-        refused.map_err(|_| ShutdownError::AlreadyRegistered { name })
+        let added = queue.add(entry);
+        drop(queue);
+        added.map_err(|_| ShutdownError::AlreadyRegistered { name })
     }
 
-    /// Takes out a callback that has not had its turn; whether there was one of that name.
+    /// Removes a callback that has not started, and returns whether there was one called `name`.
     #[allow(clippy::must_use_candidate)] // called for what it does
     pub fn unregister(&self, name: &str) -> bool {
-        let removed = self.inner().roster.lock().remove(name);
+        let removed = self.inner().queue.lock().remove(name);
         removed.is_some()
     }
 
-    /// Begins the shutdown, or joins the one that is under way, and waits for its end. Everyone gets the same report.
+    /// Begins the shutdown, unless it has begun, and blocks until it has finished.
     ///
-    /// A callback that calls it gets back at once, with a report of the turns so far.
+    /// All callers get the same report. In a callback it returns at once, with a report of the callbacks so far.
     ///
-    /// On a multi-threaded tokio runtime the other tasks go on meanwhile. On a single-threaded one they cannot, so
-    /// async callbacks then run on a runtime of their own, and one that has already begun on the blocked runtime will
-    /// time out: await [`trigger_async`](Self::trigger_async) in tasks.
+    /// Await [`trigger_async`](Self::trigger_async) in tasks. On a multi-threaded tokio runtime, `trigger` blocks no other
+    /// task. On a single-threaded one it blocks all of them: async callbacks then run on the reserved runtime, and one
+    /// that has already begun on the blocked runtime times out.
     #[allow(clippy::must_use_candidate)] // called for what it does
-    pub fn trigger(&self) -> Arc<Report> {
+    pub fn trigger(&self) -> Arc<ShutdownReport> {
         self.inner().begin(context::of_blocking_caller());
         self.wait()
     }
 
-    /// [`trigger`](Self::trigger) for tasks, on any runtime.
+    /// Begins the shutdown, unless it has begun, and waits in a task until it has finished, on any runtime.
+    ///
+    /// All callers get the same report. In a callback it returns at once, with a report of the callbacks so far.
     ///
     /// # Cancel safety
-    /// Dropped once polled, the shutdown goes on to its end all the same.
-    pub async fn trigger_async(&self) -> Arc<Report> {
+    /// Cancel safe. The shutdown begins at the first poll, and goes on if the future is dropped.
+    pub async fn trigger_async(&self) -> Arc<ShutdownReport> {
         self.inner().begin(context::of_task());
         self.wait_async().await
     }
 
-    /// Waits until the shutdown is over, however it begins, and returns its report. No polling.
+    /// Blocks until the shutdown has finished, and returns its report.
     ///
-    /// Called from a callback it returns at once, with a report of the turns so far.
+    /// Does not begin the shutdown, and does not poll. In a callback it returns at once, with a report of the callbacks so
+    /// far.
     #[allow(clippy::must_use_candidate)] // called for what it does
-    pub fn wait(&self) -> Arc<Report> {
+    pub fn wait(&self) -> Arc<ShutdownReport> {
         let inner = self.inner();
-        if !turn::is_inside(inner.id()) {
-            context::blocking(|| inner.stage.wait(Until::Over, &inner.clock, Moment::NEVER));
+        if !callback_run::is_inside_callback(inner.id()) {
+            context::blocking(|| inner.state.wait(Milestone::Finished, &inner.clock, Moment::NEVER));
         }
-        self.known()
+        self.report_so_far()
     }
 
-    /// [`wait`](Self::wait), but for `timeout` at most: `None` where the shutdown is not over by then.
+    /// Blocks until the shutdown has finished, for at most `timeout`; returns `None` if it has not by then.
+    ///
+    /// In a callback it returns `None` at once.
     #[must_use]
-    pub fn wait_timeout(&self, timeout: Duration) -> Option<Arc<Report>> {
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Arc<ShutdownReport>> {
         let inner = self.inner();
-        if !turn::is_inside(inner.id()) {
+        if !callback_run::is_inside_callback(inner.id()) {
             let deadline = inner.clock.now() + timeout;
-            context::blocking(|| inner.stage.wait(Until::Over, &inner.clock, deadline));
+            context::blocking(|| inner.state.wait(Milestone::Finished, &inner.clock, deadline));
         }
         self.report()
     }
 
-    /// [`wait`](Self::wait) for tasks, on any runtime.
+    /// Waits in a task until the shutdown has finished, on any runtime, and returns its report.
+    ///
+    /// In a callback it returns at once, with a report of the callbacks so far.
     ///
     /// # Cancel safety
-    /// May be dropped and called again at any time.
-    pub async fn wait_async(&self) -> Arc<Report> {
+    /// Cancel safe: dropping the future has no effect.
+    pub async fn wait_async(&self) -> Arc<ShutdownReport> {
         let inner = self.inner();
-        if !turn::is_inside(inner.id()) {
-            inner.stage.reached(Until::Over).await;
+        if !callback_run::is_inside_callback(inner.id()) {
+            inner.state.reached(Milestone::Finished).await;
         }
-        self.known()
+        self.report_so_far()
     }
 
-    /// Sleeps until the shutdown begins, `timeout` at most; whether it has begun. An interruptible sleep for the loops
-    /// of workers:
+    /// Sleeps for `timeout` or until the shutdown begins, and returns whether it has begun.
+    ///
+    /// Use it in the loop of a worker:
     ///
     /// ```
     /// # use backstay::GracefulShutdown;
@@ -270,7 +285,7 @@ impl GracefulShutdown {
     /// # let shutdown = GracefulShutdown::new();
     /// # shutdown.trigger();
     /// while !shutdown.begun_within(Duration::from_secs(5)) {
-    ///     // look for mail
+    ///     println!("checking the mailbox");
     /// }
     /// # Ok::<(), backstay::BuildError>(())
     /// ```
@@ -278,64 +293,69 @@ impl GracefulShutdown {
     pub fn begun_within(&self, timeout: Duration) -> bool {
         let inner = self.inner();
         let deadline = inner.clock.now() + timeout;
-        context::blocking(|| inner.stage.wait(Until::Begun, &inner.clock, deadline))
+        context::blocking(|| inner.state.wait(Milestone::Begun, &inner.clock, deadline))
     }
 
-    /// Waits in a task until the shutdown begins, on any runtime. With tokio there is also [`token`](Self::token).
+    /// Waits in a task until the shutdown begins, on any runtime.
+    ///
+    /// For tokio there is also [`token`](Self::token).
     ///
     /// # Cancel safety
-    /// May be dropped and called again at any time.
+    /// Cancel safe: dropping the future has no effect.
     pub async fn begun(&self) {
-        self.inner().stage.reached(Until::Begun).await;
+        self.inner().state.reached(Milestone::Begun).await;
     }
 
-    /// Whether the shutdown has begun: true before the first callback has its turn, by the drain delay at least, and
-    /// for ever after.
+    /// Returns whether the shutdown has begun.
+    ///
+    /// True from the start of the drain delay, which precedes the first callback, and forever after.
     #[must_use]
     pub fn is_shutting_down(&self) -> bool {
-        self.inner().stage.is_begun()
+        self.inner().state.is_begun()
     }
 
-    /// A token that is cancelled when the shutdown begins, `tokio_util`'s own. Cancelling it begins nothing.
+    /// Returns a cancellation token of `tokio_util` that is cancelled when the shutdown begins.
+    ///
+    /// Cancelling the token does not begin the shutdown.
     #[cfg(feature = "tokio")]
     #[must_use]
     pub fn token(&self) -> tokio_util::sync::CancellationToken {
         self.inner().token.child_token()
     }
 
-    /// The report, once the shutdown is over.
+    /// Returns the report, or `None` if the shutdown has not finished.
     #[must_use]
-    pub fn report(&self) -> Option<Arc<Report>> {
-        self.inner().stage.result()
+    pub fn report(&self) -> Option<Arc<ShutdownReport>> {
+        self.inner().state.result()
     }
 
-    /// What all callbacks together may take.
+    /// Returns the total timeout of all callbacks.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.inner().plan.timeout()
     }
 
-    /// The report, or what is known before it is complete.
-    fn known(&self) -> Arc<Report> {
-        self.report().unwrap_or_else(|| Arc::new(self.inner().known.lock().clone()))
+    /// Returns the report or, before the shutdown has finished, the results so far.
+    fn report_so_far(&self) -> Arc<ShutdownReport> {
+        self.report().unwrap_or_else(|| Arc::new(self.inner().partial_report.lock().clone()))
     }
 
-    /// Waits for callbacks that are having their turns, unless the caller is one.
-    fn settle(inner: &Inner) {
-        if inner.stage.is_running() && !turn::is_inside(inner.id()) {
-            context::blocking(|| inner.stage.wait(Until::Over, &inner.clock, Moment::NEVER));
+    /// Waits for the end of a running shutdown, unless the caller is one of its callbacks.
+    fn wait_for_callbacks(inner: &ShutdownInner) {
+        if inner.state.is_running() && !callback_run::is_inside_callback(inner.id()) {
+            context::blocking(|| inner.state.wait(Milestone::Finished, &inner.clock, Moment::NEVER));
         }
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // While it waits, a second signal must still be heard.
-        GracefulShutdown::settle(&self.0);
-        let taken = self.0.taken.lock().take();
-        drop(taken);
-        // A signal may have arrived last of all.
-        GracefulShutdown::settle(&self.0);
+        // In this order: a second signal must still be handled while this waits.
+        GracefulShutdown::wait_for_callbacks(&self.0);
+        let subscription = self.0.subscription.lock().take();
+        drop(subscription);
+        // A signal may have arrived before the handlers were restored.
+        GracefulShutdown::wait_for_callbacks(&self.0);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Callbacks, and how they are registered.
+//! Callbacks and their registration.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -6,16 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_core::shutdown::{DEFAULT_PRIORITY, Entry, sensible_timeout};
+use backstay_core::shutdown::{DEFAULT_PRIORITY, QueuedCallback, validate_timeout};
 
 use super::{GracefulShutdown, ShutdownError};
 
-/// What a callback may return: nothing, or a `Result` whose error tells why it failed.
+/// The return type of a callback: `()`, or a `Result` whose error goes into the report.
 pub trait CallbackResult {
-    /// The result, an error as its text.
+    /// Converts the error, if any, to text.
     ///
     /// # Errors
-    /// The callback's own.
+    /// The callback's own error.
     fn into_result(self) -> Result<(), String>;
 }
 
@@ -27,7 +27,7 @@ impl CallbackResult for () {
 
 impl<T, E: Display> CallbackResult for Result<T, E> {
     fn into_result(self) -> Result<(), String> {
-        // The alternate form shows the causes too, where the error type knows how.
+        // Error types such as `anyhow::Error` show their causes in the alternate form.
         self.map(drop).map_err(|error| format!("{error:#}"))
     }
 }
@@ -36,8 +36,8 @@ pub(super) type CleanupFuture = Pin<Box<dyn Future<Output = Result<(), String>> 
 
 /// A registered callback.
 pub(super) struct Cleanup {
-    pub(super) work: Work,
-    /// The runtime it was registered on.
+    pub(super) callback: CallbackFn,
+    /// The runtime on which the callback was registered.
     #[cfg(feature = "tokio")]
     pub(super) runtime: Option<tokio::runtime::Handle>,
 }
@@ -45,16 +45,16 @@ pub(super) struct Cleanup {
 #[cfg(feature = "tokio")]
 impl Cleanup {
     pub(super) fn is_async(&self) -> bool {
-        matches!(self.work, Work::Async(_))
+        matches!(self.callback, CallbackFn::Async(_))
     }
 }
 
-pub(super) enum Work {
-    Plain(Box<dyn FnOnce() -> Result<(), String> + Send>),
+pub(super) enum CallbackFn {
+    Sync(Box<dyn FnOnce() -> Result<(), String> + Send>),
     Async(CleanupFuture),
 }
 
-/// A callback that is about to be registered: [`GracefulShutdown::callback`].
+/// Builds and registers a callback: [`GracefulShutdown::callback`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is registered until `register` or `register_async` is called"]
 pub struct Registration<'a> {
@@ -69,53 +69,59 @@ impl<'a> Registration<'a> {
         Self { shutdown, name: name.into(), priority: DEFAULT_PRIORITY, timeout: None }
     }
 
-    /// Its place: the lowest priority has its turn first, equal ones in order of registration. 100 by default.
+    /// Sets the priority; the default is 100.
+    ///
+    /// The callback with the lowest priority runs first. Callbacks of equal priority run in order of registration.
     pub fn priority(mut self, priority: i32) -> Self {
         self.priority = priority;
         self
     }
 
-    /// What it may take, at most what is then left of the total. By default all that is left.
+    /// Sets the callback's own timeout, above zero and at most a day.
+    ///
+    /// The time left of the total timeout limits it. By default the callback may use all the time left.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Registers a function; it runs on a thread of its own.
+    /// Registers a function, which runs on a thread of its own.
     ///
     /// # Errors
-    /// The name is taken, the shutdown has begun, or the timeout is zero or longer than a day.
+    /// A callback with this name is already registered, the shutdown has begun, or the timeout is zero or longer than a
+    /// day.
     pub fn register<R: CallbackResult>(
         self,
         callback: impl FnOnce() -> R + Send + 'static,
     ) -> Result<(), ShutdownError> {
-        self.add(Work::Plain(Box::new(move || callback().into_result())))
+        self.add(CallbackFn::Sync(Box::new(move || callback().into_result())))
     }
 
-    /// Registers an async function; it runs on the tokio runtime that is alive, otherwise on one of its own.
+    /// Registers an async function, which runs on a tokio runtime.
     ///
-    /// Alive is first the runtime on which it was registered, then the one on which the shutdown was triggered. The
-    /// runtime of its own is made when the first async callback is registered, and kept: it needs a few descriptors, and
-    /// a service may shut down because it has none left. A callback that is still executed when its time is up keeps that
-    /// runtime; where there are no descriptors for another, those after it run on one without tokio's I/O.
+    /// The runtime is the one on which the callback was registered, if that still runs; otherwise the one on which the
+    /// shutdown was triggered; otherwise a reserved one. The reserved runtime is built when the first async callback is
+    /// registered, because it needs a few file descriptors, and a service may shut down because it has none left. A
+    /// callback that still executes after its timeout keeps the reserved runtime. The callbacks after it get a new one,
+    /// without tokio's I/O if the system has no descriptors.
     ///
     /// # Errors
-    /// The name is taken, the shutdown has begun, the timeout is zero or longer than a day, or the system has no
-    /// descriptors for the runtime.
+    /// A callback with this name is already registered, the shutdown has begun, the timeout is zero or longer than a day,
+    /// or the system has no file descriptors for the reserved runtime.
     pub fn register_async<F>(self, callback: impl FnOnce() -> F + Send + 'static) -> Result<(), ShutdownError>
     where
         F: Future<Output: CallbackResult> + Send + 'static,
     {
-        self.add(Work::Async(Box::pin(async move { callback().await.into_result() })))
+        self.add(CallbackFn::Async(Box::pin(async move { callback().await.into_result() })))
     }
 
-    fn add(self, work: Work) -> Result<(), ShutdownError> {
+    fn add(self, function: CallbackFn) -> Result<(), ShutdownError> {
         let callback = Cleanup {
-            work,
+            callback: function,
             #[cfg(feature = "tokio")]
             runtime: tokio::runtime::Handle::try_current().ok(),
         };
-        let timeout = self.timeout.map(sensible_timeout).transpose()?;
-        self.shutdown.add(Entry { name: self.name, priority: self.priority, timeout, callback })
+        let timeout = self.timeout.map(validate_timeout).transpose()?;
+        self.shutdown.add(QueuedCallback { name: self.name, priority: self.priority, timeout, callback })
     }
 }

@@ -1,20 +1,21 @@
-//! Our handlers of one signal: what they count, and which handler each of them calls next.
+//! The handler chain of one signal: what our handlers count, and which handler each of them calls next.
 //!
-//! A foreign handler may be installed over ours and call it. To get on top again while ours is in such a handler chain,
-//! another copy of our handler is used. Invariant: copy n is below every copy above n.
+//! A foreign handler may be installed over ours and call it. To get on top of such a chain again, another copy of our
+//! handler is installed. Invariant: in the chain, copy n is below copy n + 1.
 //!
-//! Protocol: a signal is *taken* before a handler of ours is put in place, and given back after the previous handler is
-//! restored: while ours is in place, each delivery counts. It counts at the first of our handlers that it meets, in one
-//! step with the check whether the signal is taken, so that giving back and a handler on another thread agree: a signal
-//! that arrives before is reported, one that arrives after has the effect that it has without us.
+//! Protocol: the flag [`COUNTING`] is set before a handler of ours is installed, and cleared after the previous handler is
+//! restored, so that each delivery counts while ours is installed. A delivery counts at the first of our handlers that it
+//! reaches, in one atomic step with the check of the flag. So `uninstall` and a handler on another thread agree: a signal
+//! that arrives before the flag is cleared is reported to the listeners, one that arrives after it has its own effect,
+//! that is the effect that it has without our handler.
 //!
-//! Known limit: a handler that the kernel has started cannot be told from one that a foreign handler has called. If a
-//! thread is preempted before the first instruction of ours, and meanwhile the signal is given back and a foreign handler
-//! is installed, that signal has no effect: to raise it again would be an endless loop where a foreign handler did call.
+//! Known limit: a handler cannot find out whether the kernel or a foreign handler has called it. If a thread is preempted
+//! before the first instruction of our handler, and our handler is uninstalled and a foreign one installed in the
+//! meantime, that signal has no effect. Raising it again would be an endless loop if a foreign handler did call ours.
 //!
 //! # Memory ordering
-//! All `SeqCst`: signals are rare, and the order between a count, the byte that wakes the dispatcher and the
-//! disposition, which the kernel orders for us, is then the one of the program text.
+//! All `SeqCst`: signals are rare, and then the order between a count, the byte that wakes the dispatcher and the
+//! disposition, which the kernel orders for us, is that of the program text.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -22,39 +23,40 @@ use std::ptr;
 
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::SeqCst};
 
-/// How many copies of our handler one chain may hold.
-pub(super) const COPIES: usize = 4;
+/// The most copies of our handler that one chain can hold.
+pub(super) const MAX_COPIES: usize = 4;
 
 /// The system's action for one signal.
 pub(super) trait Disposition {
     type Action: Copy + Send + Sync + 'static;
 
     fn current(&self) -> io::Result<Self::Action>;
-    /// Puts `action` in place and returns the one before.
+    /// Installs `action` and returns the one before.
     fn replace(&self, action: &Self::Action) -> io::Result<Self::Action>;
-    /// The action of a signal without handlers.
+    /// Returns the action of a signal without handlers.
     fn default(&self) -> Self::Action;
     fn is_default(&self, action: &Self::Action) -> bool;
-    /// The action that is this copy of our handler.
+    /// Returns the action that calls this copy of our handler.
     fn ours(&self, copy: usize) -> Self::Action;
-    /// Which copy of our handler an action is.
+    /// Returns the copy of our handler that `action` calls, if it calls one.
     fn copy(&self, action: &Self::Action) -> Option<usize>;
     fn is_same(&self, one: &Self::Action, other: &Self::Action) -> bool;
 }
 
 /// The state that the handlers of one signal share.
 pub(super) struct Chain<A> {
-    /// [`TAKEN`], and how often the signal has arrived since the dispatcher looked, times [`ONE`].
+    /// [`COUNTING`], plus [`ONE`] for each signal that has arrived since the dispatcher took the count.
     word: AtomicU32,
-    /// How many copies may be in the chain.
+    /// The number of copies that may be in the chain.
     depth: AtomicUsize,
-    /// How many copies ever were in place.
+    /// The highest `depth` so far.
     deepest: AtomicUsize,
-    /// The action before each copy, which that one calls. Never freed, since a handler may be about to call it.
-    previous: [AtomicPtr<A>; COPIES],
+    /// The action that was installed before each copy, which the copy calls. Never freed: a handler may be about to call it.
+    previous: [AtomicPtr<A>; MAX_COPIES],
 }
 
-const TAKEN: u32 = 1;
+/// Flag: deliveries count.
+const COUNTING: u32 = 1;
 const ONE: u32 = 2;
 
 impl<A: Copy + Send + Sync + 'static> Chain<A> {
@@ -64,7 +66,7 @@ impl<A: Copy + Send + Sync + 'static> Chain<A> {
             word: AtomicU32::new(0),
             depth: AtomicUsize::new(0),
             deepest: AtomicUsize::new(0),
-            previous: [const { AtomicPtr::new(ptr::null_mut()) }; COPIES],
+            previous: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_COPIES],
         }
     }
 
@@ -78,119 +80,120 @@ impl<A: Copy + Send + Sync + 'static> Chain<A> {
         }
     }
 
-    /// Counts an arrival, if the signal is taken, and returns whether it is. Async-signal-safe.
-    pub(super) fn arrive(&self) -> bool {
-        let count = |word: u32| (word & TAKEN != 0).then(|| word.wrapping_add(ONE));
+    /// Counts an arrival if [`COUNTING`] is set, and returns whether it is. Async-signal-safe.
+    pub(super) fn count_arrival(&self) -> bool {
+        let count = |word: u32| (word & COUNTING != 0).then(|| word.wrapping_add(ONE));
         self.word.fetch_update(SeqCst, SeqCst, count).is_ok()
     }
 
-    /// Async-signal-safe.
-    fn is_taken(&self) -> bool {
-        self.word.load(SeqCst) & TAKEN != 0
+    /// Returns whether deliveries count. Async-signal-safe.
+    fn is_counting(&self) -> bool {
+        self.word.load(SeqCst) & COUNTING != 0
     }
 
-    /// The action before a copy, once that was in place. Async-signal-safe.
+    /// Returns the action before `copy`, if that copy was ever installed. Async-signal-safe.
     pub(super) fn previous(&self, copy: usize) -> Option<&'static A> {
-        // SAFETY: null, or what `remember` leaked.
+        // SAFETY: null, or what `set_previous` leaked.
         unsafe { self.previous[copy].load(SeqCst).as_ref() }
     }
 
-    /// Whether a handler may have been called by another one of ours. Async-signal-safe.
+    /// Returns whether one of our handlers may have called another one. Async-signal-safe.
     pub(super) fn is_nested(&self) -> bool {
         self.deepest.load(SeqCst) > 1
     }
 
-    /// Whether a handler of ours may be in place.
+    /// Returns whether a handler of ours may be installed.
     pub(super) fn is_used(&self) -> bool {
         self.depth.load(SeqCst) > 0
     }
 
-    /// How often the signal has arrived since the last call.
-    pub(super) fn arrived(&self) -> u32 {
-        self.word.fetch_and(TAKEN, SeqCst) / ONE
+    /// Returns how often the signal has arrived since the last call.
+    pub(super) fn take_count(&self) -> u32 {
+        self.word.fetch_and(COUNTING, SeqCst) / ONE
     }
 
-    /// Forgets what has arrived, and that the signal is taken.
-    pub(super) fn forget(&self) {
+    /// Clears the count and the flag.
+    pub(super) fn reset(&self) {
         self.word.store(0, SeqCst);
     }
 
-    /// Takes the signal, with one of our handlers on top. Only one thread at a time may change the chain.
-    pub(super) fn take(&self, system: &impl Disposition<Action = A>) -> io::Result<()> {
+    /// Installs one of our handlers on top of the chain. Only one thread at a time may change the chain.
+    pub(super) fn install(&self, system: &impl Disposition<Action = A>) -> io::Result<()> {
         let mut current = system.current()?;
         while let Some(copy) = system.copy(&current) {
-            // What was over it, and our copies above that, are gone.
+            // The foreign handler over this copy, and our copies above that handler, are gone.
             self.depth.store(copy + 1, SeqCst);
-            self.word.fetch_or(TAKEN, SeqCst);
-            // `step_aside` may have taken it out before it could see that.
+            self.word.fetch_or(COUNTING, SeqCst);
+            // `needs_reraise` may have removed this copy before the flag was set.
             current = system.current()?;
             if system.copy(&current) == Some(copy) {
                 return Ok(());
             }
         }
         let copy = self.depth.load(SeqCst);
-        if copy == COPIES {
-            self.word.fetch_and(!TAKEN, SeqCst);
+        if copy == MAX_COPIES {
+            self.word.fetch_and(!COUNTING, SeqCst);
             return Err(io::Error::other(
-                "four handlers of this library are in its chain already, each below a foreign one",
+                "four handlers of this library are already in its chain, each below a foreign one",
             ));
         }
-        // Known before ours is in place: from its first instant it counts, and calls the previous one.
-        self.remember(system, copy, &current);
+        // Stored before ours is installed: from its first instant it counts, and calls the previous handler.
+        self.set_previous(system, copy, &current);
         self.deepest.fetch_max(copy + 1, SeqCst);
         self.depth.store(copy + 1, SeqCst);
-        self.word.fetch_or(TAKEN, SeqCst);
+        self.word.fetch_or(COUNTING, SeqCst);
         match system.replace(&system.ours(copy)) {
             Ok(replaced) => {
-                self.remember(system, copy, &replaced);
+                self.set_previous(system, copy, &replaced);
                 Ok(())
             }
             Err(error) => {
                 self.depth.store(copy, SeqCst);
-                self.word.fetch_and(!TAKEN, SeqCst);
+                self.word.fetch_and(!COUNTING, SeqCst);
                 Err(error)
             }
         }
     }
 
-    /// For a delivery to `copy` that does not count and has no previous handler: returns whether the signal must be
-    /// raised again to have the effect that it has without us. `ours`: this process is the one that takes signals.
-    /// Async-signal-safe.
+    /// Returns whether a signal must be raised again to have its own effect. Async-signal-safe.
     ///
-    /// Where a foreign handler is on top, it has called ours, and decides what the signal leads to. Where ours is on top
-    /// of a signal that is not taken, in a forked child or because a foreign handler over it has gone, nothing else
-    /// would remove it: raised again, the signal would come back for ever.
-    pub(super) fn step_aside(&self, system: &impl Disposition<Action = A>, copy: usize, ours: bool) -> bool {
+    /// For a delivery to `copy` that does not count and has no previous handler. `ours`: this process is the one whose
+    /// dispatcher reads the counts.
+    ///
+    /// A foreign handler on top has called ours, and decides about the signal. If ours is on top although deliveries do
+    /// not count (in a forked child, or because the foreign handler over it has gone), this removes it: otherwise the
+    /// raised signal would call it again, forever.
+    pub(super) fn needs_reraise(&self, system: &impl Disposition<Action = A>, copy: usize, ours: bool) -> bool {
         let Ok(current) = system.current() else { return false };
         if system.copy(&current) != Some(copy) {
             return system.is_default(&current);
         }
-        let is_taken = || ours && self.is_taken();
-        if !is_taken()
+        let is_counting = || ours && self.is_counting();
+        if !is_counting()
             && let Ok(replaced) = system.replace(&system.default())
-            && (system.copy(&replaced) != Some(copy) || is_taken())
+            && (system.copy(&replaced) != Some(copy) || is_counting())
         {
-            // A foreign handler came in between, or `take`, which counts on ours.
+            // Another thread has installed a foreign handler in between, or is in `install`, which relies on ours.
             let _ = system.replace(&replaced);
         }
         true
     }
 
-    /// Restores the previous action, if ours is still on top, gives the signal back, and returns how often it has arrived
-    /// since the last look. Only one thread at a time may change the chain.
-    pub(super) fn give_back(&self, system: &impl Disposition<Action = A>) -> u32 {
-        // The system does not reject a signal that it has accepted before.
+    /// Restores the previous action if ours is still on top, and stops counting. Returns how often the signal has arrived
+    /// since the last call of `take_count`. Only one thread at a time may change the chain.
+    pub(super) fn uninstall(&self, system: &impl Disposition<Action = A>) -> u32 {
+        // Cannot fail: the system has accepted this signal before.
         let _ = self.restore(system);
         self.word.swap(0, SeqCst) / ONE
     }
 
-    /// Restores the previous action, if ours is still on top.
+    /// Restores the previous action if ours is still on top.
     pub(super) fn restore(&self, system: &impl Disposition<Action = A>) -> io::Result<()> {
         let Some(copy) = system.copy(&system.current()?) else { return Ok(()) };
         let Some(previous) = self.previous(copy) else { return Ok(()) };
         let replaced = system.replace(previous)?;
         if system.copy(&replaced).is_none() {
-            // A foreign handler came in between: it stays.
+            // A foreign handler was installed in between: it stays.
             system.replace(&replaced)?;
             return Ok(());
         }
@@ -198,15 +201,15 @@ impl<A: Copy + Send + Sync + 'static> Chain<A> {
         Ok(())
     }
 
-    fn remember(&self, system: &impl Disposition<Action = A>, copy: usize, action: &A) {
+    fn set_previous(&self, system: &impl Disposition<Action = A>, copy: usize, action: &A) {
         if !self.previous(copy).is_some_and(|known| system.is_same(known, action)) {
             self.previous[copy].store(Box::leak(Box::new(*action)), SeqCst);
         }
     }
 }
 
-/// Every interleaving of deliveries with the steps of taking, giving back and changing copies. `run` plays the handlers;
-/// [`handle`](super::handler) does the same with the system's calls.
+/// Every interleaving of deliveries with the steps of `install` and `uninstall`. `run` models the handlers; the real ones in
+/// [`handler`](super::handler) do the same with system calls.
 #[cfg(all(test, backstay_loom))]
 mod loom_tests {
     use super::*;
@@ -217,10 +220,10 @@ mod loom_tests {
     const FOREIGN: usize = 1;
     const OURS: usize = 10;
 
-    /// The system: an action, and what happened to the signals.
+    /// A model of the system: the action of one signal, and the effects of the signals so far.
     struct System {
         action: AtomicUsize,
-        /// What the foreign handler calls on.
+        /// The action that the foreign handler calls.
         foreign_calls: usize,
         foreign: AtomicUsize,
         counted: AtomicUsize,
@@ -238,7 +241,7 @@ mod loom_tests {
             })
         }
 
-        /// One signal: counted, fatal, seen by the foreign handler.
+        /// Returns how many signals were counted, were fatal, and reached the foreign handler.
         fn seen(&self) -> (usize, usize, usize) {
             (self.counted.load(SeqCst), self.died.load(SeqCst), self.foreign.load(SeqCst))
         }
@@ -292,11 +295,11 @@ mod loom_tests {
             ours => {
                 let copy = ours - OURS;
                 let first = !chain.is_nested() || caller.is_none_or(|caller| caller <= copy);
-                let counted = first && chain.arrive();
+                let counted = first && chain.count_arrival();
                 system.counted.fetch_add(usize::from(counted), SeqCst);
                 match chain.previous(copy).copied().unwrap_or(DEFAULT) {
                     DEFAULT if counted || !first => {}
-                    DEFAULT if chain.step_aside(system, copy, true) => deliver(system, chain),
+                    DEFAULT if chain.needs_reraise(system, copy, true) => deliver(system, chain),
                     DEFAULT => {}
                     previous => run(system, chain, previous, Some(copy)),
                 }
@@ -306,93 +309,94 @@ mod loom_tests {
 
     // GS-2, GS-3: a signal during `install` ends the process, as before, or counts. It is never lost.
     #[test]
-    fn loom_a_signal_while_it_is_taken_counts_or_has_its_own_effect() {
+    fn loom_a_signal_during_install_counts_or_has_its_own_effect() {
         loom::model(|| {
             let (system, chain) = (System::new(DEFAULT, DEFAULT), Arc::new(Chain::new()));
             let (theirs, same) = (Arc::clone(&system), Arc::clone(&chain));
             let signal = thread::spawn(move || deliver(&theirs, &same));
-            chain.take(&system).unwrap();
+            chain.install(&system).unwrap();
             signal.join().unwrap();
             assert!(matches!(system.seen(), (1, 0, 0) | (0, 1, 0)), "{:?}", system.seen());
-            assert_eq!(chain.arrived() as usize, system.seen().0);
+            assert_eq!(chain.take_count() as usize, system.seen().0);
         });
     }
 
-    // GS-2, GS-3: a signal during `uninstall` is reported to its listeners, or ends the process. None is left over for
-    // the next listener.
+    // GS-2, GS-3: a signal during `uninstall` is reported to the listeners, or ends the process. No count is left for the
+    // next listener.
     #[test]
-    fn loom_a_signal_while_it_is_given_back_is_told_or_has_its_own_effect() {
+    fn loom_a_signal_during_uninstall_is_reported_or_has_its_own_effect() {
         loom::model(|| {
             let (system, chain) = (System::new(DEFAULT, DEFAULT), Arc::new(Chain::new()));
-            chain.take(&system).unwrap();
+            chain.install(&system).unwrap();
             let (theirs, same) = (Arc::clone(&system), Arc::clone(&chain));
             let signal = thread::spawn(move || deliver(&theirs, &same));
-            let told = chain.arrived() + chain.give_back(&system);
+            let reported = chain.take_count() + chain.uninstall(&system);
             signal.join().unwrap();
             assert!(matches!(system.seen(), (1, 0, 0) | (0, 1, 0)), "{:?}", system.seen());
-            assert_eq!((told as usize, chain.arrived()), (system.seen().0, 0));
+            assert_eq!((reported as usize, chain.take_count()), (system.seen().0, 0));
             assert_eq!(system.current().unwrap(), DEFAULT);
         });
     }
 
-    // GS-2, GS-3: getting on top of a foreign handler that is over ours: a signal counts once, and reaches the other.
+    // GS-2, GS-3: while a copy of ours is installed over a foreign handler over ours, a signal counts once, and reaches the
+    // foreign handler.
     #[test]
     fn loom_a_signal_while_a_copy_is_added_counts_once() {
         loom::model(|| {
             let (system, chain) = (System::new(DEFAULT, OURS), Arc::new(Chain::new()));
-            chain.take(&system).unwrap();
+            chain.install(&system).unwrap();
             system.replace(&FOREIGN).unwrap();
             let (theirs, same) = (Arc::clone(&system), Arc::clone(&chain));
             let signal = thread::spawn(move || deliver(&theirs, &same));
-            chain.take(&system).unwrap();
+            chain.install(&system).unwrap();
             signal.join().unwrap();
             assert_eq!(system.seen(), (1, 0, 1));
             deliver(&system, &chain);
             assert_eq!(system.seen(), (2, 0, 2));
-            assert_eq!(chain.arrived(), 2);
+            assert_eq!(chain.take_count(), 2);
         });
     }
 
-    // GS-2, GS-3: giving back under a foreign handler, from a copy above it, and taking again.
+    // GS-2, GS-3: a copy of ours over a foreign handler is uninstalled, and one is installed again.
     #[test]
-    fn loom_a_signal_while_copies_go_and_come_counts_at_most_once_and_reaches_the_other() {
+    fn loom_a_signal_during_uninstall_and_install_counts_at_most_once_and_reaches_the_foreign_handler() {
         loom::model(|| {
             let (system, chain) = (System::new(DEFAULT, OURS), Arc::new(Chain::new()));
-            chain.take(&system).unwrap();
+            chain.install(&system).unwrap();
             system.replace(&FOREIGN).unwrap();
-            chain.take(&system).unwrap();
+            chain.install(&system).unwrap();
             let (theirs, same) = (Arc::clone(&system), Arc::clone(&chain));
             let signal = thread::spawn(move || deliver(&theirs, &same));
-            let mut told = chain.give_back(&system);
+            let mut reported = chain.uninstall(&system);
             assert_eq!(system.current().unwrap(), FOREIGN);
-            chain.take(&system).unwrap();
+            chain.install(&system).unwrap();
             signal.join().unwrap();
-            told += chain.arrived();
+            reported += chain.take_count();
             let (counted, died, foreign) = system.seen();
             assert!(counted <= 1 && died == 0 && foreign == 1, "{:?}", system.seen());
-            assert_eq!(told as usize, counted);
+            assert_eq!(reported as usize, counted);
         });
     }
 
-    // GS-2, GS-3: a foreign handler over ours that goes after `uninstall` leaves ours in place. A signal then ends the
-    // process or, if the signal is taken at that moment, counts; and what is taken stays taken.
+    // GS-2, GS-3: a foreign handler over ours is removed after `uninstall`, and ours is on top again. A signal then ends the
+    // process or, during an `install`, counts; the handler stays installed.
     #[test]
     fn loom_a_signal_at_a_handler_left_behind_counts_or_has_its_own_effect() {
         loom::model(|| {
             let (system, chain) = (System::new(DEFAULT, OURS), Arc::new(Chain::new()));
-            chain.take(&system).unwrap();
+            chain.install(&system).unwrap();
             system.replace(&FOREIGN).unwrap();
-            assert_eq!(chain.give_back(&system), 0);
+            assert_eq!(chain.uninstall(&system), 0);
             system.replace(&OURS).unwrap();
             let (theirs, same) = (Arc::clone(&system), Arc::clone(&chain));
             let signal = thread::spawn(move || deliver(&theirs, &same));
-            chain.take(&system).unwrap();
+            chain.install(&system).unwrap();
             signal.join().unwrap();
             let seen = system.seen();
             assert!(matches!(seen, (1, 0, 0) | (0, 1, 0)), "{seen:?}");
             deliver(&system, &chain);
             assert_eq!(system.seen(), (seen.0 + 1, seen.1, 0));
-            assert_eq!(chain.arrived() as usize, seen.0 + 1);
+            assert_eq!(chain.take_count() as usize, seen.0 + 1);
         });
     }
 }

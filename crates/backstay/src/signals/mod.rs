@@ -1,12 +1,14 @@
-//! Signals: who wants to hear of which, and the thread that tells them. A handler itself only notes (`handler.rs`).
+//! Signals: subscriptions, and the dispatcher thread that calls their listeners.
 //!
-//! One handler a signal serves every taker of the process. The first take of a signal remembers what was there and
-//! calls it on (others keep their turn); the last release puts it back, where the handler is still ours.
+//! A signal handler only counts the signal and wakes the dispatcher (`handler.rs`). One handler for each signal serves all
+//! subscriptions of the process. The first subscription to a signal installs it; the handler calls the previous one, so
+//! that other code still receives the signal. The end of the last subscription restores the previous handler, unless a
+//! foreign handler has been installed over ours.
 
 use std::fmt;
 use std::sync::Arc;
 
-// Under loom the protocol alone is modelled.
+// Under loom only the protocol of `chain` is modelled.
 #[cfg(unix)]
 #[cfg_attr(backstay_loom, allow(dead_code))]
 mod chain;
@@ -18,7 +20,7 @@ mod registry;
 #[cfg(all(unix, not(backstay_loom)))]
 pub(crate) use handler::exit_at_once;
 #[cfg(all(unix, not(backstay_loom)))]
-pub(crate) use registry::{Taken, take};
+pub(crate) use registry::{SignalSubscription, subscribe};
 
 /// A signal of the operating system.
 ///
@@ -32,15 +34,16 @@ pub(crate) use registry::{Taken, take};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(i32);
 
-/// What hears of a signal, on the dispatcher's thread: it must not block.
-pub(crate) type Listener = Arc<dyn Fn(Signal) + Send + Sync>;
+/// A function that is called for each signal, on the dispatcher thread. It must not block.
+pub(crate) type SignalListener = Arc<dyn Fn(Signal) + Send + Sync>;
 
-/// Why a signal could not be taken.
+/// A subscription failed.
 #[derive(Debug)]
 #[cfg_attr(any(backstay_loom, not(unix)), allow(dead_code))]
-pub(crate) enum TakeError {
-    /// No handler for this one, ever: the system does not allow it, or it says that a thread is broken.
+pub(crate) enum SubscribeError {
+    /// The system does not allow a handler for this signal, or the signal reports an error of the thread itself.
     Uncatchable(Signal),
+    /// The system rejected the handler, or has no thread or descriptor for the dispatcher.
     System(Signal, std::io::Error),
 }
 
@@ -49,7 +52,7 @@ macro_rules! signals {
         impl Signal {
             $(#[doc = concat!("`", $text, "`.")] $(#[$meta])* pub const $name: Self = Self($number);)*
 
-            /// The signal's name, where it has one.
+            /// Returns the signal's name, if it is known.
             fn name(self) -> Option<&'static str> {
                 $($(#[$meta])* if self.0 == $number { return Some($text); })*
                 None
@@ -83,20 +86,22 @@ signals! {
 }
 
 impl Signal {
-    /// The signal with that number, be it one or not: [`install`](crate::shutdown::GracefulShutdown::install) says
-    /// whether it can be caught.
+    /// Returns the signal with this number.
+    ///
+    /// Does not check the number: [`install`](crate::shutdown::GracefulShutdown::install) returns an error for a signal
+    /// that cannot be caught.
     #[must_use]
     pub const fn from_raw(number: i32) -> Self {
         Self(number)
     }
 
-    /// The signal's number.
+    /// Returns the signal's number.
     #[must_use]
     pub const fn as_raw(self) -> i32 {
         self.0
     }
 
-    /// With which code a process ends that dies of this signal, as shells count.
+    /// Returns the exit code that shells report for a process that this signal ended: 128 + its number.
     #[must_use]
     pub const fn exit_code(self) -> i32 {
         128_i32.saturating_add(self.0)
@@ -114,21 +119,21 @@ impl fmt::Display for Signal {
 
 #[cfg(any(not(unix), backstay_loom))]
 mod elsewhere {
-    use super::{Listener, Signal, TakeError};
+    use super::{Signal, SignalListener, SubscribeError};
 
     #[derive(Debug)]
-    pub(crate) struct Taken;
+    pub(crate) struct SignalSubscription;
 
-    impl Taken {
+    impl SignalSubscription {
         pub(crate) fn is_ours(&self) -> bool {
             true
         }
     }
 
-    pub(crate) fn take(signals: &[Signal], _: &Listener) -> Result<Taken, TakeError> {
-        signals
-            .first()
-            .map_or(Ok(Taken), |signal| Err(TakeError::System(*signal, std::io::ErrorKind::Unsupported.into())))
+    pub(crate) fn subscribe(signals: &[Signal], _: &SignalListener) -> Result<SignalSubscription, SubscribeError> {
+        signals.first().map_or(Ok(SignalSubscription), |signal| {
+            Err(SubscribeError::System(*signal, std::io::ErrorKind::Unsupported.into()))
+        })
     }
 
     pub(crate) fn exit_at_once(code: i32) -> ! {
@@ -136,4 +141,4 @@ mod elsewhere {
     }
 }
 #[cfg(any(not(unix), backstay_loom))]
-pub(crate) use elsewhere::{Taken, exit_at_once, take};
+pub(crate) use elsewhere::{SignalSubscription, exit_at_once, subscribe};

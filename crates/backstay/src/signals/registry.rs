@@ -1,4 +1,4 @@
-//! Who takes which signal, and the dispatcher's thread.
+//! The registry of signal subscriptions, and the dispatcher thread.
 
 use std::collections::BTreeMap;
 use std::io::{self, PipeReader, PipeWriter, Read};
@@ -6,143 +6,145 @@ use std::os::fd::IntoRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::{Listener, Signal, TakeError, handler};
+use super::{Signal, SignalListener, SubscribeError, handler};
 use crate::log::log_in_background;
 use crate::process::{PerProcess, this_process};
 
-static REGISTRY: PerProcess<Mutex<Registry>> = PerProcess::new();
+static REGISTRY: PerProcess<Mutex<SignalRegistry>> = PerProcess::new();
 
 #[derive(Default)]
-struct Registry {
-    dispatched: bool,
-    listeners: BTreeMap<Signal, Vec<Listener>>,
+struct SignalRegistry {
+    has_dispatcher: bool,
+    listeners: BTreeMap<Signal, Vec<SignalListener>>,
 }
 
-fn registry() -> MutexGuard<'static, Registry> {
+fn registry() -> MutexGuard<'static, SignalRegistry> {
     REGISTRY.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Signals that are taken for a listener; dropping it releases them.
-pub(crate) struct Taken {
-    owner: u32,
+/// The signals for which a listener is called, until this is dropped.
+pub(crate) struct SignalSubscription {
+    process: u32,
     signals: Vec<Signal>,
-    listener: Listener,
+    listener: SignalListener,
 }
 
-/// Lets `listener` hear of each of `signals`: all of them or, where one cannot be caught, none.
-pub(crate) fn take(signals: &[Signal], listener: &Listener) -> Result<Taken, TakeError> {
+/// Calls `listener` for each of `signals`. If one of them cannot be caught, subscribes to none.
+pub(crate) fn subscribe(signals: &[Signal], listener: &SignalListener) -> Result<SignalSubscription, SubscribeError> {
     let mut registry = registry();
-    let mut taken = Taken { owner: this_process(), signals: Vec::new(), listener: Arc::clone(listener) };
+    let mut subscription =
+        SignalSubscription { process: this_process(), signals: Vec::new(), listener: Arc::clone(listener) };
     for &signal in signals {
-        if taken.signals.contains(&signal) {
+        if subscription.signals.contains(&signal) {
             continue;
         }
         if let Err(error) = registry.add(signal, listener) {
             drop(registry);
-            drop(taken);
+            drop(subscription);
             return Err(error);
         }
-        taken.signals.push(signal);
+        subscription.signals.push(signal);
     }
-    Ok(taken)
+    Ok(subscription)
 }
 
-impl Registry {
-    fn add(&mut self, signal: Signal, listener: &Listener) -> Result<(), TakeError> {
+impl SignalRegistry {
+    fn add(&mut self, signal: Signal, listener: &SignalListener) -> Result<(), SubscribeError> {
         let number = signal.as_raw();
         if UNCATCHABLE.contains(&number) {
-            return Err(TakeError::Uncatchable(signal));
+            return Err(SubscribeError::Uncatchable(signal));
         }
-        let refused = |error: io::Error| match error.raw_os_error() {
-            Some(libc::EINVAL) => TakeError::Uncatchable(signal),
-            _ => TakeError::System(signal, error),
+        let rejected = |error: io::Error| match error.raw_os_error() {
+            Some(libc::EINVAL) => SubscribeError::Uncatchable(signal),
+            _ => SubscribeError::System(signal, error),
         };
-        // Asked first, so that a number that is no signal starts no thread.
-        handler::is_catchable(number).map_err(refused)?;
-        self.start().map_err(refused)?;
+        // First of all, so that an invalid number starts no thread.
+        handler::is_catchable(number).map_err(rejected)?;
+        self.start().map_err(rejected)?;
         let listeners = self.listeners.entry(signal).or_default();
-        // While somebody listens, a foreign handler over ours is the user's wish: it came later, and calls us on.
+        // If there are listeners, our handler is installed. A foreign handler over it is intended: it was installed later,
+        // and calls ours.
         if listeners.is_empty() {
-            handler::take(number).map_err(refused)?;
+            handler::install(number).map_err(rejected)?;
         }
         listeners.push(Arc::clone(listener));
         Ok(())
     }
 
-    /// Starts the dispatcher, where this process has none.
+    /// Starts the dispatcher, unless this process has one.
     fn start(&mut self) -> io::Result<()> {
-        if self.dispatched {
+        if self.has_dispatcher {
             return Ok(());
         }
         let (reader, writer) = pipe()?;
         thread::Builder::new().name("backstay-signal".to_owned()).spawn(move || dispatch(reader))?;
-        handler::own(writer.into_raw_fd());
-        self.dispatched = true;
+        handler::set_owner(writer.into_raw_fd());
+        self.has_dispatcher = true;
         Ok(())
     }
 
-    /// Takes `taken` out. What has arrived before is still told to those who listened then: see [`tell`].
-    fn release(&mut self, taken: &Taken) -> Vec<(Signal, Vec<Listener>)> {
-        let mut told = Vec::new();
-        for signal in &taken.signals {
+    /// Ends a subscription. Returns the signals that arrived before, with the listeners of that time, for [`notify`].
+    fn remove(&mut self, subscription: &SignalSubscription) -> Vec<(Signal, Vec<SignalListener>)> {
+        let mut arrived = Vec::new();
+        for signal in &subscription.signals {
             let Some(listeners) = self.listeners.get_mut(signal) else { continue };
-            let heard = listeners.clone();
-            listeners.retain(|other| !Arc::ptr_eq(other, &taken.listener));
+            let listeners_before = listeners.clone();
+            listeners.retain(|other| !Arc::ptr_eq(other, &subscription.listener));
             let times = if listeners.is_empty() {
                 self.listeners.remove(signal);
-                handler::give_back(signal.as_raw())
+                handler::uninstall(signal.as_raw())
             } else {
-                handler::arrived(signal.as_raw())
+                handler::take_count(signal.as_raw())
             };
-            told.extend((0..times).map(|_| (*signal, heard.clone())));
+            arrived.extend((0..times).map(|_| (*signal, listeners_before.clone())));
         }
-        told
+        arrived
     }
 
-    /// What has arrived since the last look, and whom to tell.
-    fn arrived(&mut self) -> Vec<(Signal, Vec<Listener>)> {
-        let mut told = Vec::new();
+    /// Returns the signals that have arrived since the last call, each with its listeners, for [`notify`].
+    fn take_arrived(&mut self) -> Vec<(Signal, Vec<SignalListener>)> {
+        let mut arrived = Vec::new();
         for (signal, listeners) in &self.listeners {
-            let times = handler::arrived(signal.as_raw());
-            told.extend((0..times).map(|_| (*signal, listeners.clone())));
+            let times = handler::take_count(signal.as_raw());
+            arrived.extend((0..times).map(|_| (*signal, listeners.clone())));
         }
-        told
+        arrived
     }
 }
 
-/// Tells listeners what has arrived, when the registry is unlocked.
-fn tell(told: Vec<(Signal, Vec<Listener>)>) {
-    for (signal, listeners) in told {
+/// Calls the listeners of signals that have arrived. The registry must not be locked: a listener may lock it.
+fn notify(arrived: Vec<(Signal, Vec<SignalListener>)>) {
+    for (signal, listeners) in arrived {
         for listener in listeners {
             listener(signal);
         }
     }
 }
 
-impl Taken {
-    /// Whether it was taken in this process, not in one that this was forked from.
+impl SignalSubscription {
+    /// Returns whether the subscription was made in this process, not in a parent that forked it.
     pub(crate) fn is_ours(&self) -> bool {
-        self.owner == this_process()
+        self.process == this_process()
     }
 }
 
-impl std::fmt::Debug for Taken {
+impl std::fmt::Debug for SignalSubscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Taken").field(&self.signals).finish()
+        f.debug_tuple("SignalSubscription").field(&self.signals).finish()
     }
 }
 
-impl Drop for Taken {
+impl Drop for SignalSubscription {
     fn drop(&mut self) {
         if self.is_ours() {
-            let told = registry().release(self);
-            tell(told);
+            let arrived = registry().remove(self);
+            notify(arrived);
         }
     }
 }
 
-/// Signals that the system lets nobody catch, and those that say that the thread itself is broken: returning from
-/// their handler would break it again, for ever.
+/// Signals that the system does not let a process catch, and those that report an error of the thread itself: after its
+/// handler returns, the thread would repeat the error, forever.
 const UNCATCHABLE: [i32; 9] = [
     libc::SIGKILL,
     libc::SIGSTOP,
@@ -155,38 +157,38 @@ const UNCATCHABLE: [i32; 9] = [
     libc::SIGSYS,
 ];
 
-/// What wakes the dispatcher. A handler must not block where it is full.
+/// Creates the pipe that wakes the dispatcher. It does not block a handler when it is full.
 fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     rustix::io::ioctl_fionbio(&writer, true)?;
     Ok((reader, writer))
 }
 
-/// Tells the listeners, one signal after the other, until the process ends.
+/// Calls the listeners, one signal after the other, until the process ends.
 fn dispatch(mut wake: PipeReader) {
     let mut bytes = [0; 64];
     loop {
         match wake.read(&mut bytes) {
             Ok(1..) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // The program has closed descriptors that are not its own, as daemons do at their start.
+            // The program has closed descriptors that it did not open, as daemons do at their start.
             Ok(0) | Err(_) => match pipe() {
                 Ok((reader, writer)) => {
-                    handler::wake_through(writer.into_raw_fd());
-                    // Its number may be another file's by now, which must not be closed.
+                    handler::set_wake_fd(writer.into_raw_fd());
+                    // Not closed: its number may be that of another file by now.
                     let _ = std::mem::replace(&mut wake, reader).into_raw_fd();
                 }
                 Err(error) => {
-                    handler::wake_through(-1);
+                    handler::set_wake_fd(-1);
                     log_in_background(
-                        move || tracing::error!(target: "backstay", %error, "signals are no longer handled: their pipe was closed, and there is no new one"),
+                        move || tracing::error!(target: "backstay", %error, "signals are no longer handled: their pipe was closed, and a new one cannot be created"),
                     );
                     return;
                 }
             },
         }
-        // Also what arrived while there was no pipe.
-        let told = registry().arrived();
-        tell(told);
+        // Includes what arrived while there was no pipe.
+        let arrived = registry().take_arrived();
+        notify(arrived);
     }
 }

@@ -1,4 +1,4 @@
-//! What is said when a source is broken: the whole text.
+//! Errors of broken sources, with their whole text.
 
 use backstay::config::{Config, Origin, Place, Sources};
 
@@ -6,7 +6,7 @@ use crate::{Folder, error, load};
 
 // CF-4: file, line, column, key and what is allowed.
 #[test]
-fn a_wrong_type_is_shown_where_it_stands() {
+fn a_wrong_type_is_shown_at_its_position() {
     let text = "resilience:\n  circuit_breaker:\n    max_failures: lots   # of them\n";
     assert_eq!(
         error(text),
@@ -24,9 +24,9 @@ conf.yml:3:19: `resilience.circuit_breaker.max_failures` is the text \"lots\", b
     assert!(matches!(error.origin(), Origin::File { .. }));
 }
 
-// CF-4: each kind of value and what it allows.
+// CF-4
 #[test]
-fn each_kind_says_what_it_allows() {
+fn each_kind_of_value_names_what_it_allows() {
     let seconds = |from, to| format!("seconds from {from} to {to}, or a text such as \"1m 30s\"");
     let count = |from, to| format!("a whole number from {from} to {to}");
     let up_to = |max: u64| format!("seconds above 0 and up to {max}, or a text such as \"1m 30s\"");
@@ -97,9 +97,9 @@ fn each_kind_says_what_it_allows() {
     }
 }
 
-// CF-4, RL-12: NaN is no number of seconds.
+// CF-4, RL-12: NaN is not a valid number of seconds.
 #[test]
-fn nan_is_shown_where_it_stands() {
+fn nan_is_shown_at_its_position() {
     assert_eq!(
         error("resilience:\n  watchdog:\n    instances:\n      worker:\n        timeout: .nan\n"),
         "\
@@ -111,9 +111,9 @@ as \"1m 30s\"
     );
 }
 
-// CF-4: what is not YAML.
+// CF-4
 #[test]
-fn bad_yaml_is_shown_where_it_stands() {
+fn invalid_yaml_is_shown_at_its_position() {
     assert_eq!(
         error("resilience:\n  watchdog:\n    timeout: 5\n   interval: 6\n"),
         "\
@@ -164,7 +164,7 @@ conf.yml:2:13: unexpected character: `\\u{0}'
     );
 }
 
-// CF-4: a key given twice, and where it was given first; two spellings of one key are one key.
+// CF-4: a duplicate key shows the position of the first one; two spellings of one key are duplicates.
 #[test]
 fn duplicate_keys_show_both_places() {
     assert_eq!(
@@ -206,7 +206,7 @@ conf.yml:3:1: `resilience` is given twice, first on line 1
     assert!(error("resilience: {watchdog: {}, watchdog: {}}").contains("`resilience.watchdog` is given twice"));
 }
 
-// CF-4: a section that is not one.
+// CF-4: a section that is not a mapping.
 #[test]
 fn sections_must_be_mappings() {
     assert_eq!(error("- a\n"), "conf.yml: the file is a list, but must be a mapping, `resilience:` one of its keys");
@@ -224,9 +224,9 @@ conf.yml:1:13: `resilience` is a list, but must be a mapping
     assert!(error("resilience: {[a]: 1}").contains("`resilience` has a key that is a list, but must be a name"));
 }
 
-// CF-4: an environment variable that cannot be meant.
+// CF-4: an invalid environment variable.
 #[test]
-fn a_bad_variable_is_named() {
+fn an_invalid_variable_is_named() {
     let error =
         Config::from_sources(&Sources::none().variable("BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES", "three")).unwrap_err();
     assert_eq!(
@@ -240,7 +240,7 @@ fn a_bad_variable_is_named() {
     }
 }
 
-// CF-4: a variable that is not text.
+// CF-4: a variable that is not UTF-8.
 #[cfg(unix)]
 #[test]
 fn a_variable_that_is_not_utf8_is_an_error() {
@@ -254,16 +254,16 @@ fn a_variable_that_is_not_utf8_is_an_error() {
     );
 }
 
-// CF-4: a file that is not text.
+// CF-4: a file that is not UTF-8.
 #[test]
-fn a_file_that_is_not_utf8_says_from_where_on() {
+fn a_file_that_is_not_utf8_is_an_error_with_a_position() {
     assert_eq!(error(b"a: b\nc: \xc3\xa4\xff\n"), "conf.yml:2:5: is not UTF-8 from here on");
     assert_eq!(error(b"\xff\xfea\0:\0"), "conf.yml:1:1: is not UTF-8 from here on");
 }
 
-// CF-4: a broken file far away is broken too, even where nearer ones say everything.
+// CF-4: an invalid value is an error even if another file takes precedence.
 #[test]
-fn a_shadowed_error_is_an_error() {
+fn an_overridden_invalid_value_is_an_error() {
     let folder = Folder::new()
         .with("near.yml", "resilience: {watchdog: {timeout: 5}}")
         .with("far.yml", "resilience: {watchdog: {timeout: soon}}");
@@ -271,9 +271,9 @@ fn a_shadowed_error_is_an_error() {
     assert!(folder.relative(Config::from_sources(&sources).unwrap_err()).starts_with("far.yml:1:34: "));
 }
 
-// CF-4: a long line is shown around the place, and nothing in it steers a terminal.
+// CF-4: a snippet shows a part of a long line, without control characters.
 #[test]
-fn snippets_are_short_and_tame() {
+fn snippets_are_short_and_have_no_control_characters() {
     for text in ["soon # \u{1b}[31m", "\"\\e[31m\"", "\"soon\u{9b}31m\"", "so\u{7f}on"] {
         let shown = error(format!("resilience: {{watchdog: {{timeout: {text}\n}}}}"));
         assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
@@ -286,10 +286,10 @@ fn snippets_are_short_and_tame() {
     assert_eq!(&lines[2][caret..caret + 4], "soon");
 }
 
-// CF-4: a file that may not be read is broken; a home folder that may not be looked into has none.
+// CF-4: a file without read permission is an error; a home folder without search permission has no file.
 #[cfg(unix)]
 #[test]
-fn files_that_may_not_be_read() {
+fn files_without_read_permission() {
     use std::os::unix::fs::{PermissionsExt, chown};
     let folder = Folder::new().with("work/kstlib.conf.yml", "resilience: {}").with("home/kstlib.conf.yml", "");
     let nobody = 65_534;
@@ -307,7 +307,7 @@ fn files_that_may_not_be_read() {
     std::fs::set_permissions(folder.path("home"), std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-// CF-1: a found file that others can write is refused by root and warned about by other users; a named one is used.
+// CF-1: a found file that others can write is rejected by root and warned about by other users; a named one is used.
 #[cfg(unix)]
 #[test]
 fn a_file_that_others_can_write_is_not_trusted() {
@@ -357,7 +357,7 @@ fn a_file_that_others_can_write_is_not_trusted() {
     assert_eq!(said(&[], Some(nobody)), warned("./kstlib.conf.yml", owned));
     assert_eq!(said(&[], Some(someone)), used, "this user's");
 
-    // A working folder such as `/tmp`: what root put there is used, unless another's link leads to it.
+    // A working folder such as `/tmp`: root's file is used, unless another user's link leads to it.
     chown(&file, Some(0), None).unwrap();
     mode("work", 0o1777);
     assert_eq!(said(&[], None), used);

@@ -1,4 +1,4 @@
-//! What builders take from the configuration that they are given.
+//! Builders with a configuration.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn failures(breaker: &CircuitBreaker) -> usize {
     (1..).find(|_| breaker.call(|| Err::<(), _>(())).is_err() && breaker.state() == CircuitState::Open).unwrap()
 }
 
-// CF-1: the argument, then the configuration, then the default.
+// CF-1: argument, configuration, default, in this order.
 #[test]
 fn an_argument_precedes_the_configuration() {
     let config = &config();
@@ -62,7 +62,7 @@ fn an_argument_precedes_the_configuration() {
     assert_eq!(Watchdog::builder().config(empty).build().unwrap().timeout(), 30 * SECOND);
 }
 
-// CF-3: a builder with the name of an instance takes its settings first, in whatever order the two are given.
+// CF-3: a builder with the name of an instance prefers its settings, whether `name` or `config` is called first.
 #[test]
 fn a_name_selects_the_instance() {
     let config = &config();
@@ -76,7 +76,7 @@ fn a_name_selects_the_instance() {
     assert_eq!(Watchdog::builder().name("worker").config(config).build().unwrap().timeout(), 5 * SECOND);
 }
 
-// CF-4: values that are invalid only together are an error of the builder that meets them.
+// CF-4: values that are invalid only in combination are an error of the builder.
 #[test]
 fn values_that_are_invalid_together_are_an_error() {
     let config = load("resilience: {rate_limiter: {default_rate: 1e300}}").unwrap();

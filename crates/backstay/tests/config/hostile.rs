@@ -1,4 +1,4 @@
-//! ALL-1: no file makes the reading hang, panic or grow.
+//! ALL-1: no file causes a hang, a panic or excessive memory use.
 
 use std::fs;
 use std::path::Path;
@@ -10,13 +10,13 @@ use proptest::prelude::*;
 
 use crate::{Folder, error, load};
 
-/// What is said of the file at `path`.
+/// Returns the error of the file at `path`.
 fn of_file(path: impl AsRef<Path>) -> String {
     Config::from_sources(&Sources::none().file(path.as_ref())).unwrap_err().to_string()
 }
 
-/// Far above what it takes, far below "hangs": the machine may be busy.
-fn soon<T>(what: impl FnOnce() -> T) -> T {
+/// Runs `what` and checks that it does not hang, with a limit for a busy machine.
+fn without_hanging<T>(what: impl FnOnce() -> T) -> T {
     let clock = Clock::system();
     let start = clock.now();
     let done = what();
@@ -33,14 +33,14 @@ fn a_folder_is_not_a_file() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_fifo_and_devices_do_not_hold_up() {
+fn a_fifo_and_devices_do_not_block() {
     let folder = Folder::new();
     let fifo = folder.path("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
-    assert_eq!(folder.relative(soon(|| of_file(&fifo))), "fifo: is a FIFO, but must be a file");
-    assert_eq!(soon(|| of_file("/dev/zero")), "/dev/zero: is a device, but must be a file");
-    assert!(soon(|| of_file("/proc/self/mem")).contains("cannot be read"));
-    assert!(soon(|| of_file("/proc/kallsyms")).contains("is larger than 1024 KiB"));
+    assert_eq!(folder.relative(without_hanging(|| of_file(&fifo))), "fifo: is a FIFO, but must be a file");
+    assert_eq!(without_hanging(|| of_file("/dev/zero")), "/dev/zero: is a device, but must be a file");
+    assert!(without_hanging(|| of_file("/proc/self/mem")).contains("cannot be read"));
+    assert!(without_hanging(|| of_file("/proc/kallsyms")).contains("is larger than 1024 KiB"));
 }
 
 #[cfg(unix)]
@@ -53,63 +53,63 @@ fn links_in_a_circle_are_an_error() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_below_a_file_is_missing() {
+fn a_path_below_a_file_is_missing() {
     let folder = Folder::new().with(".config", "");
     assert!(Config::from_sources(&Sources::none().file(folder.path(".config/kstlib.conf.yml"))).is_ok());
 }
 
 #[test]
-fn a_huge_file_is_refused_unread() {
+fn a_huge_file_is_rejected_unread() {
     let folder = Folder::new();
     fs::File::create(folder.path("huge")).unwrap().set_len(100 << 20).unwrap();
-    assert_eq!(folder.relative(soon(|| of_file(folder.path("huge")))), "huge: is larger than 1024 KiB");
-    // The bound itself is read.
+    assert_eq!(folder.relative(without_hanging(|| of_file(folder.path("huge")))), "huge: is larger than 1024 KiB");
+    // A file of the maximum size is read.
     assert!(load("#".repeat(1 << 20)).is_ok());
     assert!(error("#".repeat((1 << 20) + 1)).contains("is larger than 1024 KiB"));
 }
 
 #[test]
-fn deep_nesting_is_refused() {
+fn deep_nesting_is_rejected() {
     for (open, close) in [("[", "]"), ("{a: ", "}")] {
         for depth in [100, 10_000, 100_000] {
             for key in ["resilience", "other"] {
                 let text = format!("{key}: {}{}", open.repeat(depth), close.repeat(depth));
-                let shown = soon(|| error(text));
+                let shown = without_hanging(|| error(text));
                 assert!(shown.contains("too large or too deep"), "{shown}");
             }
         }
     }
     let block: String = (0..1000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
-    assert!(soon(|| error(block)).contains("too large or too deep"));
+    assert!(without_hanging(|| error(block)).contains("too large or too deep"));
 }
 
 #[test]
-fn an_alias_bomb_is_refused() {
+fn an_alias_bomb_is_rejected() {
     let mut bomb = String::from("a: &a [x, x, x, x, x, x, x, x, x]\n");
     for (previous, next) in ('a'..'j').zip('b'..='j') {
         let items = vec![format!("*{previous}"); 9].join(", ");
         bomb.push_str(&format!("{next}: &{next} [{items}]\n"));
     }
     for yaml in [bomb.clone(), format!("{bomb}resilience: *j\n")] {
-        let shown = soon(|| error(yaml));
+        let shown = without_hanging(|| error(yaml));
         assert!(shown.contains("too large or too deep for a configuration"), "{shown}");
     }
-    assert!(soon(|| error("a: &x [*x]\n")).contains("conf.yml:1:8: "));
+    assert!(without_hanging(|| error("a: &x [*x]\n")).contains("conf.yml:1:8: "));
 }
 
 #[test]
-fn many_unknown_keys_and_long_ones_are_bearable() {
+fn many_and_long_unknown_keys_are_fast() {
     let many: String = (0..20_000).map(|i| format!("  key{i}:\n")).collect();
-    let config = soon(|| load(format!("resilience:\n{many}"))).unwrap();
+    let config = without_hanging(|| load(format!("resilience:\n{many}"))).unwrap();
     assert_eq!(config.warnings().len(), 51);
     assert!(config.warnings()[50].text.starts_with("more keys are not known"));
-    let long = soon(|| load(format!("resilience:\n  ? {}\n  : 1\n", "x".repeat(1_000_000)))).unwrap();
+    let long = without_hanging(|| load(format!("resilience:\n  ? {}\n  : 1\n", "x".repeat(1_000_000)))).unwrap();
     assert!(long.warnings()[0].text.len() < 300);
 }
 
-// What is not kept is not shown: the place of each is looked for from the top of the file.
+// Errors that are not kept get no snippet: each snippet searches the file from the top.
 #[test]
-fn many_errors_are_bearable() {
+fn many_errors_are_fast() {
     let many = |item: fn(usize) -> String| (0..20_000).map(item).collect::<String>();
     for instances in [
         many(|i| format!("\n      i{i}: {{grace: -1}}")),
@@ -117,13 +117,13 @@ fn many_errors_are_bearable() {
         format!("{{{}}}", many(|i| format!("i{i}: 7, "))),
     ] {
         let folder = Folder::new().with("conf.yml", format!("resilience:\n  run:\n    instances: {instances}\n"));
-        let broken = soon(|| Config::check(&Sources::none().file(folder.path("conf.yml")))).unwrap_err();
+        let broken = without_hanging(|| Config::check(&Sources::none().file(folder.path("conf.yml")))).unwrap_err();
         assert_eq!(broken.errors.len(), 50);
         assert!(broken.errors.iter().all(|error| error.to_string().contains('^')));
     }
 }
 
-/// Pieces of which files are made that look like ours.
+/// Pieces of files that resemble a configuration.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("resilience".to_owned()),
@@ -168,7 +168,7 @@ proptest! {
         let _ = Config::from_sources(&Sources::none().variable(name, value)).map_err(|error| error.to_string());
     }
 
-    // CF-5: what is read is within the bounds, whatever the number.
+    // CF-5: any number is an error, or its setting is within the bounds.
     #[test]
     fn numbers_are_errors_or_within_bounds(number in any::<f64>()) {
         let name = "BACKSTAY_CIRCUIT_BREAKER__RESET_TIMEOUT";

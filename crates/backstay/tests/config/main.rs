@@ -1,4 +1,4 @@
-//! Configuration: what is read, from where, and what is said when it is wrong.
+//! Configuration: sources, values, errors and warnings.
 #![cfg(all(feature = "circuit-breaker", feature = "rate-limiter", feature = "shutdown", feature = "watchdog"))]
 #![cfg(feature = "config")]
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
@@ -33,25 +33,25 @@ impl Folder {
         self
     }
 
-    /// `text` without the folder's own name.
+    /// Returns `text` without the folder's own name.
     fn relative(&self, text: impl ToString) -> String {
         text.to_string().replace(&format!("{}/", self.0.path().display()), "")
     }
 }
 
-/// Reads one file of this text.
+/// Reads a file with this text.
 fn load(yaml: impl AsRef<[u8]>) -> Result<Config, ConfigError> {
     let folder = Folder::new().with("conf.yml", yaml);
     Config::from_sources(&Sources::none().file(folder.path("conf.yml")))
 }
 
-/// What is said of one file `conf.yml` of this text that is broken.
+/// Returns the error of a file `conf.yml` with this text.
 fn error(yaml: impl AsRef<[u8]>) -> String {
     let folder = Folder::new().with("conf.yml", yaml);
     folder.relative(Config::from_sources(&Sources::none().file(folder.path("conf.yml"))).unwrap_err())
 }
 
-/// What is said of one file `conf.yml` of this text that is doubtful.
+/// Returns the warnings of a file `conf.yml` with this text.
 fn warnings(yaml: impl AsRef<[u8]>) -> Vec<String> {
     let folder = Folder::new().with("conf.yml", yaml);
     let config = Config::from_sources(&Sources::none().file(folder.path("conf.yml"))).unwrap();
@@ -62,12 +62,12 @@ fn setting(config: &Config, key: &str) -> Setting {
     config.settings().find(|setting| setting.key == key).unwrap_or_else(|| panic!("no {key}"))
 }
 
-/// The value of `key` as text, and where it comes from.
+/// Returns the value of `key` as text, with its origin.
 fn value(config: &Config, key: &str) -> String {
     setting(config, key).value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }
 
-/// What is given: key, value; the defaults are left out.
+/// Returns keys and values, without defaults.
 fn given(config: &Config) -> Vec<(String, String)> {
     let given = config.settings().filter(|setting| setting.origin != Origin::Default);
     given.map(|setting| (setting.key, setting.value.unwrap().to_string())).collect()

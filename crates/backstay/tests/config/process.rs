@@ -1,4 +1,4 @@
-//! What holds for a whole process, each in one of its own: nothing here changes this one's environment.
+//! The configuration of a process. Each test runs a child process, so the environment of this one does not change.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -10,8 +10,8 @@ use tracing::{Event, Metadata, Subscriber, span};
 
 use crate::Folder;
 
-/// Runs the test `name` of this file, which is ignored otherwise, in a process whose working folder is `work` and home
-/// folder `home`; gives back what it said on lines that begin with `> `.
+/// Runs the ignored test `name` of this file in a child process with the working folder `work` and the home folder `home`.
+/// Returns its output lines that begin with `> `.
 fn child(name: &str, folder: &Folder, variables: &[(&str, &str)]) -> Vec<String> {
     child_of(name, folder, variables, None)
 }
@@ -44,7 +44,7 @@ fn say(text: impl std::fmt::Display) {
     println!("> {text}");
 }
 
-/// Says every event of this crate.
+/// Prints every event of this crate.
 #[derive(Default)]
 struct Ear(Mutex<u64>);
 
@@ -105,9 +105,9 @@ pub(crate) fn section(timeout: &str) -> String {
     format!("resilience: {{watchdog: {{timeout: {timeout}}}}}")
 }
 
-// CF-1: the whole order, in a real process; in a folder `backstay.yml` precedes, and the files merge by key.
+// CF-1: the search order in a real process; in each folder `backstay.yml` takes precedence, and the files merge by key.
 #[test]
-fn the_search_goes_from_here_to_home() {
+fn the_search_begins_in_the_working_folder_and_ends_in_the_home_folder() {
     let variable = [("BACKSTAY_WATCHDOG__TIMEOUT", "11")];
     let mut folder = Folder::new();
     assert_eq!(child("says_the_timeout", &folder, &[]), ["30 from default"]);
@@ -138,7 +138,7 @@ fn the_search_goes_from_here_to_home() {
         child("says_the_timeout", &folder, &[("BACKSTAY_CONFIG", "nowhere.yml")]),
         ["nowhere.yml: no such file, but BACKSTAY_CONFIG names it"]
     );
-    // No home, no files there.
+    // Without `HOME`, only the working folder is searched.
     std::fs::remove_dir_all(folder.path("work")).unwrap();
     assert_eq!(child("says_the_timeout", &folder, &[("HOME", "")]), ["30 from default"]);
 }
@@ -179,7 +179,7 @@ fn loads_again_and_again() {
     say(timeout());
 }
 
-// CF-4: a loaded configuration is a value; nothing is kept.
+// CF-4: a loaded configuration is a value; it is not cached.
 #[test]
 fn each_load_reads_anew() {
     let folder = Folder::new().with("work/backstay.yml", section("soon"));
@@ -205,9 +205,9 @@ fn builds_without_a_configuration() {
     say(format_args!("{:?}", Watchdog::named("a").unwrap().timeout()));
 }
 
-// CF-4: no builder and no named instance reads a file or a variable by itself, be it broken or not.
+// CF-4: no builder and no named instance reads a file or a variable by itself, valid or not.
 #[test]
-fn nothing_is_read_unasked() {
+fn nothing_is_read_without_a_call_of_load() {
     let folder = Folder::new()
         .with(
             "work/kstlib.conf.yml",
@@ -227,7 +227,7 @@ resilience:
     assert_eq!(child("builds_without_a_configuration", &folder, &[("BACKSTAY_CONFIG", "broken.yml")]), defaults);
 }
 
-/// How many failures open it.
+/// Returns how many failures open the circuit.
 fn failures(breaker: &CircuitBreaker) -> usize {
     let fails = || breaker.call(|| Err::<(), _>("failed"));
     (1..=100).find(|_| fails().is_err() && breaker.state() == backstay::CircuitState::Open).unwrap()
@@ -251,8 +251,8 @@ fn installs_and_asks_for_named_ones() {
     say(format_args!("{worker:?} {other:?}"));
 }
 
-// CF-3: with an installed configuration a named instance has its own keys, then the section's, and is one for all;
-// what is built elsewhere does not see it.
+// CF-3: with an installed configuration a named instance has its own settings, then the section's, and is shared; a
+// builder does not use the installed configuration.
 #[test]
 fn named_instances_are_configured_and_shared() {
     let folder = Folder::new().with(
@@ -308,7 +308,7 @@ fn installs_too_late() {
     say(failures(&CircuitBreaker::named("later").unwrap()));
 }
 
-// CF-3: a configuration is installed once, before what uses it; the error names what was first.
+// CF-3: a configuration is installed once, before its first user; the error names that user.
 #[test]
 fn a_configuration_is_installed_once_and_first() {
     let folder = Folder::new().with("work/backstay.yml", "resilience: {circuit_breaker: {max_failures: 3}}");
@@ -361,7 +361,7 @@ mod attributes {
         );
     }
 
-    // ALL-1: an attribute's function is called, whatever the configuration: here a rate that cannot be counted.
+    // ALL-1: an attribute's function is called, with any configuration: here with a rate that cannot be counted.
     #[test]
     fn no_configuration_makes_a_limited_function_panic() {
         let text = "resilience: {rate_limiter: {default_rate: 1e300}, circuit_breaker: {max_failures: 1}}";

@@ -1,11 +1,11 @@
-//! What is read, and from where.
+//! Values and their origins.
 
 use backstay::config::{Config, ConfigError, Origin, Place, Sources, Value};
 use std::time::Duration;
 
 use crate::{Folder, given, load, setting, value, warnings};
 
-/// The page's own block.
+/// The block of the kstlib.resilience documentation.
 const PAGE: &str = "\
 resilience:
   circuit_breaker:
@@ -27,9 +27,9 @@ fn pairs(given: &[(String, String)]) -> Vec<(&str, &str)> {
     given.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
 }
 
-// CF-1, CF-2: every key of the page, from the page's block.
+// CF-1, CF-2: every key of the kstlib.resilience documentation.
 #[test]
-fn the_pages_block_is_read() {
+fn the_block_of_the_documentation_is_read() {
     let config = load(PAGE).unwrap();
     assert_eq!(
         pairs(&given(&config)),
@@ -48,7 +48,7 @@ fn the_pages_block_is_read() {
     assert_eq!(setting(&config, "rate_limiter.default_per").value, Some(Value::Seconds(Duration::from_secs(1))));
 }
 
-// CF-2: ours beside the page's, and values that differ from every default.
+// CF-2: also keys that only this library has, with values that differ from every default.
 #[test]
 fn every_key_is_read() {
     let config = load(
@@ -106,9 +106,9 @@ resilience:
     assert_eq!(config.warnings(), []);
 }
 
-// CF-1: the built-in defaults, and that they say they are.
+// CF-1: their origin is `default`.
 #[test]
-fn without_sources_the_defaults_hold() {
+fn without_sources_the_defaults_apply() {
     let config = Config::from_sources(&Sources::none()).unwrap();
     let all: Vec<_> = config.settings().collect();
     assert!(all.iter().all(|setting| setting.origin == Origin::Default), "{all:?}");
@@ -124,9 +124,9 @@ fn without_sources_the_defaults_hold() {
     assert_eq!(value(&config, "watchdog.timeout"), "30");
 }
 
-// CF-1: environment, then the nearest file, key by key; each value knows where it comes from.
+// CF-1: the environment takes precedence, then the first file; each value has its origin.
 #[test]
-fn sources_merge_key_by_key_and_the_nearest_wins() {
+fn sources_merge_key_by_key_in_order_of_precedence() {
     let folder = Folder::new()
         .with("near.yml", "resilience:\n  circuit_breaker:\n    max_failures: 11\n    reset_timeout: 12\n")
         .with("middle.yml", "resilience:\n  circuit_breaker: {reset_timeout: 22, half_open_max_calls: 3}\n")
@@ -154,7 +154,7 @@ fn sources_merge_key_by_key_and_the_nearest_wins() {
     );
 }
 
-// CF-1: a variable for every key, in both spellings of the shutdown's timeout.
+// CF-1: every key has a variable, the shutdown's timeout one for each spelling.
 #[test]
 fn the_environment_sets_every_key() {
     for (name, text, key, expected) in [
@@ -185,14 +185,14 @@ fn the_environment_sets_every_key() {
         assert_eq!(setting(&config, key).origin, Origin::Environment(name.as_str().into()));
         assert_eq!(config.warnings(), []);
     }
-    // One that is empty says nothing.
+    // An empty variable is ignored.
     let config = Config::from_sources(&Sources::none().variable("BACKSTAY_WATCHDOG__TIMEOUT", "")).unwrap();
     assert_eq!(given(&config), []);
 }
 
-// CF-1: `BACKSTAY_CONFIG` ends the search, and must be there; the environment's values still come first.
+// CF-1: the file that `BACKSTAY_CONFIG` names must exist; variables still take precedence.
 #[test]
-fn a_named_file_ends_the_search() {
+fn a_named_file_replaces_the_search() {
     let folder = Folder::new()
         .with("named.yml", "resilience: {watchdog: {timeout: 40}}")
         .with("found.yml", "resilience: {watchdog: {timeout: 50}, heartbeat: {interval: 60}}");
@@ -222,7 +222,7 @@ fn a_named_file_ends_the_search() {
     assert_eq!(value(&config, "watchdog.timeout"), "50");
 }
 
-// CF-4: who names a file means it for us; one that is found may be another program's.
+// CF-4: a named file is meant for this library; a file that the search finds may belong to another program.
 #[test]
 fn a_named_file_without_our_section_is_warned_about() {
     let many: String = (0..1000).map(|i| format!("key{i}: 1\n")).collect();
@@ -234,7 +234,7 @@ fn a_named_file_without_our_section_is_warned_about() {
             "watchdog: {timeout: 5}\nResillience: {}\n",
             "conf.yml:2:1: `Resillience` is not known and is ignored; did you mean `resilience`?",
         ),
-        ("a: 1\nwatchdog: {}\n", "conf.yml:2:1: `watchdog` stands outside the section `resilience` and is ignored"),
+        ("a: 1\nwatchdog: {}\n", "conf.yml:2:1: `watchdog` is outside the section `resilience` and is ignored"),
     ] {
         let folder = Folder::new().with("conf.yml", text);
         let named = Sources::none().variable("BACKSTAY_CONFIG", folder.path("conf.yml"));
@@ -250,17 +250,17 @@ fn a_named_file_without_our_section_is_warned_about() {
     }
 }
 
-// CF-4: a file called `backstay.yml` is ours, also if it was only found.
+// CF-4: a file called `backstay.yml` is meant for this library, also if the search has found it.
 #[test]
 fn our_own_file_without_our_section_is_warned_about() {
     let folder = Folder::new().with("backstay.yml", "watchdog: {timeout: 5}").with("kstlib.conf.yml", "a: 1");
     let sources = Sources::none().file(folder.path("backstay.yml")).file(folder.path("kstlib.conf.yml"));
     let config = Config::from_sources(&sources).unwrap();
     let warnings: Vec<_> = config.warnings().iter().map(|warning| folder.relative(warning)).collect();
-    assert_eq!(warnings, ["backstay.yml:1:1: `watchdog` stands outside the section `resilience` and is ignored"]);
+    assert_eq!(warnings, ["backstay.yml:1:1: `watchdog` is outside the section `resilience` and is ignored"]);
 }
 
-// CF-3: an instance's own keys.
+// CF-3
 #[test]
 fn instances_are_read() {
     let config = load(
@@ -297,9 +297,9 @@ resilience:
     assert_eq!(config.warnings(), []);
 }
 
-// CF-4: nothing said is nothing wrong.
+// CF-4
 #[test]
-fn empty_files_sections_and_values_say_nothing() {
+fn empty_files_sections_and_values_are_ignored() {
     for yaml in [
         "",
         "\u{feff}",
@@ -318,9 +318,9 @@ fn empty_files_sections_and_values_say_nothing() {
     }
 }
 
-// CF-4: other sections are none of our business, whatever is in them.
+// CF-4: even if their content would be invalid in ours.
 #[test]
-fn other_sections_are_not_looked_at() {
+fn other_sections_are_not_read() {
     let config = load(
         "\
 %YAML 1.2
@@ -343,7 +343,7 @@ last: |
     assert_eq!(config.warnings(), []);
 }
 
-// CF-4: a value that is referred to stands where it was written.
+// CF-4: the position of an alias's value is that of the anchor.
 #[test]
 fn anchors_and_merges_work() {
     let config = load(
@@ -364,9 +364,9 @@ resilience:
     assert_eq!(place, Some(Place { line: 1, column: 28 }));
 }
 
-// CF-4, CF-5: a number out of bounds is brought to the bound, with one warning.
+// CF-4, CF-5: with one warning.
 #[test]
-fn numbers_out_of_bounds_are_brought_to_the_bound() {
+fn out_of_range_numbers_are_clamped() {
     for (key, below, above, low, high) in [
         ("circuit_breaker: {max_failures: ", "0", "101", "1", "100"),
         ("circuit_breaker: {reset_timeout: ", "0.999", "3601", "1", "3600"),
@@ -401,9 +401,9 @@ fn numbers_out_of_bounds_are_brought_to_the_bound() {
     );
 }
 
-// CF-4: only the value that holds is warned about.
+// CF-4: only a value that applies causes a warning.
 #[test]
-fn a_number_that_does_not_hold_is_not_warned_about() {
+fn an_overridden_out_of_range_number_causes_no_warning() {
     let folder = Folder::new().with("conf.yml", "resilience: {watchdog: {timeout: 0}}");
     let sources = Sources::none().file(folder.path("conf.yml")).variable("BACKSTAY_WATCHDOG__TIMEOUT", "9000");
     let config = Config::from_sources(&sources).unwrap();
@@ -415,9 +415,9 @@ fn a_number_that_does_not_hold_is_not_warned_about() {
     );
 }
 
-// CF-4: an unknown key is a warning that names the nearest known one, and none that differs too much.
+// CF-4: the warning names the nearest known key, unless it differs too much.
 #[test]
-fn unknown_keys_are_warned_about_and_name_the_nearest() {
+fn unknown_keys_cause_a_warning_with_the_nearest_known_key() {
     let text = "\
 resilience:
   circut_breaker: {max_failures: oops}
@@ -471,16 +471,16 @@ resilience:
         ["environment variable BACKSTAY_CIRCUIT_BRAKER__MAX_FAILURES: `BACKSTAY_CIRCUIT_BRAKER__MAX_FAILURES` is not \
           known and is ignored; did you mean `BACKSTAY_CIRCUIT_BREAKER__MAX_FAILURES`?"]
     );
-    // The section's part is right: the key's decides.
+    // The part of the section is correct, so that of the key decides.
     let sources = Sources::none().variable("BACKSTAY_RUN__WAIT", "3");
     let shown: Vec<_> =
         Config::from_sources(&sources).unwrap().warnings().iter().map(|warning| warning.text.clone()).collect();
     assert_eq!(shown, ["`BACKSTAY_RUN__WAIT` is not known and is ignored"]);
 }
 
-// CF-4: a variable with one underscore where two belong is warned about; other programs' and our own others are not.
+// CF-4: other variables with the prefix, and those of other programs, cause no warning.
 #[test]
-fn a_variable_with_one_underscore_is_warned_about() {
+fn a_variable_with_one_underscore_instead_of_two_causes_a_warning() {
     let warned = |name: &str| {
         let config = Config::from_sources(&Sources::none().variable(name, "3")).unwrap();
         config.warnings().iter().map(|warning| warning.text.clone()).collect::<Vec<_>>()
@@ -497,9 +497,9 @@ fn a_variable_with_one_underscore_is_warned_about() {
     }
 }
 
-// CF-4: a text in quotes means in a file what it means in a variable.
+// CF-4
 #[test]
-fn a_quoted_value_means_what_it_does_in_a_variable() {
+fn a_quoted_value_in_a_file_means_the_same_as_in_a_variable() {
     for text in ["7", " 7 ", "7s", "1m 30s", "true", "no", "0.5", "1e2", "soon", "-1", "nan", "inf"] {
         for (component, key) in [
             ("watchdog", "timeout"),
