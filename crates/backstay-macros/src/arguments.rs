@@ -120,7 +120,7 @@ pub(crate) fn reference(
         }}),
         Some(Value(given)) if settings.is_empty() => Ok(quote!(&#given)),
         Some(Value(given)) => {
-            let message = "an instance that is already built takes no other arguments: set its name and numbers where it is built";
+            let message = "an existing instance takes no other arguments: set its name and numbers where it is built";
             Err(syn::Error::new_spanned(given, message))
         }
     }

@@ -28,7 +28,8 @@ impl FunctionBody {
         matches!(self.kind, BodyKind::Async(_))
     }
 
-    /// Returns the body as a block with new braces: the user's own, moved to another place, would trigger `unused_braces`.
+    /// Returns the body as a block with new braces: the user's own, moved to another place, would trigger
+    /// `unused_braces`.
     pub(crate) fn block(&self) -> TokenStream {
         let body = &self.body;
         quote!({ #(#body)* })

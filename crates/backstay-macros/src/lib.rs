@@ -37,19 +37,20 @@ use proc_macro::TokenStream;
 /// ```
 ///
 /// # Arguments
-/// `max_failures`, `reset_timeout`, `half_open_max_calls`, `half_open_timeout`, `cancellation_is_failure`, `failure_rate`,
-/// `window` (a duration) or `window_calls` (a number of calls), `minimum_calls`, `slow_call`, `slow_call_rate` and `name`
-/// are those of `CircuitBreaker::builder()`; the installed configuration (`Config::install`) or else the defaults apply to
-/// those that are missing. `excluded` is a predicate for errors that are neither success nor failure; `classify` instead
-/// is a function that returns the `Outcome` of a `&Result`. `breaker` is an expression for an existing breaker, such as
-/// `self.breaker`, and excludes the settings. Durations are written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of
-/// seconds.
+/// `max_failures`, `reset_timeout`, `half_open_max_calls`, `half_open_timeout`, `cancellation_is_failure`,
+/// `failure_rate`, `window` (a duration) or `window_calls` (a number of calls), `minimum_calls`, `slow_call`,
+/// `slow_call_rate` and `name` are those of `CircuitBreaker::builder()`; the installed configuration
+/// (`Config::install`) or else the defaults apply to those that are missing. `excluded` is a predicate for errors that
+/// are neither success nor failure; `classify` instead is a function that returns the `Outcome` of a `&Result`.
+/// `breaker` is an expression for an existing breaker, such as `self.breaker`, and excludes the settings. Durations are
+/// written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of seconds.
 ///
 /// # Async functions
 /// In an `async fn` the breaker guards the future: the first poll asks for admission, and a future that is dropped is
 /// ignored. The same holds for a function that ends with an async block, bare or boxed (`Box::pin(async move { .. })`,
-/// `async move { .. }.boxed()`); statements before that block run when the function is called. So the attribute also works
-/// on the methods of an `#[async_trait]` impl. On any other function that returns a future, it is a compile error.
+/// `async move { .. }.boxed()`); statements before that block run when the function is called. So the attribute also
+/// works on the methods of an `#[async_trait]` impl. On any other function that returns a future, it is a compile
+/// error.
 ///
 /// # Several attributes
 /// Rust expands the upper attribute first, so the lowest is the outermost guard. With `#[rate_limiter]` above
@@ -79,16 +80,18 @@ pub fn circuit_breaker(arguments: TokenStream, item: TokenStream) -> TokenStream
 ///
 /// # Arguments
 /// `rate` (default 10), `per` (default 1 s), `burst` (default `rate`) and `name`, as those of `RateLimiter::builder()`;
-/// the installed configuration (`Config::install`) or else the defaults apply to those that are missing. `limiter` is an
-/// expression for an existing limiter, such as `self.limiter`, and excludes the settings. The function waits for a token, for
-/// at most `timeout` if that is set; with `blocking = false` it does not wait. In both cases it must return a `Result` with
-/// an error type that implements `From<RateLimitExceededError>`, as `CallError<E>` does. Durations are written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of seconds.
+/// the installed configuration (`Config::install`) or else the defaults apply to those that are missing. `limiter` is
+/// an expression for an existing limiter, such as `self.limiter`, and excludes the settings. The function waits for a
+/// token, for at most `timeout` if that is set; with `blocking = false` it does not wait. In both cases it must return
+/// a `Result` with an error type that implements `From<RateLimitExceededError>`, as `CallError<E>` does. Durations are
+/// written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of seconds.
 ///
 /// # Async functions
 /// An `async fn` waits inside its future: it blocks no thread, and a future that is not polled takes no token. The same
 /// holds for a function that ends with an async block, bare or boxed (`Box::pin(async move { .. })`,
-/// `async move { .. }.boxed()`); statements before that block run when the function is called. So the attribute also works
-/// on the methods of an `#[async_trait]` impl. On any other function that returns a future, it is a compile error.
+/// `async move { .. }.boxed()`); statements before that block run when the function is called. So the attribute also
+/// works on the methods of an `#[async_trait]` impl. On any other function that returns a future, it is a compile
+/// error.
 ///
 /// # When not to use it
 /// On a sync function that runs in a task: it blocks the thread while it waits.

@@ -124,8 +124,8 @@ fn in_a_block(n: &u32) -> Boxed<'static, u32> {
     }
 }
 
-/// The first call takes the only token. The second takes none before its first poll, and then waits without blocking the
-/// thread. When it is dropped, it leaves the queue.
+/// The first call takes the only token. The second takes none before its first poll, and then waits without blocking
+/// the thread. When it is dropped, it leaves the queue.
 fn waits_in_the_future<T>(limiter: &RateLimiter, mut call: impl FnMut() -> Poll<T>, mut make: impl FnMut()) {
     make();
     assert_eq!(limiter.stats().acquired, 0, "made, not polled");
@@ -136,8 +136,8 @@ fn waits_in_the_future<T>(limiter: &RateLimiter, mut call: impl FnMut() -> Poll<
     assert!(limiter.time_until_token() <= LONG, "the dropped waiter is gone");
 }
 
-// RL-4, RL-6: the limiter's attribute waits inside the future of an async_trait method, of a trait's own async fn, and of
-// a function that returns a future.
+// RL-4, RL-6: the limiter's attribute waits inside the future of an async_trait method, of a trait's own async fn, and
+// of a function that returns a future.
 #[test]
 fn a_limiter_waits_in_the_future() {
     let mut client = Client { limiter: limiter(), breaker: breaker() };

@@ -50,8 +50,8 @@ impl<E: From<RateLimitExceededError>> HoldsRateLimit for E {
 /// The breaker or limiter of a function, built at its first call.
 ///
 /// If several first calls run at the same time, each may build one; all use the one that is ready first. Unlike a
-/// `LazyLock` it has no lock for which a child, forked during the first call, would wait forever, and a panic of the first
-/// call does not make all later calls panic.
+/// `LazyLock` it has no lock for which a child, forked during the first call, would wait forever, and a panic of the
+/// first call does not make all later calls panic.
 #[derive(Debug)]
 pub struct BuiltOnce<T>(OnceBox<T>);
 
@@ -75,8 +75,8 @@ impl<T> Default for BuiltOnce<T> {
     }
 }
 
-/// Any type but a future. The attribute of a function that only returns a future would guard the wrong code: it would block
-/// the executor while the future is created, and miss the outcome of the future.
+/// Any type but a future. The attribute of a function that only returns a future would guard the wrong code: it would
+/// block the executor while the future is created, and miss the outcome of the future.
 ///
 /// Rust has no "is not implemented". This trait is implemented once for each type and a second time for each future, so
 /// `<T as ReturnsNoFuture<_>>` is ambiguous for a future alone.

@@ -16,8 +16,8 @@ use crate::clock::Clock;
 pub struct CircuitOpenError {
     /// The breaker's name, if it has one.
     pub name: Option<Arc<str>>,
-    /// The time until the breaker admits a half-open call: until the open period ends, or until the slot of a half-open call
-    /// times out. `Duration::MAX` if the breaker is isolated.
+    /// The time until the breaker admits a half-open call: until the open period ends, or until the slot of a half-open
+    /// call times out. `Duration::MAX` if the breaker is isolated.
     pub remaining: Duration,
 }
 
@@ -102,8 +102,8 @@ impl RateLimitExceededError {
 
     /// Returns the time from now until the limiter would have granted the tokens, if it has granted no others since.
     ///
-    /// Waiters in the queue at the time of the rejection come first. Returns `Duration::MAX` if the request was for more
-    /// tokens than the bucket ever holds. Reads the limiter's clock.
+    /// Waiters in the queue at the time of the rejection come first. Returns `Duration::MAX` if the request was for
+    /// more tokens than the bucket ever holds. Reads the limiter's clock.
     #[must_use]
     pub fn retry_after(&self) -> Duration {
         match &self.retry_after {

@@ -42,8 +42,8 @@ mod worker {
     /// even if the queue is full.
     const QUEUE_CAPACITY: usize = 1024;
 
-    /// Runs `log` soon, on the log worker, the one thread that logs for all threads of this library. The caller does not
-    /// wait: a subscriber that blocks delays no heartbeat and no shutdown callback.
+    /// Runs `log` soon, on the log worker, the one thread that logs for all threads of this library. The caller does
+    /// not wait: a subscriber that blocks delays no heartbeat and no shutdown callback.
     pub(crate) fn log_in_background(log: impl FnOnce() + Send + 'static) {
         let subscriber = tracing::dispatcher::get_default(Clone::clone);
         LOG_WORKER.get().log(Box::new(move || tracing::dispatcher::with_default(&subscriber, log)));

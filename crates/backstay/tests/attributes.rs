@@ -75,9 +75,9 @@ async fn a_classifier_and_a_rate_on_functions() {
         assert_eq!(classified(status), result);
     }
     assert_eq!(classified(500), Ok(500), "the third of three");
-    assert!(turned_away(classified(200)).remaining > Duration::from_secs(50));
+    assert!(rejection(classified(200)).remaining > Duration::from_secs(50));
     assert_eq!(classified_async(503).await, Ok(503));
-    assert!(turned_away(classified_async(200).await).remaining > Duration::from_secs(500));
+    assert!(rejection(classified_async(200).await).remaining > Duration::from_secs(500));
 }
 
 static CALLS: AtomicU32 = AtomicU32::new(0);

@@ -1,4 +1,5 @@
-//! Processes without a free thread or file descriptor: waits still end, and a resource that was missing is requested again.
+//! Processes without a free thread or file descriptor: waits still end, and a resource that was missing is requested
+//! again.
 //!
 //! Each test runs `child` of this file in a process of its own.
 #![cfg(all(feature = "rate-limiter", feature = "shutdown", feature = "watchdog"))]
@@ -42,8 +43,8 @@ fn child() {
     }
 }
 
-// RL-4, ALL-1, ALL-5: an async wait ends when its token is due, with or without a thread for the timer; the timer and the
-// log start their threads as soon as the system has some.
+// RL-4, ALL-1, ALL-5: an async wait ends when its token is due, with or without a thread for the timer; the timer and
+// the log start their threads as soon as the system has some.
 #[test]
 fn an_async_wait_ends_without_a_timer_thread_and_with_one_that_starts_later() {
     run("no thread");

@@ -55,8 +55,8 @@ fn expect_event(lines: &Receiver<String>, parts: &[&str]) {
     panic!("no event with {parts:?} among {others:#?}");
 }
 
-// ALL-3: an event for every transition, rejection, missed beat, freeze and shutdown step. WD-6: the name, the thread and
-// the duration of a freeze.
+// ALL-3: an event for every transition, rejection, missed beat, freeze and shutdown step. WD-6: the name, the thread
+// and the duration of a freeze.
 #[test]
 fn important_events_are_logged() {
     let (sender, lines) = channel();

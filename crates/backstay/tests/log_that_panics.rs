@@ -32,7 +32,8 @@ impl Subscriber for Panics {
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-// ALL-1, ALL-3: the panic ends neither the process, in a destructor of a thread that unwinds, nor a thread of the library.
+// ALL-1, ALL-3: the panic ends neither the process, in a destructor of a thread that unwinds, nor a thread of the
+// library.
 #[test]
 fn a_subscriber_that_panics_ends_no_thread() {
     tracing::subscriber::set_global_default(Panics).unwrap();

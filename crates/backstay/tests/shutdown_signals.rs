@@ -413,7 +413,8 @@ fn foreign_before() {
     assert_eq!(SENDER.load(Ordering::SeqCst), std::process::id().cast_signed());
 }
 
-// GS-2: ours is installed over a foreign handler over ours; the chain has no cycle, and each handler runs once a signal.
+// GS-2: ours is installed over a foreign handler over ours; the chain has no cycle, and each handler runs once a
+// signal.
 #[test]
 fn handlers_installed_over_one_another_run_once_each() {
     let (status, _) = Scenario::start("over and over").end();
@@ -480,8 +481,8 @@ fn too_many() {
     assert_eq!(CALLS.swap(0, Ordering::SeqCst), 1);
 }
 
-// GS-2: a foreign handler over ours is removed after `uninstall`, and restores ours; the signal still has its own effect,
-// and `install` works again.
+// GS-2: a foreign handler over ours is removed after `uninstall`, and restores ours; the signal still has its own
+// effect, and `install` works again.
 #[test]
 fn a_signal_at_a_handler_restored_after_uninstall_has_its_own_effect() {
     let (status, _) = Scenario::start("left behind").end();

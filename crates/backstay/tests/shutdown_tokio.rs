@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Handle, Id, Runtime};
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// A shutdown whose clock stands still, so that no callback times out.
+/// A shutdown with a clock that stands still, so that no callback times out.
 fn untimed() -> GracefulShutdown {
     GracefulShutdown::builder().clock(&ManualClock::new()).build().unwrap()
 }

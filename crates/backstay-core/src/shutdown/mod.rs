@@ -20,7 +20,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 pub const TIMEOUT_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
 /// Default delay between the start of the shutdown and the first callback.
 pub const DEFAULT_DRAIN_DELAY: Duration = Duration::ZERO;
-/// Default exit code of a shutdown that a signal started and whose callbacks still run at its end.
+/// Default exit code if a signal has arrived and callbacks still run at the end of the shutdown.
 pub const DEFAULT_FORCE_EXIT_CODE: i32 = 1;
 /// Valid exit codes.
 pub const FORCE_EXIT_CODE_BOUNDS: RangeInclusive<i32> = 0..=255;
@@ -69,7 +69,7 @@ impl ShutdownPlan {
         self.drain_delay
     }
 
-    /// Returns the exit code of a shutdown that a signal started and whose callbacks still run at its end.
+    /// Returns the exit code if a signal has arrived and callbacks still run at the end of the shutdown.
     #[must_use]
     pub const fn force_exit_code(&self) -> i32 {
         self.force_exit_code
@@ -188,8 +188,8 @@ impl Deadline {
 
     /// Returns the timeout of a callback that starts now: its own, but at most the time left.
     ///
-    /// The time left counts as [`MIN_CALLBACK_TIME`] at least. Otherwise a callback that starts a millisecond before the
-    /// deadline would get less time than each callback after it.
+    /// The time left counts as [`MIN_CALLBACK_TIME`] at least. Otherwise a callback that starts a millisecond before
+    /// the deadline would get less time than each callback after it.
     #[must_use]
     pub fn callback_timeout(self, now: Moment, own: Option<Duration>) -> Duration {
         let left = self.ends.since(now).max(MIN_CALLBACK_TIME);

@@ -61,7 +61,8 @@ impl Step {
 ///
 /// let mut report = ShutdownReport::default();
 /// report.steps.push(Step::new("orders".into(), 10, CallbackOutcome::Completed, Duration::from_millis(120)));
-/// report.steps.push(Step::new("db".into(), 100, CallbackOutcome::Failed("no route".into()), Duration::from_millis(3)));
+/// let failed = CallbackOutcome::Failed("no route".into());
+/// report.steps.push(Step::new("db".into(), 100, failed, Duration::from_millis(3)));
 /// report.took = Duration::from_millis(123);
 /// assert_eq!(
 ///     report.to_string(),

@@ -24,7 +24,7 @@ pub(super) enum Node<T> {
 pub(super) type Leaf = Node<IgnoredAny>;
 /// A named instance: keys to values.
 pub(super) type Instance = Node<Leaf>;
-/// Names to instances; or a plain value where it is not `instances`.
+/// `instances`: names to instances; for any other key, a plain value.
 pub(super) type Entry = Node<Instance>;
 /// `circuit_breaker` and so on: keys to values, and `instances`.
 pub(super) type Component = Node<Entry>;

@@ -4,8 +4,8 @@ use once_cell::race::OnceBox;
 
 use super::{Config, InstallError};
 
-/// Set once, by [`Config::install`] or by the first instance that needs it. Not behind a lock: a child forked while it is
-/// locked would wait forever.
+/// Set once, by [`Config::install`] or by the first instance that needs it. Not behind a lock: a child forked while it
+/// is locked would wait forever.
 static PROCESS: OnceBox<Process> = OnceBox::new();
 
 enum Process {

@@ -422,7 +422,7 @@ static OF_COMPONENTS: &[&Key] = &[
     &WATCHDOG_TIMEOUT,
 ];
 
-/// Whether two keys of one component set the same: the same key, or the two for the window of rates.
+/// Returns whether two keys of one component set the same value: one key, or the two keys of the window.
 pub(super) fn are_one_setting(one: &'static Key, other: &'static Key) -> bool {
     let is_window = |key: &'static Key| std::ptr::eq(key, &WINDOW) || std::ptr::eq(key, &WINDOW_CALLS);
     std::ptr::eq(one, other) || (is_window(one) && is_window(other))

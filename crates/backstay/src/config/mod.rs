@@ -88,8 +88,8 @@ pub use sources::{FILE_NAMES, MAX_FILE_SIZE, Sources};
 
 /// Settings from files and the environment, each with its origin.
 ///
-/// A builder's `config` method takes it; the builder uses it for the values that are not set. Clones share the settings.
-/// The default is empty: built-in defaults apply.
+/// A builder's `config` method takes it; the builder uses it for the values that are not set. Clones share the
+/// settings. The default is empty: built-in defaults apply.
 ///
 /// ```
 /// use backstay::{RateLimiter, config::{Config, Sources}};

@@ -54,7 +54,7 @@ impl Reader {
                 let origin = Origin::Environment(name.into());
                 match value.to_str() {
                     Some(text) => {
-                        self.set_value(key, None, &path, &Written::in_environment(text), origin, |error| error)
+                        self.set_value(key, None, &path, &Written::in_environment(text), origin, |error| error);
                     }
                     None => {
                         let error = ConfigError::new(origin, format!("is not UTF-8: {value:?}"));

@@ -58,8 +58,8 @@ impl Sources {
 
     /// Returns the sources of this process.
     ///
-    /// These are its `BACKSTAY_*` variables, and the [files](FILE_NAMES) in `.`, `~` and `~/.config`. `~` is the variable
-    /// `HOME`; if it is not set, only `.` is searched.
+    /// These are its `BACKSTAY_*` variables, and the [files](FILE_NAMES) in `.`, `~` and `~/.config`. `~` is the
+    /// variable `HOME`; if it is not set, only `.` is searched.
     #[must_use]
     pub fn of_process() -> Self {
         let mut sources = Self::none();

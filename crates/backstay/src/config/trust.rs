@@ -90,8 +90,8 @@ impl Facts {
         if self.folder_mode & STICKY == 0 {
             return Some("is in a folder in which every user can replace it".to_owned());
         }
-        // In a sticky folder only its owner can replace the file, but at the time of opening the path may have been another
-        // user's link.
+        // In a sticky folder only its owner can replace the file, but at the time of opening the path may have been
+        // another user's link.
         self.exchanged.then(|| "was replaced while it was opened".to_owned())
     }
 }

@@ -30,8 +30,8 @@ impl GracefulShutdownBuilder {
 
     /// Sets the delay before the first callback, at most a day; the default is zero.
     ///
-    /// During the delay [`is_shutting_down`](GracefulShutdown::is_shutting_down) is already true, so that load balancers
-    /// see that this process is no longer ready.
+    /// During the delay [`is_shutting_down`](GracefulShutdown::is_shutting_down) is already true, so that load
+    /// balancers see that this process is no longer ready.
     pub fn drain_delay(mut self, delay: Duration) -> Self {
         self.settings.drain_delay = Some(delay);
         self

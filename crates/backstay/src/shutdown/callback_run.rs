@@ -248,7 +248,7 @@ pub(super) fn on_thread(name: &str, job: impl FnOnce() + Send + 'static) {
     });
     if let Err(error) = started {
         log_in_background(
-            move || tracing::warn!(target: "backstay", %error, "no thread for a shutdown callback: the callback runs without a timeout"),
+            move || tracing::warn!(target: "backstay", %error, "no thread for a shutdown callback: it runs without a timeout"),
         );
         let job = job.lock().take();
         if let Some(job) = job {
@@ -266,8 +266,8 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// Polls an async callback to its end, on any runtime. The first poll takes the callback out of `unpolled`. The output is
-/// `None` if another driver has taken the callback, or its timeout was up.
+/// Polls an async callback to its end, on any runtime. The first poll takes the callback out of `unpolled`. The output
+/// is `None` if another driver has taken the callback, or its timeout was up.
 struct CallbackDriver {
     run: Arc<CallbackRun>,
     future: Option<CleanupFuture>,
@@ -290,8 +290,8 @@ impl Future for CallbackDriver {
             this.future = this.run.unpolled.lock().take();
         }
         let Some(future) = &mut this.future else { return Poll::Ready(None) };
-        // First stores the waker, then checks the flag; `abort` first sets the flag, then takes the waker. So either this
-        // poll sees the flag, or `abort` wakes this task.
+        // First stores the waker, then checks the flag; `abort` first sets the flag, then takes the waker. So either
+        // this poll sees the flag, or `abort` wakes this task.
         let old = this.run.poller.lock().replace(context.waker().clone());
         drop(old);
         if this.run.flags.load(Ordering::Acquire) & ABORTED != 0 {

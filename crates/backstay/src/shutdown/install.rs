@@ -37,8 +37,8 @@ impl GracefulShutdown {
 
     /// Installs the signal handlers until the returned guard is dropped.
     ///
-    /// Dropping the guard begins the shutdown, unless it has begun, waits until all callbacks have ended, and restores
-    /// the handlers from before.
+    /// Dropping the guard begins the shutdown, unless it has begun, waits until it has finished, and restores the
+    /// handlers from before.
     ///
     /// ```
     /// # use backstay::GracefulShutdown;
@@ -48,7 +48,7 @@ impl GracefulShutdown {
     /// shutdown.register("database", || IS_CLOSED.store(true, Ordering::Relaxed))?;
     /// {
     ///     let _scope = shutdown.install_scoped()?;
-    ///     // serve
+    ///     println!("serving");
     /// }
     /// assert!(IS_CLOSED.load(Ordering::Relaxed));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -58,7 +58,7 @@ impl GracefulShutdown {
     /// A signal cannot be caught, or the system rejects its handler; then no signal is handled.
     ///
     /// One handler chain holds at most four handlers of this library. If foreign handlers were installed over each of
-    /// them, the next `install` fails with [`ShutdownError::System`].
+    /// them, this fails with [`ShutdownError::System`].
     pub fn install_scoped(&self) -> Result<Installed, ShutdownError> {
         self.install()?;
         Ok(Installed(self.clone()))

@@ -35,8 +35,8 @@ use state::{Milestone, ShutdownState};
 /// Runs cleanup callbacks on a signal or a trigger: lowest priority first, each with a timeout.
 ///
 /// A shutdown begins with a signal, after [`install`](Self::install), or with [`trigger`](Self::trigger), and happens
-/// once. Callbacks never run inside a signal handler or on the calling thread: each runs on a thread of its own, an async
-/// one on a runtime. A callback that fails, panics or hangs does not stop those after it.
+/// once. Callbacks never run inside a signal handler or on the calling thread: each runs on a thread of its own, an
+/// async one on a runtime. A callback that fails, panics or hangs does not stop those after it.
 ///
 /// ```
 /// use backstay::GracefulShutdown;
@@ -63,10 +63,10 @@ use state::{Milestone, ShutdownState};
 /// arrived.
 ///
 /// # Signals
-/// The first signal begins the shutdown. If a callback that timed out still runs at the end of the shutdown, the process
-/// ends with the builder's [`force_exit_code`](GracefulShutdownBuilder::force_exit_code). A second signal ends the process
-/// at once, with 128 + its number. [`trigger`](Self::trigger) alone never ends the process; a signal during a triggered
-/// shutdown is the first signal. If all callbacks end in time, the process goes on until `main` returns.
+/// The first signal begins the shutdown. If a callback that timed out still runs at the end of the shutdown, the
+/// process ends with the builder's [`force_exit_code`](GracefulShutdownBuilder::force_exit_code). A second signal ends
+/// the process at once, with 128 + its number. [`trigger`](Self::trigger) alone never ends the process; a signal during
+/// a triggered shutdown is the first signal. If all callbacks end in time, the process goes on until `main` returns.
 ///
 /// # When not to use
 /// A cancellation token is enough to stop a single task.
@@ -111,8 +111,8 @@ impl ShutdownInner {
 impl GracefulShutdown {
     /// Creates a shutdown with the default settings.
     ///
-    /// The defaults are a total timeout of 30 s, `SIGTERM` and `SIGINT`, and the forced exit code 1. No signal is handled
-    /// before [`install`](Self::install).
+    /// The defaults are a total timeout of 30 s, `SIGTERM` and `SIGINT`, and the forced exit code 1. No signal is
+    /// handled before [`install`](Self::install).
     #[must_use]
     #[allow(clippy::missing_panics_doc, reason = "the defaults are valid")]
     pub fn new() -> Self {
@@ -147,7 +147,7 @@ impl GracefulShutdown {
 
     /// Registers a callback with priority 100 and no timeout of its own.
     ///
-    /// The callback returns `()`, or a `Result` whose error goes into the report. To set a priority or a timeout, use
+    /// The callback returns `()`, or a `Result`; an error goes into the report. To set a priority or a timeout, use
     /// [`callback`](Self::callback).
     ///
     /// # Errors
@@ -165,8 +165,8 @@ impl GracefulShutdown {
     /// [`Registration::register_async`] describes the runtime on which it runs.
     ///
     /// # Errors
-    /// A callback with this name is already registered, the shutdown has begun, or the system has no file descriptors for
-    /// the callback's runtime.
+    /// A callback with this name is already registered, the shutdown has begun, or the system has no file descriptors
+    /// for the callback's runtime.
     pub fn register_async<F>(
         &self,
         name: &str,
@@ -215,9 +215,9 @@ impl GracefulShutdown {
     ///
     /// All callers get the same report. In a callback it returns at once, with a report of the callbacks so far.
     ///
-    /// Await [`trigger_async`](Self::trigger_async) in tasks. On a multi-threaded tokio runtime, `trigger` blocks no other
-    /// task. On a single-threaded one it blocks all of them: async callbacks then run on the reserved runtime, and one
-    /// that has already begun on the blocked runtime times out.
+    /// Await [`trigger_async`](Self::trigger_async) in tasks. On a multi-threaded tokio runtime, `trigger` blocks no
+    /// other task. On a single-threaded one it blocks all of them: async callbacks then run on the reserved runtime,
+    /// and one that has already begun on the blocked runtime times out.
     #[allow(clippy::must_use_candidate)] // called for what it does
     pub fn trigger(&self) -> Arc<ShutdownReport> {
         self.inner().begin(context::of_blocking_caller());
@@ -237,8 +237,8 @@ impl GracefulShutdown {
 
     /// Blocks until the shutdown has finished, and returns its report.
     ///
-    /// Does not begin the shutdown, and does not poll. In a callback it returns at once, with a report of the callbacks so
-    /// far.
+    /// Does not begin the shutdown, and does not poll. In a callback it returns at once, with a report of the callbacks
+    /// so far.
     #[allow(clippy::must_use_candidate)] // called for what it does
     pub fn wait(&self) -> Arc<ShutdownReport> {
         let inner = self.inner();

@@ -10,7 +10,7 @@ use backstay_core::shutdown::{DEFAULT_PRIORITY, QueuedCallback, validate_timeout
 
 use super::{GracefulShutdown, ShutdownError};
 
-/// The return type of a callback: `()`, or a `Result` whose error goes into the report.
+/// The return type of a callback: `()`, or a `Result`, with an error for the report.
 pub trait CallbackResult {
     /// Converts the error, if any, to text.
     ///
@@ -106,8 +106,8 @@ impl<'a> Registration<'a> {
     /// without tokio's I/O if the system has no descriptors.
     ///
     /// # Errors
-    /// A callback with this name is already registered, the shutdown has begun, the timeout is zero or longer than a day,
-    /// or the system has no file descriptors for the reserved runtime.
+    /// A callback with this name is already registered, the shutdown has begun, the timeout is zero or longer than a
+    /// day, or the system has no file descriptors for the reserved runtime.
     pub fn register_async<F>(self, callback: impl FnOnce() -> F + Send + 'static) -> Result<(), ShutdownError>
     where
         F: Future<Output: CallbackResult> + Send + 'static,

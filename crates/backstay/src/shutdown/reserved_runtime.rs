@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::callback::OwnRuntime;
 use crate::sync::Mutex;
 
-/// Holds the runtime. It needs file descriptors, and a service that shuts down because none is free must still clean up.
+/// Holds the runtime. It needs file descriptors, and a service that shuts down because none is free must still clean
+/// up.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReservedRuntime(Arc<Mutex<Option<OwnRuntime>>>);
 
@@ -21,8 +22,8 @@ impl ReservedRuntime {
         Ok(())
     }
 
-    /// Runs `future` to its end on this thread, on the reserved runtime or, while an earlier callback uses that, on a new
-    /// one.
+    /// Runs `future` to its end on this thread, on the reserved runtime or, while an earlier callback uses that, on a
+    /// new one.
     pub(super) fn block_on<F: Future<Output: Send> + Send>(&self, future: F) -> F::Output {
         let runtime = self.take().unwrap_or_else(OwnRuntime::new_or_without_io);
         let output = runtime.block_on(future);

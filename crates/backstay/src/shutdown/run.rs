@@ -17,7 +17,8 @@ use crate::signals::exit_at_once;
 use crate::threads;
 
 impl ShutdownInner {
-    /// Begins the shutdown, unless it has begun. It runs on a thread of its own, so it goes on if the caller stops waiting.
+    /// Begins the shutdown, unless it has begun. It runs on a thread of its own, so it goes on if the caller stops
+    /// waiting.
     pub(super) fn begin(self: &Arc<Self>, runtimes: Runtimes) {
         if self.state.begin() {
             self.start(None, runtimes);
@@ -133,7 +134,7 @@ impl ShutdownInner {
     fn force_exit(&self) -> ! {
         let code = self.plan.force_exit_code();
         end_process(code, MIN_CALLBACK_TIME, move || {
-            tracing::error!(target: "backstay", code, "shutdown has finished but callbacks still run: exiting by force");
+            tracing::error!(target: "backstay", code, "shutdown is over and callbacks still run: exiting by force");
         })
     }
 }
@@ -141,8 +142,8 @@ impl ShutdownInner {
 /// How long a second signal waits for its log line: enough for a log that does not block.
 const LOG_TIMEOUT_AT_EXIT: Duration = Duration::from_millis(50);
 
-/// Logs, flushes and ends the process. A callback that hangs may hold a lock that logging or flushing needs, so both get
-/// at most `timeout`.
+/// Logs, flushes and ends the process. A callback that hangs may hold a lock that logging or flushing needs, so both
+/// get at most `timeout`.
 fn end_process(code: i32, timeout: Duration, log: impl FnOnce() + Send + 'static) -> ! {
     let (done, wait) = mpsc::channel();
     log_in_background(log);

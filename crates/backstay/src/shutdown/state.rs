@@ -1,8 +1,8 @@
 //! The state of a shutdown, and the threads and tasks that wait for its begin or its end.
 //!
 //! # Memory ordering
-//! `begun` is written under the lock of `locked` and read without it. Its stores and loads pair as release and acquire: a
-//! thread that reads "begun" sees all that the thread that began the shutdown did before. `SeqCst` includes that; the
+//! `begun` is written under the lock of `locked` and read without it. Its stores and loads pair as release and acquire:
+//! a thread that reads "begun" sees all that the thread that began the shutdown did before. `SeqCst` includes that; the
 //! load costs no more, and the store is rare.
 
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ const FINISHED: u32 = u32::MAX;
 #[derive(Debug)]
 struct LockedState<R> {
     progress: Progress,
-    /// The process whose threads run the callbacks. In a child forked in the meantime, no thread runs them.
+    /// The process that runs the callbacks. In a child forked in the meantime, no thread runs them.
     runner: u32,
     result: Option<R>,
     next_waiter: u64,

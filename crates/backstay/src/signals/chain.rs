@@ -3,15 +3,15 @@
 //! A foreign handler may be installed over ours and call it. To get on top of such a chain again, another copy of our
 //! handler is installed. Invariant: in the chain, copy n is below copy n + 1.
 //!
-//! Protocol: the flag [`COUNTING`] is set before a handler of ours is installed, and cleared after the previous handler is
-//! restored, so that each delivery counts while ours is installed. A delivery counts at the first of our handlers that it
-//! reaches, in one atomic step with the check of the flag. So `uninstall` and a handler on another thread agree: a signal
-//! that arrives before the flag is cleared is reported to the listeners, one that arrives after it has its own effect,
-//! that is the effect that it has without our handler.
+//! Protocol: the flag [`COUNTING`] is set before a handler of ours is installed, and cleared after the previous handler
+//! is restored, so that each delivery counts while ours is installed. A delivery counts at the first of our handlers
+//! that it reaches, in one atomic step with the check of the flag. So `uninstall` and a handler on another thread
+//! agree: a signal before the flag is cleared is reported to the listeners; a signal after that has its own effect, the
+//! effect that it has without our handler.
 //!
-//! Known limit: a handler cannot find out whether the kernel or a foreign handler has called it. If a thread is preempted
-//! before the first instruction of our handler, and our handler is uninstalled and a foreign one installed in the
-//! meantime, that signal has no effect. Raising it again would be an endless loop if a foreign handler did call ours.
+//! Known limit: a handler cannot find out whether the kernel or a foreign handler has called it. If a thread is
+//! preempted before the first instruction of our handler, and our handler is uninstalled and a foreign one installed in
+//! the meantime, that signal has no effect. If a foreign handler did call ours, raising it again would loop forever.
 //!
 //! # Memory ordering
 //! All `SeqCst`: signals are rare, and then the order between a count, the byte that wakes the dispatcher and the
@@ -51,7 +51,7 @@ pub(super) struct Chain<A> {
     depth: AtomicUsize,
     /// The highest `depth` so far.
     deepest: AtomicUsize,
-    /// The action that was installed before each copy, which the copy calls. Never freed: a handler may be about to call it.
+    /// The action before each copy, which the copy calls. Never freed: a handler may be about to call it.
     previous: [AtomicPtr<A>; MAX_COPIES],
 }
 
@@ -179,8 +179,8 @@ impl<A: Copy + Send + Sync + 'static> Chain<A> {
         true
     }
 
-    /// Restores the previous action if ours is still on top, and stops counting. Returns how often the signal has arrived
-    /// since the last call of `take_count`. Only one thread at a time may change the chain.
+    /// Restores the previous action if ours is still on top, and stops counting. Returns how often the signal has
+    /// arrived since the last call of `take_count`. Only one thread at a time may change the chain.
     pub(super) fn uninstall(&self, system: &impl Disposition<Action = A>) -> u32 {
         // Cannot fail: the system has accepted this signal before.
         let _ = self.restore(system);
@@ -208,8 +208,7 @@ impl<A: Copy + Send + Sync + 'static> Chain<A> {
     }
 }
 
-/// Every interleaving of deliveries with the steps of `install` and `uninstall`. `run` models the handlers; the real ones in
-/// [`handler`](super::handler) do the same with system calls.
+/// Every interleaving of deliveries with `install` and `uninstall`. `run` models [`handle`](super::handler).
 #[cfg(all(test, backstay_loom))]
 mod loom_tests {
     use super::*;
@@ -321,8 +320,8 @@ mod loom_tests {
         });
     }
 
-    // GS-2, GS-3: a signal during `uninstall` is reported to the listeners, or ends the process. No count is left for the
-    // next listener.
+    // GS-2, GS-3: a signal during `uninstall` is reported to the listeners, or ends the process. No count is left for
+    // the next listener.
     #[test]
     fn loom_a_signal_during_uninstall_is_reported_or_has_its_own_effect() {
         loom::model(|| {
@@ -338,8 +337,7 @@ mod loom_tests {
         });
     }
 
-    // GS-2, GS-3: while a copy of ours is installed over a foreign handler over ours, a signal counts once, and reaches the
-    // foreign handler.
+    // GS-2, GS-3: while a second copy is installed, a signal counts once, and reaches the foreign handler below it.
     #[test]
     fn loom_a_signal_while_a_copy_is_added_counts_once() {
         loom::model(|| {
@@ -378,8 +376,8 @@ mod loom_tests {
         });
     }
 
-    // GS-2, GS-3: a foreign handler over ours is removed after `uninstall`, and ours is on top again. A signal then ends the
-    // process or, during an `install`, counts; the handler stays installed.
+    // GS-2, GS-3: a foreign handler over ours is removed after `uninstall`, and ours is on top again. A signal then
+    // ends the process or, during an `install`, counts; the handler stays installed.
     #[test]
     fn loom_a_signal_at_a_handler_left_behind_counts_or_has_its_own_effect() {
         loom::model(|| {

@@ -1,8 +1,8 @@
 //! The signal handler, and the crate's system calls for signals.
 //!
 //! A handler may interrupt any thread anywhere, so it does only what is async-signal-safe: atomics, `getpid`,
-//! `sigaction`, `write`, `kill`, and calling the previous handler. It restores `errno`. The protocol between handlers and
-//! the code that installs and uninstalls them is that of [`chain`](super::chain).
+//! `sigaction`, `write`, `kill`, and calling the previous handler. It restores `errno`. The protocol between handlers
+//! and the code that installs and uninstalls them is that of [`chain`](super::chain).
 //!
 //! # Memory ordering
 //! `SeqCst`, as in [`chain`](super::chain). `CALLERS` is relaxed: only a thread and its own signal handlers share it.
@@ -31,9 +31,9 @@ static OWNER_ID: AtomicI32 = AtomicI32::new(0);
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
 thread_local! {
-    /// For each signal, one more than the copy of our handler that is calling the previous one in this thread, or 0.
-    /// It has no destructor, and is not used before there is a second copy: in a shared library that is loaded at run time,
-    /// the first use may allocate.
+    /// For each signal, one more than the copy of our handler that is calling the previous one in this thread, or 0. It
+    /// has no destructor, and is not used before there is a second copy: in a shared library that is loaded at run
+    /// time, the first use may allocate.
     static CALLERS: [AtomicU8; NUMBERS] = const { [const { AtomicU8::new(0) }; NUMBERS] };
 }
 
@@ -86,8 +86,8 @@ fn handle_with<const COPY: usize>(
 
 fn call(handler: libc::sighandler_t, with_info: bool, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     if with_info {
-        // SAFETY: the address was installed with SA_SIGINFO, so it is a function of this type; the arguments come from the
-        // kernel.
+        // SAFETY: the address was installed with SA_SIGINFO, so it is a function of this type; the arguments come from
+        // the kernel.
         unsafe {
             mem::transmute::<usize, extern "C" fn(c_int, *mut siginfo_t, *mut c_void)>(handler)(signal, info, context);
         }
@@ -114,8 +114,8 @@ fn set_caller(signal: c_int, copy: Option<usize>) -> Option<usize> {
 /// child, which the signal could not end otherwise, and if our handler was uninstalled while it was about to run.
 fn reraise_by_default<const COPY: usize>(chain: &Chain<libc::sigaction>, signal: c_int, ours: bool) {
     if chain.needs_reraise(&Kernel(signal), COPY, ours) {
-        // SAFETY: both are async-signal-safe. This thread blocks the signal until the handler returns. Not `raise`: in a
-        // child of `vfork`, some C libraries send that to the parent's thread.
+        // SAFETY: both are async-signal-safe. This thread blocks the signal until the handler returns. Not `raise`: in
+        // a child of `vfork`, some C libraries send that to the parent's thread.
         unsafe { libc::kill(libc::getpid(), signal) };
     }
 }
@@ -197,8 +197,8 @@ pub(super) fn install(signal: c_int) -> io::Result<()> {
     chain(signal)?.install(&Kernel(signal))
 }
 
-/// Restores the previous handler, and returns how often the signal has arrived since the last call of [`take_count`]. No
-/// other thread may change the chain in the meantime.
+/// Restores the previous handler, and returns how often the signal has arrived since the last call of [`take_count`].
+/// No other thread may change the chain in the meantime.
 pub(super) fn uninstall(signal: c_int) -> u32 {
     chain(signal).map_or(0, |chain| chain.uninstall(&Kernel(signal)))
 }
@@ -208,8 +208,8 @@ pub(super) fn take_count(signal: c_int) -> u32 {
     chain(signal).map_or(0, Chain::take_count)
 }
 
-/// Makes this process the one whose dispatcher reads the counts and is woken through the descriptor `wake`. Restores the
-/// handlers from before those that a parent process has installed.
+/// Makes this process the one whose dispatcher reads the counts and is woken through the descriptor `wake`. Restores
+/// the handlers from before those that a parent process has installed.
 pub(super) fn set_owner(wake: c_int) {
     for (signal, chain) in (0..).zip(&CHAINS) {
         if chain.is_used() {

@@ -1,9 +1,9 @@
 //! Signals: subscriptions, and the dispatcher thread that calls their listeners.
 //!
-//! A signal handler only counts the signal and wakes the dispatcher (`handler.rs`). One handler for each signal serves all
-//! subscriptions of the process. The first subscription to a signal installs it; the handler calls the previous one, so
-//! that other code still receives the signal. The end of the last subscription restores the previous handler, unless a
-//! foreign handler has been installed over ours.
+//! A signal handler only counts the signal and wakes the dispatcher (`handler.rs`). One handler for each signal serves
+//! all subscriptions of the process. The first subscription to a signal installs it; the handler calls the previous
+//! one, so that other code still receives the signal. The end of the last subscription restores the previous handler,
+//! unless a foreign handler has been installed over ours.
 
 use std::fmt;
 use std::sync::Arc;

@@ -62,8 +62,8 @@ impl SignalRegistry {
         handler::is_catchable(number).map_err(rejected)?;
         self.start().map_err(rejected)?;
         let listeners = self.listeners.entry(signal).or_default();
-        // If there are listeners, our handler is installed. A foreign handler over it is intended: it was installed later,
-        // and calls ours.
+        // If there are listeners, our handler is installed. A foreign handler over it is intended: it was installed
+        // later, and calls ours.
         if listeners.is_empty() {
             handler::install(number).map_err(rejected)?;
         }

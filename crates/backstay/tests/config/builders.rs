@@ -84,8 +84,8 @@ fn values_that_are_invalid_together_are_an_error() {
     assert!(error.to_string().contains("rate"), "{error}");
 }
 
-// CF-1, CB-13 to CB-15: the window of the instance comes before that of the section, whichever of the two keys each has; what
-// has no effect on a breaker is no error, and a configured minimum is at most the window of calls.
+// CF-1, CB-13 to CB-15: the window of the instance comes before that of the section, whichever of the two keys each
+// has; what has no effect on a breaker is no error, and a configured minimum is at most the window of calls.
 #[test]
 fn rates_come_from_the_configuration() {
     let config = &load(

@@ -10,8 +10,8 @@ use tracing::{Event, Metadata, Subscriber, span};
 
 use crate::Folder;
 
-/// Runs the ignored test `name` of this file in a child process with the working folder `work` and the home folder `home`.
-/// Returns its output lines that begin with `> `.
+/// Runs the ignored test `name` of this file in a child process with the working folder `work` and the home folder
+/// `home`. Returns its output lines that begin with `> `.
 fn child(name: &str, folder: &Folder, variables: &[(&str, &str)]) -> Vec<String> {
     child_of(name, folder, variables, None)
 }

@@ -48,8 +48,8 @@ fn driver(run: &Arc<CallbackRun>, future: Option<CleanupFuture>) -> CallbackDriv
     CallbackDriver { run: Arc::clone(run), future }
 }
 
-// GS-4: a callback that has timed out is dropped by the thread that polls it, and the shutdown thread sees that its code
-// has ended.
+// GS-4: a callback that has timed out is dropped by the thread that polls it, and the shutdown thread sees that its
+// code has ended.
 #[test]
 fn loom_an_aborted_callback_is_dropped_and_its_end_is_seen() {
     loom::model(|| {
