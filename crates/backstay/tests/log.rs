@@ -93,8 +93,8 @@ fn important_events_are_logged() {
     let watchdog = Watchdog::builder().timeout(Duration::from_secs(5)).clock(&clock).name("orders").build().unwrap();
     watchdog.start().unwrap();
     clock.advance(Duration::from_secs(6));
-    // The kernel keeps 15 bytes of a thread's name.
-    let thread = if cfg!(target_os = "linux") { "thread=\"everything_that\"" } else { "" };
+    // The thread is named after this test; the kernel keeps 15 bytes of the name.
+    let thread = if cfg!(target_os = "linux") { "thread=\"important_event\"" } else { "" };
     expect_event(&lines, &["ERROR", "watchdog=\"orders\"", "seconds=6.0", thread]);
     watchdog.stop();
 
