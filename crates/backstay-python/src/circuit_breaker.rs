@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use backstay::circuit_breaker::{
-    Cause, CircuitBreaker as Handle, CircuitBreakerBuilder, CircuitState, CompletedCall, Transition, Window,
-};
+use backstay::circuit_breaker::{CircuitBreaker as Handle, CircuitBreakerBuilder, CircuitState, Window};
 use backstay_core::circuit_breaker::{
     HALF_OPEN_MAX_CALLS_BOUNDS, MAX_FAILURES_BOUNDS, MINIMUM_CALLS_BOUNDS, RESET_TIMEOUT_BOUNDS, SLOW_CALL_BOUNDS,
     WINDOW_BOUNDS, WINDOW_CALLS_BOUNDS,
@@ -16,9 +14,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::arguments::{Given, integer_within, number, seconds_within, text};
+use crate::breaker_listeners::{call_listener, listener};
 use crate::built::Built;
 use crate::callbacks::{Callback, Callbacks};
-use crate::outcomes::{Classifier, Permit, outcome};
+use crate::outcomes::{Classifier, Permit};
 use crate::{config, errors, interpreter, logging};
 
 /// The part of `backstay.CircuitBreaker` that is not Python.
@@ -349,45 +348,7 @@ fn with_rates(
     Ok(builder)
 }
 
-/// Calls `callback` with the states, and with the cause if it requires a third argument.
-fn listener(py: Python<'_>, callback: Arc<Callback>) -> PyResult<impl Fn(&Transition) + Send + Sync + 'static> {
-    let required = |function: &Bound<'_, PyAny>| -> PyResult<bool> {
-        py.import("backstay._functions")?.call_method1("requires_three", (function,))?.extract()
-    };
-    let takes_cause = callback.ask(required).unwrap_or(Ok(false))?;
-    Ok(move |transition: &Transition| {
-        callback.run_logged("a circuit breaker", "on_state_change", |py| {
-            let (old, new) = (state(py, transition.from)?, state(py, transition.to)?);
-            if takes_cause {
-                return (old, new, cause(py, transition.cause)?).into_pyobject(py);
-            }
-            (old, new).into_pyobject(py)
-        });
-    })
-}
-
-fn call_listener(callback: Arc<Callback>) -> impl Fn(&CompletedCall<'_>) + Send + Sync + 'static {
-    move |call: &CompletedCall<'_>| {
-        let (ended, seconds) = (outcome(call.outcome), call.duration.as_secs_f64());
-        callback.run_logged("a circuit breaker", "on_call", |py| (ended, seconds).into_pyobject(py));
-    }
-}
-
-fn cause(py: Python<'_>, cause: Cause) -> PyResult<Bound<'_, PyAny>> {
-    static CAUSE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let (count, calls, seconds) = match cause {
-        Cause::ConsecutiveFailures(count) | Cause::Successes(count) => (Some(u64::from(count)), None, None),
-        Cause::FailureRate { failed: count, calls } | Cause::SlowCallRate { slow: count, calls } => {
-            (Some(count), Some(calls), None)
-        }
-        Cause::RetryAfter(time) => (None, None, Some(time.as_secs_f64())),
-        _ => (None, None, None),
-    };
-    let class = CAUSE.import(py, "backstay._values", "CircuitCause")?;
-    class.call1((cause.as_str(), cause.to_string(), count, calls, seconds))
-}
-
-fn state(py: Python<'_>, state: CircuitState) -> PyResult<Bound<'_, PyAny>> {
+pub(crate) fn state(py: Python<'_>, state: CircuitState) -> PyResult<Bound<'_, PyAny>> {
     static STATE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let name = match state {
         CircuitState::Closed => "CLOSED",

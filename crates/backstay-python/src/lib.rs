@@ -5,6 +5,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 mod arguments;
+mod breaker_listeners;
 mod built;
 mod callbacks;
 mod circuit_breaker;
