@@ -82,9 +82,9 @@ pub fn circuit_breaker(arguments: TokenStream, item: TokenStream) -> TokenStream
 /// `rate` (default 10), `per` (default 1 s), `burst` (default `rate`) and `name`, as those of `RateLimiter::builder()`;
 /// the installed configuration (`Config::install`) or else the defaults apply to those that are missing. `limiter` is
 /// an expression for an existing limiter, such as `self.limiter`, and excludes the settings. The function waits for a
-/// token, for at most `timeout` if that is set; with `blocking = false` it does not wait. In both cases it must return
-/// a `Result` with an error type that implements `From<RateLimitExceededError>`, as `CallError<E>` does. Durations are
-/// written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of seconds.
+/// token, for at most `timeout` if that is set; with `blocking = false` it does not wait. With either of these it must
+/// return a `Result` with an error type that implements `From<RateLimitExceededError>`, as `CallError<E>` does.
+/// Durations are written `"30s"`, `"500ms"`, `"1h 30m"`, or as a number of seconds.
 ///
 /// # Async functions
 /// An `async fn` waits inside its future: it blocks no thread, and a future that is not polled takes no token. The same
