@@ -164,7 +164,7 @@ pub(crate) fn failed(py: Python<'_>, error: PyErr) -> *mut PyObject {
 /// Runs `body`, which CPython has called; a panic becomes an exception, and `broken` is returned.
 #[inline]
 pub(crate) fn entered<T>(broken: T, body: impl FnOnce(Python<'_>) -> T) -> T {
-    // SAFETY: whoever calls a function of an extension module is attached.
+    // SAFETY: a thread that calls a function of an extension module is attached.
     let py = unsafe { Python::assume_attached() };
     catch_unwind(AssertUnwindSafe(|| body(py))).unwrap_or_else(|_| {
         PanicException::new_err(("panic from Rust code",)).restore(py);

@@ -43,7 +43,7 @@ struct Body {
 }
 
 enum Stage {
-    /// Nobody has awaited it.
+    /// It has not been awaited.
     New(Owned),
     Started(Started),
     Over,
@@ -146,7 +146,7 @@ pub(crate) unsafe fn new(breaker: &Bound<'_, CircuitBreaker>, arguments: Argumen
         Err(error) => return failed(py, error),
     };
     // SAFETY: the class makes instances of this layout; nothing looks at this one before its body is there, because
-    // what comes in between makes no object. Whoever touches the body later is attached.
+    // what comes in between makes no object. A thread that touches the body later is attached.
     unsafe {
         let coroutine = ffi::PyType_GenericAlloc(class.as_type_ptr(), 0);
         if !coroutine.is_null() {
@@ -368,9 +368,9 @@ impl Body {
         }
     }
 
-    /// What becomes of it when nobody can await it any more.
+    /// Ends it when nothing can await it any more.
     fn abandon(&self) {
-        // SAFETY: CPython clears and frees what nobody uses.
+        // SAFETY: CPython clears and frees what nothing uses.
         let stage = unsafe { &*self.stage.get() };
         if matches!(stage, Stage::Over) {
             return;
